@@ -100,3 +100,27 @@ type SourceHealth struct {
 	LastError string        `json:"last_error,omitempty"` // safe to show
 	Latency   time.Duration `json:"-"`
 }
+
+// CollectorState is how a collector's last round went.
+type CollectorState string
+
+// The states of a collector. Unknown: it had no round yet. Disabled: it has
+// nothing to read on this system, which is not a fault.
+const (
+	CollectorUp       CollectorState = "up"
+	CollectorDown     CollectorState = "down"
+	CollectorUnknown  CollectorState = "unknown"
+	CollectorDisabled CollectorState = "disabled"
+)
+
+// Collector is one thing that a source reads its data from: a scrape target,
+// a part of the host, or this process.
+type Collector struct {
+	Name       string         `json:"name"`
+	Kind       string         `json:"kind"` // process, host, target or receiver
+	State      CollectorState `json:"state"`
+	LastScrape time.Time      `json:"last_scrape"` // zero: never
+	Duration   time.Duration  `json:"-"`
+	Samples    int            `json:"samples"`         // taken in the last round
+	Error      string         `json:"error,omitempty"` // safe to show
+}

@@ -1,0 +1,3 @@
+// Package prom is the client of the Prometheus HTTP API, as Prometheus, Mimir,
+// Thanos and VictoriaMetrics serve it.
+package prom
