@@ -1,0 +1,58 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"aiops/internal/model"
+)
+
+// Querier evaluates a query at start, start+step, … up to end, both ends
+// included and aligned to the step. It never returns a partial answer without
+// an error.
+type Querier interface {
+	QueryRange(ctx context.Context, query string, start, end time.Time, step time.Duration, maxSeries int) ([]model.SeriesData, error)
+}
+
+// Source is a Querier that knows how well it works.
+type Source interface {
+	Querier
+	Health() model.SourceHealth
+	// LateData is how long samples may come late; evaluation stays that far
+	// behind the clock.
+	LateData() time.Duration
+}
+
+// SourceFunc finds a source by name. It is called at each evaluation, so a
+// source may be replaced at any time.
+type SourceFunc func(name string) (Source, bool)
+
+// Store is what the engine needs of the database. All methods are safe for
+// concurrent use. An error means that nothing was written.
+type Store interface {
+	// AllDetectors lists every definition, enabled or not.
+	AllDetectors(ctx context.Context) ([]model.Detector, error)
+
+	// CommitAnomalies writes changes in order, each with its event, in one
+	// transaction. Changes that alter nothing write no event.
+	CommitAnomalies(ctx context.Context, changes []model.AnomalyChange) error
+	Anomaly(ctx context.Context, id string) (model.Anomaly, error) // KindNotFound when there is none
+	Evidence(ctx context.Context, anomalyID string) (model.Evidence, error)
+	OpenAnomalies(ctx context.Context, detectorID string) ([]model.Anomaly, error)
+	// AnomaliesBetween lists anomalies of detectorID ("" is any) that were
+	// open at some time in [from, to], newest first.
+	AnomaliesBetween(ctx context.Context, detectorID string, from, to time.Time, limit int) ([]model.Anomaly, error)
+
+	SaveSnapshot(ctx context.Context, s model.Snapshot) error
+	// LatestSnapshot returns KindNotFound when there is none.
+	LatestSnapshot(ctx context.Context, detectorID string, modelVersion int64) (model.Snapshot, error)
+	// SnapshotBefore returns the newest snapshot whose watermark is at most
+	// watermark, or KindNotFound.
+	SnapshotBefore(ctx context.Context, detectorID string, modelVersion, watermark int64) (model.Snapshot, error)
+
+	// SaveModelVersion writes a trained generation, makes it the active one
+	// when its state says so (the former becomes retired) and tells of it with
+	// the event detector.trained.
+	SaveModelVersion(ctx context.Context, v model.ModelVersion) error
+	ModelVersions(ctx context.Context, detectorID string) ([]model.ModelVersion, error)
+}

@@ -1,0 +1,127 @@
+package pipeline
+
+import (
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"aiops/internal/model"
+)
+
+// Limits on a definition.
+const (
+	MinStep = time.Second
+	MaxStep = 24 * time.Hour
+
+	maxNameBytes   = 200
+	maxQueryBytes  = 16 << 10
+	maxHold        = 7 * 24 * time.Hour
+	maxLabels      = 32
+	maxLabelBytes  = 256
+	maxWeeklyAlarm = 10_000
+)
+
+// Defaults fills what a definition left out: step 30 s, model auto, one false
+// alarm a week, both directions, missing data ignored, UTC. It does not enable
+// the detector and never changes a field that is set.
+func Defaults(d *model.Detector) {
+	if d.Source == "" {
+		d.Source = model.BuiltinSource
+	}
+	if d.Step == 0 {
+		d.Step = 30 * time.Second
+	}
+	if d.Model == "" {
+		d.Model = "auto"
+	}
+	if d.FalseAlarmsPerWeek == 0 {
+		d.FalseAlarmsPerWeek = 1
+	}
+	if d.Direction == "" {
+		d.Direction = model.DirectionBoth
+	}
+	if d.MissingData == "" {
+		d.MissingData = model.MissingIgnore
+	}
+}
+
+// Validate finds every fault of a definition that can be found without its
+// source, all at once, as a model.Error of KindInvalid. Call Defaults first.
+func Validate(d model.Detector) error {
+	var v model.Invalid
+	validateText(&v, d)
+	validateTimes(&v, d)
+	switch d.Direction {
+	case model.DirectionBoth, model.DirectionAbove, model.DirectionBelow:
+	default:
+		v.Add("/direction", "unknown_value", "direction is both, above or below, not %q", d.Direction)
+	}
+	switch d.MissingData {
+	case model.MissingIgnore, model.MissingZero, model.MissingLast, model.MissingAnomaly:
+	default:
+		v.Add("/missing_data", "unknown_value", "missing_data is ignore, zero, last or anomaly, not %q", d.MissingData)
+	}
+	if f := d.FalseAlarmsPerWeek; !(f > 0 && f <= maxWeeklyAlarm) {
+		v.Add("/false_alarms_per_week", "out_of_range", "false_alarms_per_week must be above 0 and at most %d", maxWeeklyAlarm)
+	}
+	if a := d.MinDeviation.Absolute; !(a >= 0) || math.IsInf(a, 0) {
+		v.Add("/min_deviation/absolute", "out_of_range", "min_deviation.absolute must be 0 or more")
+	}
+	if r := d.MinDeviation.Relative; !(r >= 0) || math.IsInf(r, 0) {
+		v.Add("/min_deviation/relative", "out_of_range", "min_deviation.relative must be 0 or more; 0.2 is 20 %%")
+	}
+	return v.Err(model.SubjectDetector)
+}
+
+func validateText(v *model.Invalid, d model.Detector) {
+	text := func(pointer, field, s string, required bool, limit int) {
+		switch {
+		case s == "" && required:
+			v.Add(pointer, "required", "%s is missing", field)
+		case len(s) > limit:
+			v.Add(pointer, "too_long", "%s has %d bytes; at most %d are allowed", field, len(s), limit)
+		case !utf8.ValidString(s):
+			v.Add(pointer, "encoding", "%s is not valid UTF-8", field)
+		}
+	}
+	text("/name", "name", d.Name, true, maxNameBytes)
+	text("/source", "source", d.Source, true, maxNameBytes)
+	text("/query", "query", d.Query, true, maxQueryBytes)
+	if len(d.Labels) > maxLabels {
+		v.Add("/labels", "too_many", "%d labels; at most %d are allowed", len(d.Labels), maxLabels)
+	}
+	for name, value := range d.Labels {
+		if name == "" || len(name) > maxLabelBytes || !utf8.ValidString(name) {
+			v.Add("/labels", "invalid_name", "a label's name has 1 to %d bytes of UTF-8, not %q", maxLabelBytes, truncate(name, 40))
+			continue
+		}
+		if len(value) > maxLabelBytes || !utf8.ValidString(value) {
+			v.Add("/labels", "invalid_value", "the value of label %q must be UTF-8 of at most %d bytes", name, maxLabelBytes)
+		}
+	}
+}
+
+func validateTimes(v *model.Invalid, d model.Detector) {
+	if d.Step < MinStep || d.Step > MaxStep {
+		v.Add("/step", "out_of_range", "step must be from %s to %s", MinStep, model.Duration(MaxStep))
+	} else if d.Step%time.Second != 0 {
+		v.Add("/step", "out_of_range", "step must be whole seconds")
+	}
+	if d.For < 0 || d.For > maxHold {
+		v.Add("/for", "out_of_range", "for must be from 0s to %s", model.Duration(maxHold))
+	}
+	if d.KeepFiringFor < 0 || d.KeepFiringFor > maxHold {
+		v.Add("/keep_firing_for", "out_of_range", "keep_firing_for must be from 0s to %s", model.Duration(maxHold))
+	}
+}
+
+// truncate cuts s to at most n bytes at a rune boundary.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
