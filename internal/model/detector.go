@@ -167,3 +167,26 @@ type BacktestResult struct {
 	FalseAlarmsPerWeek float64 // the budget that was asked for
 	Elapsed            time.Duration
 }
+
+// Budget returns the false alarms per week that a definition asks for: perWeek
+// when it is given, else what sensitivity means (low 0.1, medium 1, high 10),
+// else 1. Giving both is an error.
+func Budget(perWeek *float64, sensitivity string) (float64, error) {
+	if perWeek != nil && sensitivity != "" {
+		return 0, &Error{Kind: KindInvalid, Subject: SubjectDetector, Message: "give false_alarms_per_week or sensitivity, not both",
+			Fields: []FieldError{{Pointer: "/sensitivity", Code: "one_of", Detail: "give false_alarms_per_week or sensitivity, not both"}}}
+	}
+	if perWeek != nil {
+		return *perWeek, nil
+	}
+	switch sensitivity {
+	case "low":
+		return 0.1, nil
+	case "", "medium":
+		return 1, nil
+	case "high":
+		return 10, nil
+	}
+	return 0, &Error{Kind: KindInvalid, Subject: SubjectDetector, Message: "sensitivity is low, medium or high",
+		Fields: []FieldError{{Pointer: "/sensitivity", Code: "unknown", Detail: "sensitivity is low, medium or high"}}}
+}

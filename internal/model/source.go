@@ -1,6 +1,11 @@
 package model
 
-import "time"
+import (
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+)
 
 // SourceType is the kind of a data source.
 type SourceType string
@@ -123,4 +128,84 @@ type Collector struct {
 	Duration   time.Duration  `json:"-"`
 	Samples    int            `json:"samples"`         // taken in the last round
 	Error      string         `json:"error,omitempty"` // safe to show
+}
+
+// Validate returns every fault of a source's definition that shows without
+// asking the source.
+func (s Source) Validate() error {
+	var v Invalid
+	if !validName(s.Name) {
+		v.Add("/name", "name", "a name is 1 to 128 printable characters")
+	}
+	switch s.Type {
+	case SourceBuiltin:
+		v.Add("/type", "builtin", "the embedded source exists already; its name is %q", BuiltinSource)
+	case SourcePrometheus, SourceLoki:
+		u, err := url.Parse(s.URL)
+		switch {
+		case s.URL == "":
+			v.Add("/url", "required", "a source needs a URL")
+		case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+			v.Add("/url", "url", "the URL starts with http:// or https:// and names a host")
+		case u.User != nil:
+			v.Add("/url", "credentials", "write credentials into username and password, not into the URL")
+		case u.RawQuery != "" || u.Fragment != "":
+			v.Add("/url", "url", "the URL has no query and no fragment")
+		}
+	default:
+		v.Add("/type", "unknown", "the type is %s or %s, not %q", SourcePrometheus, SourceLoki, s.Type)
+	}
+	if s.Name == BuiltinSource {
+		v.Add("/name", "reserved", "the name %q belongs to the embedded source", BuiltinSource)
+	}
+	if s.Auth.BearerToken != "" && (s.Auth.Username != "" || s.Auth.Password != "") {
+		v.Add("/bearer_token", "one_of", "give a bearer token or a username with password, not both")
+	}
+	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
+		v.Add("/tls", "together", "cert_file and key_file go together")
+	}
+	for name := range s.Headers {
+		if !validHeader(name) {
+			v.Add("/headers", "header", "%q is not a header that may be set", name)
+		}
+	}
+	if s.LateData < 0 || s.LateData > 24*time.Hour {
+		v.Add("/late_data", "out_of_range", "late_data is between 0s and 24h")
+	}
+	if s.Timeout < 0 || s.Timeout > 5*time.Minute {
+		v.Add("/timeout", "out_of_range", "timeout is between 0s and 5m")
+	}
+	return v.Err(SubjectSource)
+}
+
+// validName reports whether s can name a source or a detector.
+func validName(s string) bool {
+	if s == "" || len(s) > 128 || strings.TrimSpace(s) != s {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// validHeader reports whether a person may set the header: it is a token and
+// does not govern the connection or the message's length.
+func validHeader(name string) bool {
+	if name == "" || len(name) > 128 {
+		return false
+	}
+	for _, c := range []byte(name) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && !('0' <= c && c <= '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	switch strings.ToLower(name) {
+	case "host", "content-length", "transfer-encoding", "connection", "authorization", "cookie", "upgrade":
+		return false
+	}
+	return true
 }

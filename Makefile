@@ -1,0 +1,98 @@
+# Run `make` for help.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+DATE    ?= $(shell TZ=UTC git show -s --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ HEAD 2>/dev/null)
+STAMP   := -X aiops/internal/telemetry.version=$(VERSION) -X aiops/internal/telemetry.commit=$(COMMIT) -X aiops/internal/telemetry.date=$(DATE)
+GO      ?= go
+BIN     := bin/aiops
+ARGS    ?=
+BENCH_DATA ?= ../shared/bench
+
+WEB_SOURCES := $(shell find web/src web/index.html web/package.json web/vite.config.ts 2>/dev/null)
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: build ## Build everything and watch this host at http://127.0.0.1:8080
+	$(BIN) serve $(ARGS)
+
+.PHONY: demo
+demo: build ## The same, with a small shop under load and faults on a schedule
+	$(BIN) demo $(ARGS)
+
+.PHONY: build
+build: web ## Build the page and the program into bin/
+	$(GO) build -trimpath -ldflags "$(STAMP)" -o $(BIN) ./cmd/aiops
+
+.PHONY: web
+web: web/dist/index.html ## Build the page
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run build
+
+.PHONY: test
+test: test-system web ## Install what the tests need and run all of them
+	$(MAKE) test-go
+	$(MAKE) test-web
+
+.PHONY: test-system
+test-system: ## Install the programs that tests start (a database, a real Prometheus, a browser)
+	scripts/test-system
+
+.PHONY: test-go
+test-go: ## Go tests with the race detector
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) test -race -timeout 15m ./...
+
+.PHONY: test-web
+test-web: web ## Type check, lint and test the page
+	cd web && npm run typecheck && npm run lint && npm test
+
+.PHONY: check
+check: generate-check lint test ## Everything: generated files, lint, tests
+
+.PHONY: generate
+generate: ## Write generated files again: the OpenAPI document, the page's types, the error catalogue
+	$(GO) test ./internal/api -run 'TestGenerated' -rewrite
+	cd web && npm run generate
+
+.PHONY: generate-check
+generate-check: web/node_modules/.package-lock.json generate ## Fail when generated files are not up to date
+	git diff --exit-code -- web/openapi.json web/src docs/errors.md
+
+.PHONY: lint
+lint: ## golangci-lint, as pinned in tools/
+	cd tools && $(GO) build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	bin/golangci-lint run ./...
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Known vulnerabilities that the program can reach
+	cd tools && $(GO) build -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
+	bin/govulncheck ./...
+
+.PHONY: bench
+bench: ## Speed and memory of every model, of the pipeline and of the store
+	$(GO) test -run '^$$' -bench . -benchmem -count $(or $(COUNT),1) ./internal/detect ./internal/pipeline ./internal/store ./internal/logmine
+
+.PHONY: bench-accuracy
+bench-accuracy: build ## Accuracy on labelled public data (BENCH_DATA=folder)
+	$(BIN) bench accuracy --data $(BENCH_DATA)/metrics
+
+.PHONY: bench-logs
+bench-logs: build ## Accuracy and speed of the template miner (BENCH_DATA=folder)
+	$(BIN) bench logs --data $(BENCH_DATA)/logs
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin web/dist/assets web/dist/index.html web/node_modules

@@ -1,0 +1,247 @@
+// Package config reads the one configuration file, lets the environment
+// override it, and says with line, column and a caret what is wrong with it.
+//
+// It owns the file's shape and the order of precedence: flags, environment,
+// file, defaults. It applies nothing: package app does. An unknown key is an
+// error. Secrets come from the environment (${NAME}) or from files
+// (file:/path), so that the file itself can be shown and committed.
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"aiops/internal/model"
+	"aiops/internal/telemetry"
+)
+
+// Config is the whole configuration. The zero value plus ApplyDefaults is a
+// program that watches itself and its host on loopback.
+type Config struct {
+	Server    Server              `yaml:"server"`
+	DataDir   string              `yaml:"data_dir"`
+	Storage   Storage             `yaml:"storage"`
+	Log       telemetry.LogConfig `yaml:"log"`
+	Builtin   Builtin             `yaml:"builtin"`
+	Sources   []Source            `yaml:"sources"`
+	Detectors []Detector          `yaml:"detectors"`
+	Limits    Limits              `yaml:"limits"`
+}
+
+// Server says where the program listens.
+type Server struct {
+	Listen      string         `yaml:"listen"`       // host:port; default 127.0.0.1:8080
+	Hosts       []string       `yaml:"hosts"`        // further Host headers to answer to
+	DrainDelay  model.Duration `yaml:"drain_delay"`  // how long to keep serving after a stop was asked for; default 0 on loopback
+	StopTimeout model.Duration `yaml:"stop_timeout"` // bound of a graceful stop; default 30s
+}
+
+// Storage chooses the database. One of the two at most; SQLite in the data
+// directory is the default.
+type Storage struct {
+	SQLite    *SQLite      `yaml:"sqlite"`
+	Postgres  *Postgres    `yaml:"postgres"`
+	MasterKey model.Secret `yaml:"master_key"` // encrypts the secrets of sources; default: a key file in the data directory
+}
+
+// SQLite is the embedded database.
+type SQLite struct {
+	Path string `yaml:"path"` // default <data_dir>/aiops.db
+}
+
+// Postgres is a shared database.
+type Postgres struct {
+	URL model.Secret `yaml:"url"`
+}
+
+// Builtin configures the embedded source.
+type Builtin struct {
+	ScrapeInterval model.Duration `yaml:"scrape_interval"` // default 5s
+	Retention      model.Duration `yaml:"retention"`       // default 15d
+	RetentionBytes int64          `yaml:"retention_bytes"` // 0: no bound by size
+	MaxSeries      int            `yaml:"max_series"`      // default 500000
+	Host           *bool          `yaml:"host"`            // watch this host; default true
+	Targets        []Target       `yaml:"targets"`
+}
+
+// Target is a set of HTTP endpoints to scrape.
+type Target struct {
+	Job     string            `yaml:"job"`
+	URLs    []string          `yaml:"urls"`
+	Labels  map[string]string `yaml:"labels"`
+	Timeout model.Duration    `yaml:"timeout"`
+}
+
+// Limits bound what detectors may use.
+type Limits struct {
+	SeriesPerDetector int `yaml:"series_per_detector"` // default 100000
+	Concurrency       int `yaml:"concurrency"`         // evaluations at a time; default 2 × cores
+}
+
+// Source is a provisioned data source.
+type Source struct {
+	Name        string                  `yaml:"name"`
+	Type        model.SourceType        `yaml:"type"`
+	URL         string                  `yaml:"url"`
+	Username    string                  `yaml:"username"`
+	Password    model.Secret            `yaml:"password"`
+	BearerToken model.Secret            `yaml:"bearer_token"`
+	TLS         TLS                     `yaml:"tls"`
+	Headers     map[string]model.Secret `yaml:"headers"`
+	LateData    model.Duration          `yaml:"late_data"`
+	Timeout     model.Duration          `yaml:"timeout"`
+}
+
+// TLS says how to check a source's certificate and which one to show.
+type TLS struct {
+	CAFile             string `yaml:"ca_file"`
+	CertFile           string `yaml:"cert_file"`
+	KeyFile            string `yaml:"key_file"`
+	ServerName         string `yaml:"server_name"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
+}
+
+// Detector is a provisioned detector.
+type Detector struct {
+	Name               string             `yaml:"name"`
+	Source             string             `yaml:"source"` // default builtin
+	Query              string             `yaml:"query"`
+	Step               model.Duration     `yaml:"step"`
+	Model              string             `yaml:"model"`
+	Parameters         map[string]any     `yaml:"parameters"`
+	FalseAlarmsPerWeek *float64           `yaml:"false_alarms_per_week"`
+	Sensitivity        string             `yaml:"sensitivity"` // low, medium or high: 0.1, 1 or 10 false alarms per week
+	Direction          model.Direction    `yaml:"direction"`
+	MinDeviation       model.MinDeviation `yaml:"min_deviation"`
+	For                model.Duration     `yaml:"for"`
+	KeepFiringFor      model.Duration     `yaml:"keep_firing_for"`
+	MissingData        model.MissingData  `yaml:"missing_data"`
+	TimeZone           string             `yaml:"time_zone"`
+	Labels             map[string]string  `yaml:"labels"`
+	Enabled            *bool              `yaml:"enabled"` // default true
+}
+
+// ApplyDefaults fills what is not set.
+func (c *Config) ApplyDefaults() {
+	if c.Server.Listen == "" {
+		c.Server.Listen = "127.0.0.1:8080"
+	}
+	if c.Server.StopTimeout == 0 {
+		c.Server.StopTimeout = model.Duration(30 * time.Second)
+	}
+	if c.DataDir == "" {
+		c.DataDir = "./aiops-data"
+	}
+	if c.Builtin.ScrapeInterval == 0 {
+		c.Builtin.ScrapeInterval = model.Duration(5 * time.Second)
+	}
+	if c.Builtin.Retention == 0 {
+		c.Builtin.Retention = model.Duration(15 * 24 * time.Hour)
+	}
+}
+
+// WatchHost reports whether the host is watched.
+func (b Builtin) WatchHost() bool { return b.Host == nil || *b.Host }
+
+// Definition returns the source in the words of package model.
+func (s Source) Definition() model.Source {
+	return model.Source{
+		Name: s.Name, Type: s.Type, URL: s.URL,
+		Auth:    model.SourceAuth{Username: s.Username, Password: s.Password, BearerToken: s.BearerToken},
+		TLS:     model.TLSOptions(s.TLS),
+		Headers: s.Headers, LateData: s.LateData.Std(), Timeout: s.Timeout.Std(), Provisioned: true,
+	}
+}
+
+// Definition returns the detector in the words of package model, without the
+// defaults of the pipeline.
+func (d Detector) Definition() (model.Detector, error) {
+	out := model.Detector{
+		Name: d.Name, Source: d.Source, Query: d.Query, Step: d.Step.Std(), Model: d.Model,
+		Direction: d.Direction, MinDeviation: d.MinDeviation, For: d.For.Std(), KeepFiringFor: d.KeepFiringFor.Std(),
+		MissingData: d.MissingData, TimeZone: d.TimeZone, Labels: d.Labels,
+		Provisioned: true, Enabled: d.Enabled == nil || *d.Enabled,
+	}
+	if out.Source == "" {
+		out.Source = model.BuiltinSource
+	}
+	budget, err := model.Budget(d.FalseAlarmsPerWeek, d.Sensitivity)
+	if err != nil {
+		return out, err
+	}
+	out.FalseAlarmsPerWeek = budget
+	if len(d.Parameters) > 0 {
+		if out.Parameters, err = json.Marshal(d.Parameters); err != nil {
+			return out, &model.Error{Kind: model.KindInvalid, Subject: model.SubjectDetector, Message: "parameters cannot be written as JSON",
+				Fields: []model.FieldError{{Pointer: "/parameters", Code: "type", Detail: err.Error()}}}
+		}
+	}
+	return out, nil
+}
+
+// Loopback reports whether address, a host:port, listens on this machine only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// checks collects what is wrong with the parts that this package owns, as
+// JSON pointers into the file.
+func (c *Config) checks(v *model.Invalid) {
+	if _, _, err := net.SplitHostPort(c.Server.Listen); err != nil {
+		v.Add("/server/listen", "address", "%q is not host:port", c.Server.Listen)
+	} else if !Loopback(c.Server.Listen) {
+		v.Add("/server/listen", "not_loopback", "without authentication the program listens on loopback only, such as 127.0.0.1:8080, not on %q; put a reverse proxy with authentication in front", c.Server.Listen)
+	}
+	if c.Storage.SQLite != nil && c.Storage.Postgres != nil {
+		v.Add("/storage", "one_of", "choose one of sqlite and postgres")
+	}
+	if c.Storage.Postgres != nil && !strings.HasPrefix(c.Storage.Postgres.URL.Reveal(), "postgres://") && !strings.HasPrefix(c.Storage.Postgres.URL.Reveal(), "postgresql://") {
+		v.Add("/storage/postgres/url", "url", "the URL of a PostgreSQL database starts with postgres://")
+	}
+	if err := c.Log.Validate(); err != nil {
+		v.Add("/log", "log", "%s", err)
+	}
+	if i := c.Builtin.ScrapeInterval.Std(); i < time.Second || i > 10*time.Minute {
+		v.Add("/builtin/scrape_interval", "out_of_range", "scrape_interval is between 1s and 10m, not %s", c.Builtin.ScrapeInterval)
+	}
+	if c.Builtin.Retention.Std() < time.Hour {
+		v.Add("/builtin/retention", "out_of_range", "retention is at least 1h, not %s", c.Builtin.Retention)
+	}
+	if c.Builtin.RetentionBytes < 0 || c.Builtin.MaxSeries < 0 {
+		v.Add("/builtin", "out_of_range", "retention_bytes and max_series are not negative")
+	}
+	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
+		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
+	}
+	if d := c.Server.DrainDelay.Std(); d < 0 || d > c.Server.StopTimeout.Std() {
+		v.Add("/server/drain_delay", "out_of_range", "drain_delay is between 0s and stop_timeout, not %s", c.Server.DrainDelay)
+	}
+	if c.Limits.SeriesPerDetector < 0 || c.Limits.Concurrency < 0 {
+		v.Add("/limits", "out_of_range", "limits are not negative")
+	}
+	jobs := map[string]int{}
+	for i, t := range c.Builtin.Targets {
+		at := fmt.Sprintf("/builtin/targets/%d", i)
+		if t.Job == "" {
+			v.Add(at+"/job", "required", "a target needs a job name")
+		} else if first, ok := jobs[t.Job]; ok {
+			v.Add(at+"/job", "duplicate", "job %q is already the job of target %d", t.Job, first+1)
+		} else {
+			jobs[t.Job] = i
+		}
+		if len(t.URLs) == 0 {
+			v.Add(at+"/urls", "required", "job %q needs at least one URL", t.Job)
+		}
+	}
+}

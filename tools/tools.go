@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package tools pins the versions of the tools that check this repository.
+package tools
+
+import (
+	_ "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"
+	_ "golang.org/x/vuln/cmd/govulncheck"
+)
