@@ -1,0 +1,253 @@
+package api
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"aiops/internal/health"
+	"aiops/internal/model"
+)
+
+// DetectorStore keeps the definitions of detectors.
+type DetectorStore interface {
+	CreateDetector(ctx context.Context, d model.Detector) (model.Detector, error)
+	// UpdateDetector writes d where the stored version is expect, 0 meaning
+	// any, and tells of it with an event of type ev.
+	UpdateDetector(ctx context.Context, d model.Detector, expect int64, ev model.EventType) (model.Detector, error)
+	DeleteDetector(ctx context.Context, id string, expect int64) error
+	Detector(ctx context.Context, id string) (model.Detector, error)
+	Detectors(ctx context.Context, f DetectorFilter) ([]model.Detector, string, error)
+}
+
+// DetectorFilter selects and orders detectors. Zero fields select everything.
+type DetectorFilter struct {
+	Query       string // part of the name
+	Source      string
+	Enabled     *bool
+	Provisioned *bool
+	Cursor      string
+	Limit       int
+	Sort        string
+}
+
+// ModelStore knows the trained generations of a detector's models. A
+// capability that an implementation lacks answers a KindConflict error that
+// says so.
+type ModelStore interface {
+	ModelVersions(ctx context.Context, detectorID string) ([]model.ModelVersion, error)
+	PromoteModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error)
+	RollbackModel(ctx context.Context, detectorID string) (model.ModelVersion, error)
+	// ShadowModel lets a trained version score beside the active one.
+	ShadowModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error)
+}
+
+// AnomalyStore keeps anomalies and what people did with them.
+type AnomalyStore interface {
+	Anomaly(ctx context.Context, id string) (model.Anomaly, error)
+	Anomalies(ctx context.Context, f AnomalyFilter) ([]model.Anomaly, string, error)
+	AcknowledgeAnomaly(ctx context.Context, id, by string, at time.Time, expect int64) (model.Anomaly, error)
+	ResolveAnomaly(ctx context.Context, id, by string, at time.Time, expect int64) (model.Anomaly, error)
+	LabelAnomaly(ctx context.Context, id string, label *bool, by string, expect int64) (model.Anomaly, error)
+}
+
+// AnomalyFilter selects and orders anomalies. Zero fields select everything.
+type AnomalyFilter struct {
+	DetectorID   string
+	State        []model.AnomalyState // any of these
+	Severity     []model.Severity     // any of these
+	Label        string               // true, false, or none for those nobody labelled
+	Acknowledged *bool
+	Matchers     map[string]string // labels of the series that must be equal
+	From, To     time.Time         // episodes that touch this range
+	Query        string            // part of the detector's name or of the reason
+	Cursor       string
+	Limit        int
+	Sort         string
+}
+
+// SourceStore keeps the definitions of sources.
+type SourceStore interface {
+	CreateSource(ctx context.Context, s model.Source) (model.Source, error)
+	UpdateSource(ctx context.Context, s model.Source, expect int64) (model.Source, error)
+	DeleteSource(ctx context.Context, id string, expect int64) error
+	Source(ctx context.Context, id string) (model.Source, error)
+	Sources(ctx context.Context) ([]model.Source, error)
+}
+
+// SourceClients are the running clients of the sources, by name.
+type SourceClients interface {
+	// Sync starts, changes and stops clients so that they match the store.
+	Sync(ctx context.Context) error
+	Health(name string) (model.SourceHealth, bool)
+	// Test checks a source now and returns what it found. A source that does
+	// not answer is a finding, not an error.
+	Test(ctx context.Context, name string) (model.SourceHealth, error)
+	Collectors(ctx context.Context, name string) ([]model.Collector, error)
+	// Query evaluates query at one time, QueryRange at each step from start
+	// to end, both included.
+	Query(ctx context.Context, name, query string, at time.Time, maxSeries int) ([]model.SeriesData, error)
+	QueryRange(ctx context.Context, name, query string, start, end time.Time, step time.Duration, maxSeries int) ([]model.SeriesData, error)
+	// ParseQuery says whether a query is well formed for a source; a
+	// KindQuery error with the pointer /query when it is not.
+	ParseQuery(name, query string) error
+}
+
+// Engine runs the detectors.
+type Engine interface {
+	Sync(ctx context.Context) error
+	Status(id string) (model.DetectorStatus, bool)
+	Series(id string, after string, limit int) ([]model.SeriesStatus, error)
+	Replay(ctx context.Context, id, series string, from, to time.Time) (model.Replay, error)
+	Detect(ctx context.Context, id string, series model.Labels, samples []model.Sample) ([]model.ScoredPoint, error)
+	Explain(ctx context.Context, anomalyID string) (Explanation, error)
+}
+
+// Explanation is why an anomaly is one: its stored evidence and what scoring
+// that evidence again gives.
+type Explanation struct {
+	Evidence     model.Evidence
+	Recomputed   model.ScoredPoint // the peak, scored again from ModelState
+	Reproduced   bool              // Recomputed equals what was stored, bit for bit
+	Summary      string            // a sentence for people
+	AlsoMoved    []RelatedAnomaly  // other anomalies around the same time
+	TrainedFrom  time.Time         // zero: not known
+	TrainedTo    time.Time
+	TrainSamples int64
+}
+
+// RelatedAnomaly is another anomaly near an explained one.
+type RelatedAnomaly struct {
+	AnomalyID    string
+	DetectorName string
+	Series       model.Labels
+	StartedAt    time.Time
+	Score        float64
+}
+
+// Tasks is the queue of long work.
+type Tasks interface {
+	Enqueue(ctx context.Context, kind string, args any) (model.Task, error)
+	Task(ctx context.Context, id string) (model.Task, error)
+	Tasks(ctx context.Context, f TaskFilter) ([]model.Task, string, error)
+	Cancel(ctx context.Context, id string) error
+}
+
+// TaskFilter selects tasks, newest first. Zero fields select everything.
+type TaskFilter struct {
+	Kind   string
+	State  model.TaskState
+	Cursor string
+	Limit  int
+}
+
+// HealthReader gives the last known health. It never blocks.
+type HealthReader interface {
+	Report() health.Report
+	Component(name string) (health.Component, bool)
+	History() []health.Change
+}
+
+// IdempotencyStore remembers the first answer to a request that carries an
+// Idempotency-Key, for at least 24 hours.
+type IdempotencyStore interface {
+	// Begin claims a key for one principal. Kind of error: none.
+	Begin(ctx context.Context, k IdempotencyKey) (IdempotencyState, *StoredAnswer, error)
+	// Finish stores the answer of a claimed key, or gives the claim back when
+	// answer is nil, so that the request can be sent again.
+	Finish(ctx context.Context, k IdempotencyKey, answer *StoredAnswer) error
+}
+
+// IdempotencyKey identifies one request of one client.
+type IdempotencyKey struct {
+	Principal string // who asks
+	Key       string // the header's value
+	Operation string // method and path
+	BodyHash  string // hex SHA-256 of the body
+}
+
+// IdempotencyState says what Begin found.
+type IdempotencyState int
+
+// The states of a key.
+const (
+	IdempotencyFresh      IdempotencyState = iota // claimed now: do the work, then Finish
+	IdempotencyInProgress                         // another request with it is being served
+	IdempotencyReplay                             // done: send the stored answer again
+	IdempotencyMismatch                           // used for another operation or body
+)
+
+// StoredAnswer is an answer as it was sent.
+type StoredAnswer struct {
+	Status int
+	Header http.Header // only what belongs to the answer: Content-Type, ETag, Location
+	Body   []byte
+}
+
+// Deployment describes this program and how it runs.
+type Deployment struct {
+	Version       string         `json:"version"`
+	Commit        string         `json:"commit"`
+	BuiltAt       string         `json:"built_at" doc:"Time of the commit, RFC 3339; empty when unknown"`
+	GoVersion     string         `json:"go_version"`
+	Platform      string         `json:"platform"`
+	StartedAt     time.Time      `json:"started_at"`
+	UptimeSeconds float64        `json:"uptime_seconds"`
+	Node          string         `json:"node"`
+	StorageEngine string         `json:"storage_engine" doc:"sqlite or postgres"`
+	Features      []string       `json:"features" doc:"Features that are on"`
+	Limits        map[string]any `json:"limits" doc:"Limits in force"`
+	ConfigHash    string         `json:"config_hash" doc:"SHA-256 of the configuration without its secrets"`
+}
+
+// Request is one served request, as the access log shows it.
+type Request struct {
+	Class    Class
+	Method   string
+	Route    string // the pattern, never the path: bounded cardinality
+	Status   int
+	Duration time.Duration
+	Bytes    int64
+}
+
+// Options are what the API is made of. Detectors, Anomalies, Sources,
+// Clients, Engine and Tasks are required; everything else has a default that
+// is named with it.
+type Options struct {
+	Detectors   DetectorStore
+	Models      ModelStore // nil: versions are listed as none and cannot be changed
+	Anomalies   AnomalyStore
+	Sources     SourceStore
+	Clients     SourceClients
+	Engine      Engine
+	Tasks       Tasks
+	Health      HealthReader     // nil: /health knows no components
+	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
+
+	// ValidateDetector finds every fault of a definition that needs no
+	// source, as one KindInvalid error. DefaultDetector fills what was left
+	// out. Both may be nil.
+	ValidateDetector func(model.Detector) error
+	DefaultDetector  func(*model.Detector)
+
+	Ready      func() error                                                             // nil error: serves; default: Health's report
+	Started    func() bool                                                              // set-up and recovery are over; default: true
+	Live       func() error                                                             // nil error: the core loop moves; default: alive
+	Deployment func() Deployment                                                        // default: zero Deployment
+	Reload     func(ctx context.Context) error                                          // nil: reloading is refused with CONFLICT
+	Metrics    http.Handler                                                             // /metrics; nil: not found
+	Principal  func(ctx context.Context) string                                         // who asks; default "anonymous"
+	Mounts     map[string]http.Handler                                                  // other protocols, by chi pattern such as /prometheus/*
+	UI         fs.FS                                                                    // the built web pages; nil: a page that says they are not built in
+	SwaggerUI  fs.FS                                                                    // files of swagger-ui-dist; nil: found in UI under swagger-ui/
+	Hosts      []string                                                                 // further Host names to answer to, without port
+	Guarded    bool                                                                     // check Host on every request: loopback without authentication
+	OnRequest  func(context.Context, Request)                                           // called after each request; may be nil
+	OnPanic    func(route string)                                                       // called for each recovered panic; may be nil
+	Annotate   func(ctx context.Context, requestID, traceparent string) context.Context // puts both where loggers find them; may be nil
+	Version    string                                                                   // of the program, for the OpenAPI document; default "dev"
+	Logger     *slog.Logger                                                             // default: discards
+	Now        func() time.Time                                                         // default time.Now
+}

@@ -1,0 +1,328 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"aiops/internal/model"
+)
+
+// answer collects what an operation sends, so that it can be compared with
+// what the client has, stored for a repeated request, or dropped when the
+// operation panics.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.body.Write(p)
+}
+
+// exchange stands around every operation: it bounds time and body, replays
+// repeated requests and answers conditional ones.
+func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
+	r, w := humachi.Unwrap(hctx)
+	op := hctx.Operation()
+	timeout := defaultTimeout
+	if t, ok := op.Metadata[metaTimeout].(time.Duration); ok {
+		timeout = t
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	r.Header.Del("Accept") // JSON is all there is
+
+	ans := &answer{header: http.Header{}}
+	run := func() { next(humachi.NewContext(op, r, ans)) }
+	if op.Method == http.MethodGet {
+		run()
+		s.finishRead(w, r, ans)
+		return
+	}
+	hash, release, err := s.takeBody(r, op)
+	defer release()
+	if err != nil {
+		failure(ctx, err).write(w)
+		return
+	}
+	if key := r.Header.Get("Idempotency-Key"); key != "" {
+		if !s.once(w, r, op, key, hash, ans, run) {
+			return
+		}
+	} else {
+		run()
+	}
+	s.send(w, r, ans)
+}
+
+// takeBody reads and checks the body and puts its text in place of it. It
+// returns the text's hash and a function that gives the memory back.
+func (s *server) takeBody(r *http.Request, op *huma.Operation) (hash string, release func(), err error) {
+	release = func() {}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return "", release, newProblem(CodeUnsupportedMediaType, 0, "The body must come without a Content-Encoding.")
+	}
+	if r.ContentLength > maxBodyBytes {
+		return "", release, tooLarge()
+	}
+	bounded := &budgetReader{s: s, r: r.Body}
+	release = bounded.release
+	var text []byte
+	if op.RequestBody == nil {
+		text, err = io.ReadAll(bounded)
+	} else {
+		text, err = readJSON(bounded, r, op)
+	}
+	if err != nil {
+		return "", release, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	r.ContentLength = int64(len(text))
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), release, nil
+}
+
+func readJSON(body io.Reader, r *http.Request, op *huma.Operation) ([]byte, error) {
+	head := make([]byte, 1)
+	n, err := io.ReadFull(body, head)
+	if errors.Is(err, io.EOF) || n == 0 && errors.Is(err, io.ErrUnexpectedEOF) {
+		if op.RequestBody.Required {
+			return nil, badJSON("", "required", "it is empty, and a JSON value is expected")
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	given := r.Header.Get("Content-Type")
+	mediaType, params, err := mime.ParseMediaType(given)
+	if err != nil || op.RequestBody.Content[mediaType] == nil ||
+		params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+		return nil, newProblem(CodeUnsupportedMediaType, 0, "Content-Type must be "+strings.Join(bodyTypes(op), " or ")+".")
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return checkJSON(io.MultiReader(bytes.NewReader(head), body))
+}
+
+func bodyTypes(op *huma.Operation) []string {
+	types := []string{"application/json"}
+	for t := range op.RequestBody.Content {
+		if t != types[0] {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
+func tooLarge() error {
+	return &model.Error{Kind: model.KindTooLarge, Message: fmt.Sprintf("The body is larger than %d bytes.", maxBodyBytes),
+		Context: map[string]any{"limit": maxBodyBytes}}
+}
+
+// budgetReader bounds one body, and with the others all bodies together.
+type budgetReader struct {
+	s     *server
+	r     io.Reader
+	taken int64
+}
+
+func (b *budgetReader) Read(p []byte) (int, error) {
+	if room := maxBodyBytes + 1 - b.taken; int64(len(p)) > room {
+		p = p[:room]
+	}
+	n, err := b.r.Read(p)
+	b.taken += int64(n)
+	if total := b.s.bodies.Add(int64(n)); total > maxBodiesBytes {
+		return n, model.Errorf(model.KindOverloaded, "", "Too many large bodies are being read at once. Send it again shortly.")
+	}
+	if b.taken > maxBodyBytes {
+		return n, tooLarge()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, bodyFault(err)
+	}
+	return n, err
+}
+
+func (b *budgetReader) release() { b.s.bodies.Add(-b.taken) }
+
+// bodyFault is a connection that broke or stood still while sending.
+func bodyFault(err error) error {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return model.WrapError(model.KindTimeout, "", err, "The body did not arrive in time.")
+	}
+	return badJSON("", "truncated", "the connection broke or the body is malformed")
+}
+
+// once serves a request with an Idempotency-Key. It reports whether ans holds
+// an answer to send.
+func (s *server) once(w http.ResponseWriter, r *http.Request, op *huma.Operation, key, hash string, ans *answer, run func()) bool {
+	ctx := r.Context()
+	refuse := func(code Code, status int, detail string) bool {
+		p := newProblem(code, status, detail).stamp(ctx)
+		if code == CodeValidation {
+			p.Errors = []ProblemField{{Pointer: "/Idempotency-Key", In: "header", Code: "idempotency_key", Detail: detail}}
+		}
+		p.write(w)
+		return false
+	}
+	if !printable(key) || len(key) > 255 {
+		return refuse(CodeValidation, 0, "Idempotency-Key is 1 to 255 printable ASCII characters.")
+	}
+	if s.opts.Idempotency == nil {
+		return refuse(CodeValidation, 0, "This program keeps no Idempotency-Keys; send the request without one.")
+	}
+	k := IdempotencyKey{Principal: s.opts.Principal(ctx), Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
+	state, stored, err := s.opts.Idempotency.Begin(ctx, k)
+	if err != nil {
+		failure(ctx, err).write(w)
+		return false
+	}
+	switch state {
+	case IdempotencyInProgress:
+		return refuse(CodeConflict, 0, "A request with this Idempotency-Key is being served. Wait for its answer.")
+	case IdempotencyMismatch:
+		return refuse(CodeValidation, 0, "This Idempotency-Key was used for another request. Make a new key for each request.")
+	case IdempotencyReplay:
+		if stored == nil {
+			failure(ctx, errors.New("BUG: a replayed key without an answer")).write(w)
+			return false
+		}
+		for name, values := range stored.Header {
+			ans.header[name] = values
+		}
+		ans.header.Set("Idempotency-Replayed", "true")
+		ans.status = stored.Status
+		ans.body.Write(stored.Body)
+		return true
+	}
+	finished := false
+	settle := func(a *StoredAnswer) {
+		finished = true
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := s.opts.Idempotency.Finish(ctx, k, a); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "idempotency key not settled", slog.Any("err", err), slog.String("request_id", RequestID(ctx)))
+		}
+	}
+	defer func() {
+		if !finished { // a panic: nothing was answered
+			settle(nil)
+		}
+	}()
+	run()
+	if ans.status == 0 || ans.status >= 500 || ans.status == http.StatusTooManyRequests {
+		settle(nil) // the same request may succeed later
+		return true
+	}
+	kept := http.Header{}
+	for _, name := range []string{"Content-Type", "ETag", "Location"} {
+		if v := ans.header.Get(name); v != "" {
+			kept.Set(name, v)
+		}
+	}
+	settle(&StoredAnswer{Status: ans.status, Header: kept, Body: ans.body.Bytes()})
+	return true
+}
+
+func printable(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// finishRead gives a successful answer its tag and spares a client that has
+// it already the body. A tag is the version of what was read, if it has one,
+// and a hash of the text: "7.1f2e…".
+func (s *server) finishRead(w http.ResponseWriter, r *http.Request, ans *answer) {
+	if ans.status != http.StatusOK {
+		s.send(w, r, ans)
+		return
+	}
+	sum := sha256.Sum256(ans.body.Bytes())
+	tag := hex.EncodeToString(sum[:8])
+	if v := strings.Trim(ans.header.Get("ETag"), `"`); v != "" {
+		tag = v + "." + tag
+	}
+	tag = `"` + tag + `"`
+	ans.header.Set("ETag", tag)
+	if ans.header.Get("Cache-Control") == "" {
+		ans.header.Set("Cache-Control", "private, no-cache")
+	}
+	if noneMatch(r.Header.Get("If-None-Match"), tag) {
+		ans.status = http.StatusNotModified
+		ans.body.Reset()
+		ans.header.Del("Content-Type")
+	}
+	s.send(w, r, ans)
+}
+
+func noneMatch(header, tag string) bool {
+	if header == "" {
+		return false
+	}
+	for part := range strings.SplitSeq(header, ",") {
+		part = strings.TrimPrefix(strings.TrimSpace(part), "W/")
+		if part == "*" || part == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// send writes what an operation answered.
+func (s *server) send(w http.ResponseWriter, r *http.Request, ans *answer) {
+	h := w.Header()
+	for name, values := range ans.header {
+		h[name] = values
+	}
+	if ans.status == 0 {
+		ans.status = http.StatusNoContent
+	}
+	if ans.status >= 400 {
+		h.Set("Cache-Control", "no-store")
+		if info := requestOf(r.Context()); info != nil && info.problem != nil {
+			if v := info.problem.retryAfter(); v != "" {
+				h.Set("Retry-After", v)
+			}
+		}
+	} else if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	if ans.status != http.StatusNoContent && ans.status != http.StatusNotModified {
+		h.Set("Content-Length", strconv.Itoa(ans.body.Len()))
+	}
+	w.WriteHeader(ans.status)
+	if ans.body.Len() > 0 {
+		_, _ = w.Write(ans.body.Bytes())
+	}
+}

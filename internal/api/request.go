@@ -1,0 +1,241 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// Class groups requests by how much they matter under load.
+type Class string
+
+// The classes, the most important first.
+const (
+	ClassProbe   Class = "probe"   // health and readiness
+	ClassControl Class = "control" // acknowledge, pause, stop: what people do in trouble
+	ClassIngest  Class = "ingest"  // samples and log lines coming in
+	ClassUI      Class = "ui"      // pages and live streams
+	ClassRead    Class = "read"    // everything else
+	ClassBatch   Class = "batch"   // training, backtests, long ranges
+)
+
+// ClassOf returns the class of a request by its method and path alone, so that
+// admission can use it before routing.
+func ClassOf(method, path string) Class {
+	switch {
+	case path == "/health", strings.HasPrefix(path, "/health/"),
+		path == "/livez", path == "/alive", path == "/readyz", path == "/ready", path == "/startupz", path == "/metrics",
+		strings.HasPrefix(path, "/readyz/"), path == "/api/v1/health":
+		return ClassProbe
+	case path == "/api/v1/write", path == "/loki/api/v1/push", path == "/v1/logs":
+		return ClassIngest
+	case path == "/api/v1/ws", path == "/api/v1/events":
+		return ClassUI
+	}
+	if method == http.MethodPost {
+		i := strings.LastIndexByte(path, '/')
+		switch path[i+1:] {
+		case "acknowledge", "resolve", "stop", "start", "cancel", "reload", "pause":
+			return ClassControl
+		case "train", "backtest", "detect":
+			return ClassBatch
+		}
+	}
+	if strings.HasPrefix(path, "/api/v1/") || strings.HasPrefix(path, "/prometheus/") {
+		if strings.HasSuffix(path, "/replay") {
+			return ClassBatch
+		}
+		return ClassRead
+	}
+	return ClassUI
+}
+
+// requestInfo is what is known of a request while it is served. One
+// goroutine at a time uses it.
+type requestInfo struct {
+	id          string
+	traceparent string
+	path        string
+	chi         *chi.Context
+	err         error    // cause of a failure, for the log only
+	problem     *Problem // what was answered, when it was a failure
+}
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) *requestInfo {
+	info, _ := ctx.Value(requestKey{}).(*requestInfo)
+	return info
+}
+
+// RequestID returns the id of the request that ctx belongs to, or "".
+func RequestID(ctx context.Context) string {
+	if info := requestOf(ctx); info != nil {
+		return info.id
+	}
+	return ""
+}
+
+// noteError keeps the cause of a failure for the access log.
+func noteError(ctx context.Context, err error) {
+	if info := requestOf(ctx); info != nil && err != nil {
+		info.err = err
+	}
+}
+
+// observe is the outermost layer: identity, headers, panics, the access log.
+func (s *server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := s.now()
+		info := &requestInfo{
+			id: requestID(r.Header.Get("X-Request-Id")), traceparent: traceparent(r.Header.Get("Traceparent")),
+			path: clip(r.URL.EscapedPath(), 512),
+		}
+		info.chi = chi.NewRouteContext()
+		if r.Method == http.MethodHead {
+			info.chi.RouteMethod = http.MethodGet // net/http drops the body
+		}
+		ctx := context.WithValue(r.Context(), requestKey{}, info)
+		ctx = context.WithValue(ctx, chi.RouteCtxKey, info.chi)
+		if s.opts.Annotate != nil {
+			ctx = s.opts.Annotate(ctx, info.id, info.traceparent)
+		}
+		r = r.WithContext(ctx)
+		rec := &recorder{ResponseWriter: w}
+		rec.Header().Set("X-Request-Id", info.id)
+		rec.Header().Set("Traceparent", info.traceparent)
+		s.secureHeaders(rec, r)
+		defer func() {
+			v := recover()
+			if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // the sentinel is compared as net/http does
+				s.panicked(rec, r, info, v)
+			}
+			s.logRequest(r, rec, info, s.now().Sub(start))
+			if v == http.ErrAbortHandler { //nolint:errorlint
+				panic(v)
+			}
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+func (s *server) panicked(rec *recorder, r *http.Request, info *requestInfo, v any) {
+	s.log.LogAttrs(r.Context(), slog.LevelError, "request panicked",
+		slog.Any("panic", v), slog.String("stack", string(debug.Stack())),
+		slog.String("route", info.route()), slog.String("request_id", info.id))
+	if s.opts.OnPanic != nil {
+		s.opts.OnPanic(info.route())
+	}
+	if rec.status == 0 && !rec.hijacked {
+		newProblem(CodeInternal, 0, "").stamp(r.Context()).write(rec)
+	}
+}
+
+func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, took time.Duration) {
+	status := rec.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	class, route := ClassOf(r.Method, r.URL.Path), info.route()
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelWarn
+	case class == ClassProbe && status < 400:
+		level = slog.LevelDebug
+	}
+	attrs := []slog.Attr{
+		slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", route),
+		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+		slog.Int64("bytes", rec.bytes), slog.String("client", clientOf(r)),
+		slog.String("request_id", info.id), slog.String("traceparent", info.traceparent),
+	}
+	if info.err != nil && (status >= 500 || errors.Is(info.err, context.Canceled)) {
+		attrs = append(attrs, slog.String("err", info.err.Error()))
+	}
+	s.log.LogAttrs(r.Context(), level, "request", attrs...)
+	if s.opts.OnRequest != nil {
+		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: route, Status: status, Duration: took, Bytes: rec.bytes})
+	}
+}
+
+// route names the pattern that serves the request. Paths that no route
+// matches share one name, so that a scanner cannot fill metrics with labels.
+func (info *requestInfo) route() string {
+	if p := info.chi.RoutePattern(); p != "" {
+		return p
+	}
+	return "unmatched"
+}
+
+// methodLabel bounds the method, which a client may invent.
+func methodLabel(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
+}
+
+func clientOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// requestID takes a client's id when it is short and harmless, else makes one.
+func requestID(given string) string {
+	if n := len(given); n >= 8 && n <= 128 {
+		ok := true
+		for i := 0; i < n && ok; i++ {
+			c := given[i]
+			ok = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_' || c == '.'
+		}
+		if ok {
+			return given
+		}
+	}
+	return "req_" + randomHex(12)
+}
+
+// traceparent keeps the trace of a valid W3C header and gives it a span of
+// ours; without one it starts a trace that is not sampled.
+func traceparent(given string) string {
+	trace, flags := "", "00"
+	if len(given) >= 55 && (len(given) == 55 || given[55] == '-' && given[:2] != "00") && given[:2] != "ff" &&
+		given[2] == '-' && given[35] == '-' && given[52] == '-' &&
+		isHex(given[:2]) && isHex(given[3:35]) && isHex(given[36:52]) && isHex(given[53:55]) &&
+		strings.Trim(given[3:35], "0") != "" && strings.Trim(given[36:52], "0") != "" {
+		trace, flags = given[3:35], given[53:55]
+	}
+	if trace == "" {
+		trace = randomHex(16)
+	}
+	return "00-" + trace + "-" + randomHex(8) + "-" + flags
+}
+
+func isHex(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
