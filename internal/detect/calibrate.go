@@ -1,0 +1,446 @@
+package detect
+
+import (
+	"fmt"
+	"math"
+)
+
+// The sides of a deviation.
+const (
+	sideAbove = 0
+	sideBelow = 1
+)
+
+// The bins of a calibrator by absolute deviation: the first ends at 2^-6, then
+// come 2 bins per octave to 1/2, 8 to 64, 4 to 4096, and the last has no end.
+// An index follows from the bits of the number, without a logarithm.
+const (
+	lowExp, midExp, highExp, endExp = -6, -1, 6, 12
+
+	midBin  = 1 + (midExp-lowExp)*2
+	highBin = midBin + (highExp-midExp)*8
+	lastBin = highBin + (endExp-highExp)*4
+	binsN   = lastBin + 1
+)
+
+const (
+	// priorWeight is how many samples the prior tail counts for. With it alone
+	// the first deviation ever seen after n quiet samples has a probability of
+	// about 1/n, as in the rule of succession.
+	priorWeight = 4
+
+	// evidence: a probability below 1/(evidence*n) is more than n samples can
+	// tell of.
+	evidence = 10
+
+	leastPeaks   = 12   // fewer peaks make no fit
+	shapePrior   = 0.2  // of the generalised Pareto tail
+	shapeWeight  = 30   // peaks that the prior shape counts for
+	shapeBeyond  = 0.25 // least shape beyond the evidence
+	maxDeviation = 1e9
+)
+
+// The memory of a calibrator in samples: four weeks, within these limits.
+const (
+	leastMemory = 8192
+	mostMemory  = 65535
+)
+
+// calibrator turns standardised deviations into tail probabilities, for each
+// side on its own.
+//
+// The body is empirical: a histogram of the deviations seen. The tail follows
+// extreme value theory, as in SPOT (Siffer, Fouque, Termier, Largouët,
+// "Anomaly detection in streams with extreme value theory", KDD 2017): what
+// exceeds a high quantile is close to a generalised Pareto distribution
+// (Pickands 1975). Its two parameters come from probability-weighted moments
+// (Hosking and Wallis 1987), which have a closed form and, as integrals of the
+// survival function and its square, need the histogram only. The shape is
+// drawn towards a prior while the peaks are few.
+//
+// Two parametric tails take over where data cannot speak. Before there are
+// enough peaks the survival function is that of Student's t with 2 degrees of
+// freedom, weighted as priorWeight samples. Beyond 1/(evidence*n) the Pareto
+// tail goes on with at least the shape shapeBeyond, joined without a kink.
+// Both are heavier than what they stand in for as a rule, so that they err
+// towards fewer alarms; probability reports when one was used.
+//
+// Contamination: a deviation rarer than once in evidence*n is learned as one
+// of just that rarity, and in an unbroken run of such deviations only the
+// first, second, fourth, eighth, … and every 64th are learned at all. So one
+// spike or one long incident moves the tail by a bounded amount, while a tail
+// that was too light corrects itself. Drift: when the memory is full, all
+// counts are halved, so that old samples weigh 1/2, 1/4, … .
+//
+// It is deterministic: counts are integers, and halving carries remainders
+// from bin to bin. Cost per point: one or two logarithms and the sum of at
+// most 92 small integers; the tail is fitted again after a sixteenth more
+// samples, at most every 1024. Memory: about 500 bytes. It fails for
+// deviations whose distribution depends on time, which the model in front of
+// it has to remove.
+type calibrator struct {
+	counts [2][binsN]uint16
+	tails  [2]tail
+	n      uint32 // weight of all samples, zero deviations included
+	memory uint32 // n at which the counts are halved
+	run    uint32 // length of the present run of extremes
+	refit  uint32 // samples until the next fit
+}
+
+// tail is the fitted part of one side. Probabilities in it are relative to
+// that of exceeding start.
+type tail struct {
+	start  float64 // deviation at which the peaks begin
+	scale  float64
+	shape  float64
+	end    float64 // deviation at which the evidence ends
+	lnEnd  float64 // logarithm of the probability there
+	scale2 float64 // beyond the end
+	shape2 float64
+	limit  float64 // larger deviations are learned as this one; 0: no limit yet
+	bin    uint8   // the bin that begins at start; 0: no fit
+}
+
+func newCalibrator(samplesInFourWeeks float64) calibrator {
+	return calibrator{memory: uint32(min(max(samplesInFourWeeks, leastMemory), mostMemory)), refit: minWindow}
+}
+
+// binOf returns the bin of a deviation, which must not be negative.
+func binOf(z float64) int {
+	bits := math.Float64bits(z)
+	e := int(bits>>52) - 1023
+	switch {
+	case e < lowExp:
+		return 0
+	case e < midExp:
+		return 1 + (e-lowExp)<<1 + int(bits>>51&1)
+	case e < highExp:
+		return midBin + (e-midExp)<<3 + int(bits>>49&7)
+	case e < endExp:
+		return highBin + (e-highExp)<<2 + int(bits>>50&3)
+	}
+	return lastBin
+}
+
+// binStart returns where a bin begins. Bin lastBin+1 begins at infinity.
+func binStart(b int) float64 {
+	switch {
+	case b <= 0:
+		return 0
+	case b < midBin:
+		return octave(b-1, 1, lowExp)
+	case b < highBin:
+		return octave(b-midBin, 3, midExp)
+	case b <= lastBin:
+		return octave(b-highBin, 2, highExp)
+	}
+	return math.Inf(1)
+}
+
+// octave returns the start of the i-th bin of a stretch that begins at 2^exp
+// and has 2^shift bins per octave.
+func octave(i, shift, exp int) float64 {
+	e := uint64(i>>shift+exp+1023) << 52
+	sub := uint64(i&(1<<shift-1)) << (52 - shift)
+	return math.Float64frombits(e | sub)
+}
+
+// priorTail is the probability that Student's t with 2 degrees of freedom
+// exceeds z.
+func priorTail(z float64) float64 {
+	r := math.Sqrt(2 + mul(z, z))
+	return 1 / mul(r, r+z)
+}
+
+// beyond returns how many samples of one side lie in bin b and above.
+func (c *calibrator) beyond(side, b int) uint32 {
+	var sum uint32
+	for _, k := range c.counts[side][b:] {
+		sum += uint32(k)
+	}
+	return sum
+}
+
+// mass is the smoothed weight of what exceeds the start of bin b, of which
+// seen samples were counted.
+func mass(b int, seen uint32) float64 {
+	return float64(seen) + priorWeight*priorTail(binStart(b))
+}
+
+// lnExceed returns the logarithm of the probability that a deviation on a side
+// is at least z, and whether the evidence ends before z.
+func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bool) {
+	z = min(z, maxDeviation)
+	total := float64(c.n) + priorWeight
+	if t := &c.tails[side]; t.bin > 0 && z >= t.start {
+		l, beyond := t.lnExceed(z)
+		return ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total) + l, beyond
+	}
+	b := binOf(z)
+	above := c.beyond(side, b+1)
+	here := above + uint32(c.counts[side][b])
+	var m float64
+	if b == lastBin {
+		r := binStart(lastBin) / z
+		m = mul(mass(b, here), mul(r, r))
+	} else {
+		lo, hi := binStart(b), binStart(b+1)
+		high := mass(b+1, above)
+		m = high + mul(mass(b, here)-high, (hi-z)/(hi-lo))
+	}
+	return ln(m / total), mul(m, evidence) < 1
+}
+
+// lnExceed returns the logarithm of the probability of exceeding z >= start,
+// given that start is exceeded, and whether z is beyond the evidence.
+func (t *tail) lnExceed(z float64) (lnP float64, extrapolated bool) {
+	if z > t.end {
+		return t.lnEnd + lnPareto(z-t.end, t.scale2, t.shape2), true
+	}
+	return lnPareto(z-t.start, t.scale, t.shape), false
+}
+
+// lnPareto is the logarithm of the survival function of the generalised Pareto
+// distribution.
+func lnPareto(x, scale, shape float64) float64 {
+	if shape == 0 {
+		return -x / scale
+	}
+	return -ln1p(mul(shape, x/scale)) / shape
+}
+
+// paretoQuantile is the inverse of lnPareto.
+func paretoQuantile(lnP, scale, shape float64) float64 {
+	if shape == 0 {
+		return -mul(scale, lnP)
+	}
+	return mul(scale, expm1(-mul(shape, lnP))/shape)
+}
+
+// deviation is the inverse of lnExceed: the deviation on a side that is
+// exceeded with the probability e^lnP.
+func (c *calibrator) deviation(side int, lnP float64) float64 {
+	total := float64(c.n) + priorWeight
+	if t := &c.tails[side]; t.bin > 0 {
+		l := lnP - ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total)
+		switch {
+		case l <= t.lnEnd:
+			return min(t.end+paretoQuantile(l-t.lnEnd, t.scale2, t.shape2), maxDeviation)
+		case l <= 0:
+			return t.start + paretoQuantile(l, t.scale, t.shape)
+		}
+	}
+	want := mul(exp(lnP), total)
+	var above uint32
+	for b := lastBin; b >= 0; b-- {
+		here := above + uint32(c.counts[side][b])
+		m := mass(b, here)
+		if m < want {
+			above = here
+			continue
+		}
+		if b == lastBin {
+			return min(mul(binStart(b), math.Sqrt(m/want)), maxDeviation)
+		}
+		lo, hi := binStart(b), binStart(b+1)
+		high := mass(b+1, above)
+		return hi - mul(hi-lo, (want-high)/(m-high))
+	}
+	return 0
+}
+
+// learn counts a deviation; side is where it lies.
+func (c *calibrator) learn(side int, z float64) {
+	if limit := c.tails[side].limit; limit > 0 && z > limit {
+		c.run++
+		if c.run&(c.run-1) != 0 && c.run%64 != 0 {
+			return
+		}
+		z = limit
+	} else {
+		c.run = 0
+	}
+	if z > 0 {
+		c.counts[side][binOf(z)]++
+	}
+	c.n++
+	if c.n >= c.memory {
+		c.halve()
+	}
+	c.refit--
+	if c.refit == 0 {
+		c.fit(sideAbove)
+		c.fit(sideBelow)
+		c.refit = min(max(c.n/16, 8), 1024)
+	}
+}
+
+// halve halves all weights. Remainders go to the next lower bin, so that the
+// tail as a whole keeps half of its weight, within one.
+func (c *calibrator) halve() {
+	c.n = (c.n + 1) / 2
+	for side := range c.counts {
+		var carry uint16
+		for b := lastBin; b >= 0; b-- {
+			k := c.counts[side][b] + carry
+			c.counts[side][b], carry = k/2, k&1
+		}
+	}
+}
+
+// fit fits the tail of one side to the counts.
+func (c *calibrator) fit(side int) {
+	t := tail{}
+	b, peaks := c.peaks(side)
+	if b > 0 {
+		t = c.fitPeaks(side, b, peaks)
+	}
+	c.tails[side] = t
+	c.tails[side].limit = c.deviation(side, -ln(mul(evidence, float64(c.n))))
+}
+
+// peaks chooses the bin at which the peaks begin and counts them: about a
+// twentieth of all samples, never more than a fifth. It returns bin 0 when
+// there are too few.
+func (c *calibrator) peaks(side int) (bin int, peaks uint32) {
+	want := max(c.n/20, 2*leastPeaks)
+	var sum uint32
+	for b := lastBin; b > 0; b-- {
+		k := uint32(c.counts[side][b])
+		if sum+k > c.n/5 {
+			break
+		}
+		sum += k
+		if k > 0 && sum >= leastPeaks {
+			bin, peaks = b, sum
+		}
+		if sum >= want {
+			break
+		}
+	}
+	return bin, peaks
+}
+
+// fitPeaks estimates the tail from the peaks that begin at bin b.
+func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
+	// a0 and a1 are the moments E[X] and E[X S(X)] of the excess X with the
+	// survival function S: the integrals of S and of S²/2. Between the ends of
+	// a bin S falls exponentially, in the last bin that has peaks linearly.
+	var a0, a1 float64
+	left := peaks
+	for i := b; i < lastBin && left > 0; i++ {
+		width := binStart(i+1) - binStart(i)
+		p := float64(left) / float64(peaks)
+		left -= uint32(c.counts[side][i])
+		q := float64(left) / float64(peaks)
+		switch {
+		case p == q:
+			a0 += mul(width, p)
+			a1 += mul(width, mul(p, p)) / 2
+		case left == 0:
+			a0 += mul(width, p) / 2
+			a1 += mul(width, mul(p, p)) / 6
+		default:
+			slope := ln(p / q)
+			a0 += mul(width, (p-q)/slope)
+			a1 += mul(width, mul(p-q, p+q)/slope) / 4
+		}
+	}
+	shape := 0.9
+	if d := a0 - 2*a1; d > 0 {
+		shape = min(max(2-a0/d, -0.5), 0.9)
+	}
+	shape = (mul(float64(peaks), shape) + shapeWeight*shapePrior) / (float64(peaks) + shapeWeight)
+	if math.Abs(shape) < 1e-6 {
+		shape = 0
+	}
+	t := tail{bin: uint8(b), start: binStart(b), shape: shape, scale: mul(a0, 1-shape)}
+	t.lnEnd = min(-ln(mul(evidence, mass(b, peaks))), 0)
+	excess := paretoQuantile(t.lnEnd, t.scale, shape)
+	t.end = t.start + excess
+	t.scale2 = t.scale + mul(shape, excess)
+	t.shape2 = max(shape, shapeBeyond)
+	return t
+}
+
+// describe says in words what a probability on a side rests on.
+func (c *calibrator) describe(side int, extrapolated bool) string {
+	t := &c.tails[side]
+	switch {
+	case t.bin == 0 && extrapolated:
+		return fmt.Sprintf("rarer than %d samples can show: from a heavy tail assumed beforehand", c.n)
+	case t.bin == 0:
+		return fmt.Sprintf("counted among %d samples", c.n)
+	case extrapolated:
+		return fmt.Sprintf("rarer than %d samples can show: the fitted tail, made heavier", c.n)
+	}
+	return fmt.Sprintf("tail fitted to %d of %d samples", c.beyond(side, int(t.bin)), c.n)
+}
+
+// append writes the state. Most bins are empty: counts are written as pairs of
+// a bin and its count.
+func (c *calibrator) append(w *writer) {
+	w.uvarint(uint64(c.n))
+	w.uvarint(uint64(c.run))
+	w.uvarint(uint64(c.refit))
+	for side := range c.counts {
+		used := 0
+		for _, k := range c.counts[side] {
+			if k > 0 {
+				used++
+			}
+		}
+		w.u8(uint8(used))
+		for b, k := range c.counts[side] {
+			if k > 0 {
+				w.u8(uint8(b))
+				w.uvarint(uint64(k))
+			}
+		}
+		t := &c.tails[side]
+		w.f64(t.limit)
+		w.u8(t.bin)
+		if t.bin > 0 {
+			for _, v := range [...]float64{t.scale, t.shape, t.end, t.lnEnd, t.scale2, t.shape2} {
+				w.f64(v)
+			}
+		}
+	}
+}
+
+// read reads the state; memory stays.
+func (c *calibrator) read(d *reader) {
+	c.n = uint32(d.uvarint(uint64(c.memory)))
+	c.run = uint32(d.uvarint(math.MaxUint32))
+	c.refit = uint32(d.uvarint(1024))
+	d.check(c.refit > 0)
+	var sum uint64
+	for side := range c.counts {
+		next := 0
+		for used := int(d.u8()); used > 0 && d.err == nil; used-- {
+			b := int(d.u8())
+			d.check(b >= next && b <= lastBin)
+			if d.err != nil {
+				return
+			}
+			k := d.uvarint(mostMemory)
+			d.check(k > 0)
+			c.counts[side][b] = uint16(k)
+			sum += k
+			next = b + 1
+		}
+		t := &c.tails[side]
+		t.limit = d.finite()
+		t.bin = d.u8()
+		d.check(t.bin <= lastBin && t.limit >= 0)
+		if t.bin > 0 {
+			t.start = binStart(int(t.bin))
+			for _, v := range [...]*float64{&t.scale, &t.shape, &t.end, &t.lnEnd, &t.scale2, &t.shape2} {
+				*v = d.finite()
+			}
+			d.check(t.scale > 0 && t.scale2 > 0 && t.shape >= -0.5 && t.shape <= 1 && t.shape2 > 0 && t.shape2 <= 1 &&
+				t.end >= t.start && t.lnEnd <= 0)
+		}
+	}
+	d.check(sum <= mostMemory)
+}

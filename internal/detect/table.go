@@ -1,0 +1,162 @@
+package detect
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math"
+	"strings"
+	"time"
+	_ "time/tzdata" // so that time zones work on machines without zone files
+
+	"aiops/internal/model"
+)
+
+// row is one model: what people read of it and how it is made.
+type row struct {
+	Info
+	build func(config) (Model, error)
+	check func(config, *model.Invalid) // of parameters that depend on each other; nil: none do
+}
+
+// config is a validated Spec.
+type config struct {
+	entry     row
+	params    values
+	step      time.Duration
+	direction model.Direction
+	location  *time.Location
+	seed      uint64
+	ident     uint64 // fingerprint of all that a learned state depends on
+}
+
+// table lists every model. A new one is a file, a test script and a row here.
+func table() []row {
+	return []row{
+		{Info: Info{Name: "auto",
+			Summary:    "chooses the model from the history of the series and says why",
+			Parameters: autoParameters(), MinHistory: autoMinHistory}, build: newAuto},
+		{Info: Info{Name: "robust_zscore",
+			Summary:    "distance from the rolling median in units of the median absolute deviation",
+			Parameters: []Parameter{windowParameter(240)}, MinHistory: windowMinHistory(240)}, build: newRobust},
+		{Info: Info{Name: "threshold",
+			Summary: "fixed bounds above and below; needs no history",
+			Parameters: []Parameter{
+				{Name: "above", Type: TypeNumber, Default: math.NaN(), Min: -math.MaxFloat64, Max: math.MaxFloat64,
+					Summary: "values above it are anomalous; without it there is no upper bound"},
+				{Name: "below", Type: TypeNumber, Default: math.NaN(), Min: -math.MaxFloat64, Max: math.MaxFloat64,
+					Summary: "values below it are anomalous; without it there is no lower bound"},
+			}, MinHistory: func(time.Duration) int { return 0 }}, build: newBounds, check: checkBounds},
+	}
+}
+
+// The limits of a window, in samples.
+const (
+	minWindow = 16
+	maxWindow = 4096
+)
+
+func windowParameter(def float64) Parameter {
+	return Parameter{Name: "window", Type: TypeInteger, Default: def, Min: minWindow, Max: maxWindow,
+		Summary: "samples of recent history to compare with"}
+}
+
+func windowMinHistory(window int) func(time.Duration) int {
+	return func(time.Duration) int { return windowLeast(window) }
+}
+
+// windowLeast is how much of a window must be filled before a model judges.
+func windowLeast(window int) int { return max(minWindow, window/4) }
+
+// prepare validates spec and collects every fault.
+func prepare(spec Spec) (config, error) {
+	var bad model.Invalid
+	c := config{step: spec.Step, direction: spec.Direction, seed: spec.Seed, location: time.UTC}
+	rows := table()
+	for _, r := range rows {
+		if r.Name == spec.Model {
+			c.entry = r
+		}
+	}
+	if c.entry.build == nil {
+		names := make([]string, len(rows))
+		for i, r := range rows {
+			names[i] = r.Name
+		}
+		bad.Add("/model", "unknown_model", "there is no model %q; the models are %s", spec.Model, strings.Join(names, ", "))
+	} else {
+		c.params = parseParameters(spec.Parameters, c.entry.Parameters, &bad)
+		if c.entry.check != nil {
+			c.entry.check(c, &bad)
+		}
+	}
+	if spec.Step < MinStep || spec.Step > MaxStep {
+		bad.Add("/step", "out_of_range", "the step must be between %v and %v", MinStep, MaxStep)
+	}
+	switch spec.Direction {
+	case "":
+		c.direction = model.DirectionBoth
+	case model.DirectionBoth, model.DirectionAbove, model.DirectionBelow:
+	default:
+		bad.Add("/direction", "unknown_direction", "the direction must be both, above or below")
+	}
+	if a := spec.MinDeviation.Absolute; !(a >= 0) || math.IsInf(a, 0) {
+		bad.Add("/min_deviation/absolute", "out_of_range", "the least absolute deviation must be 0 or more")
+	}
+	if r := spec.MinDeviation.Relative; !(r >= 0) || math.IsInf(r, 0) {
+		bad.Add("/min_deviation/relative", "out_of_range", "the least relative deviation must be 0 or more")
+	}
+	if spec.TimeZone != "" {
+		loc, err := time.LoadLocation(spec.TimeZone)
+		if err != nil || spec.TimeZone == "Local" {
+			bad.Add("/time_zone", "unknown_time_zone", "there is no time zone %q; write a name such as Europe/Berlin", spec.TimeZone)
+		} else {
+			c.location = loc
+		}
+	}
+	if err := bad.Err(model.SubjectDetector); err != nil {
+		return config{}, err
+	}
+	c.ident = c.fingerprint()
+	return c, nil
+}
+
+// fingerprint condenses all that a learned state depends on, so that a
+// snapshot of another definition is refused.
+func (c config) fingerprint() uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	word := func(v uint64) {
+		binary.LittleEndian.PutUint64(b[:], v)
+		h.Write(b[:])
+	}
+	text := func(s string) {
+		word(uint64(len(s)))
+		io.WriteString(h, s)
+	}
+	text(c.entry.Name)
+	for i, d := range c.params.defs {
+		text(d.Name)
+		v := c.params.v[i]
+		if math.IsNaN(v) {
+			v = math.NaN() // one bit pattern for "not given"
+		}
+		word(math.Float64bits(v))
+	}
+	word(uint64(c.step))
+	text(c.location.String())
+	word(c.seed)
+	return h.Sum64()
+}
+
+// SnapshotError says why a snapshot cannot be restored. The model that refused
+// it is unchanged; train it from samples instead.
+type SnapshotError struct {
+	Problem string
+}
+
+// Error returns the problem and what to do.
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("restoring a model: %s; train it again from its history", e.Problem)
+}
