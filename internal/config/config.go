@@ -9,12 +9,15 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"aiops/internal/model"
+	"aiops/internal/pipeline"
+	"aiops/internal/source/builtin"
+	"aiops/internal/store"
 	"aiops/internal/telemetry"
 )
 
@@ -22,13 +25,13 @@ import (
 // program that watches itself and its host on loopback.
 type Config struct {
 	Server    Server              `yaml:"server"`
-	DataDir   string              `yaml:"data_dir"`
-	Storage   Storage             `yaml:"storage"`
+	DataDir   string              `yaml:"data_dir"` // default ./aiops-data
 	Log       telemetry.LogConfig `yaml:"log"`
-	Builtin   Builtin             `yaml:"builtin"`
+	Storage   store.Config        `yaml:"storage"`
+	Builtin   builtin.Config      `yaml:"builtin"`
+	Pipeline  pipeline.Config     `yaml:"pipeline"`
 	Sources   []Source            `yaml:"sources"`
 	Detectors []Detector          `yaml:"detectors"`
-	Limits    Limits              `yaml:"limits"`
 }
 
 // Server says where the program listens.
@@ -37,48 +40,6 @@ type Server struct {
 	Hosts       []string       `yaml:"hosts"`        // further Host headers to answer to
 	DrainDelay  model.Duration `yaml:"drain_delay"`  // how long to keep serving after a stop was asked for; default 0 on loopback
 	StopTimeout model.Duration `yaml:"stop_timeout"` // bound of a graceful stop; default 30s
-}
-
-// Storage chooses the database. One of the two at most; SQLite in the data
-// directory is the default.
-type Storage struct {
-	SQLite    *SQLite      `yaml:"sqlite"`
-	Postgres  *Postgres    `yaml:"postgres"`
-	MasterKey model.Secret `yaml:"master_key"` // encrypts the secrets of sources; default: a key file in the data directory
-}
-
-// SQLite is the embedded database.
-type SQLite struct {
-	Path string `yaml:"path"` // default <data_dir>/aiops.db
-}
-
-// Postgres is a shared database.
-type Postgres struct {
-	URL model.Secret `yaml:"url"`
-}
-
-// Builtin configures the embedded source.
-type Builtin struct {
-	ScrapeInterval model.Duration `yaml:"scrape_interval"` // default 5s
-	Retention      model.Duration `yaml:"retention"`       // default 15d
-	RetentionBytes int64          `yaml:"retention_bytes"` // 0: no bound by size
-	MaxSeries      int            `yaml:"max_series"`      // default 500000
-	Host           *bool          `yaml:"host"`            // watch this host; default true
-	Targets        []Target       `yaml:"targets"`
-}
-
-// Target is a set of HTTP endpoints to scrape.
-type Target struct {
-	Job     string            `yaml:"job"`
-	URLs    []string          `yaml:"urls"`
-	Labels  map[string]string `yaml:"labels"`
-	Timeout model.Duration    `yaml:"timeout"`
-}
-
-// Limits bound what detectors may use.
-type Limits struct {
-	SeriesPerDetector int `yaml:"series_per_detector"` // default 100000
-	Concurrency       int `yaml:"concurrency"`         // evaluations at a time; default 2 × cores
 }
 
 // Source is a provisioned data source.
@@ -135,16 +96,12 @@ func (c *Config) ApplyDefaults() {
 	if c.DataDir == "" {
 		c.DataDir = "./aiops-data"
 	}
-	if c.Builtin.ScrapeInterval == 0 {
-		c.Builtin.ScrapeInterval = model.Duration(5 * time.Second)
-	}
-	if c.Builtin.Retention == 0 {
-		c.Builtin.Retention = model.Duration(15 * 24 * time.Hour)
+	c.Storage.DataDir = c.DataDir
+	c.Builtin.Dir = filepath.Join(c.DataDir, "metrics")
+	if c.Builtin.Interval == 0 {
+		c.Builtin.Interval = model.Duration(5 * time.Second)
 	}
 }
-
-// WatchHost reports whether the host is watched.
-func (b Builtin) WatchHost() bool { return b.Host == nil || *b.Host }
 
 // Definition returns the source in the words of package model.
 func (s Source) Definition() model.Source {
@@ -203,45 +160,16 @@ func (c *Config) checks(v *model.Invalid) {
 	} else if !Loopback(c.Server.Listen) {
 		v.Add("/server/listen", "not_loopback", "without authentication the program listens on loopback only, such as 127.0.0.1:8080, not on %q; put a reverse proxy with authentication in front", c.Server.Listen)
 	}
-	if c.Storage.SQLite != nil && c.Storage.Postgres != nil {
-		v.Add("/storage", "one_of", "choose one of sqlite and postgres")
-	}
-	if c.Storage.Postgres != nil && !strings.HasPrefix(c.Storage.Postgres.URL.Reveal(), "postgres://") && !strings.HasPrefix(c.Storage.Postgres.URL.Reveal(), "postgresql://") {
-		v.Add("/storage/postgres/url", "url", "the URL of a PostgreSQL database starts with postgres://")
-	}
 	if err := c.Log.Validate(); err != nil {
 		v.Add("/log", "log", "%s", err)
 	}
-	if i := c.Builtin.ScrapeInterval.Std(); i < time.Second || i > 10*time.Minute {
-		v.Add("/builtin/scrape_interval", "out_of_range", "scrape_interval is between 1s and 10m, not %s", c.Builtin.ScrapeInterval)
-	}
-	if c.Builtin.Retention.Std() < time.Hour {
-		v.Add("/builtin/retention", "out_of_range", "retention is at least 1h, not %s", c.Builtin.Retention)
-	}
-	if c.Builtin.RetentionBytes < 0 || c.Builtin.MaxSeries < 0 {
-		v.Add("/builtin", "out_of_range", "retention_bytes and max_series are not negative")
-	}
+	addFaults(v, "/storage", c.Storage.Validate())
+	addFaults(v, "/builtin", c.Builtin.Validate())
+	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
 		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
 	}
 	if d := c.Server.DrainDelay.Std(); d < 0 || d > c.Server.StopTimeout.Std() {
 		v.Add("/server/drain_delay", "out_of_range", "drain_delay is between 0s and stop_timeout, not %s", c.Server.DrainDelay)
-	}
-	if c.Limits.SeriesPerDetector < 0 || c.Limits.Concurrency < 0 {
-		v.Add("/limits", "out_of_range", "limits are not negative")
-	}
-	jobs := map[string]int{}
-	for i, t := range c.Builtin.Targets {
-		at := fmt.Sprintf("/builtin/targets/%d", i)
-		if t.Job == "" {
-			v.Add(at+"/job", "required", "a target needs a job name")
-		} else if first, ok := jobs[t.Job]; ok {
-			v.Add(at+"/job", "duplicate", "job %q is already the job of target %d", t.Job, first+1)
-		} else {
-			jobs[t.Job] = i
-		}
-		if len(t.URLs) == 0 {
-			v.Add(at+"/urls", "required", "job %q needs at least one URL", t.Job)
-		}
 	}
 }

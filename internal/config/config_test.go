@@ -63,7 +63,7 @@ func TestAWholeFile(t *testing.T) {
 	if d.Step != 30*time.Second || d.For != 2*time.Minute || d.MinDeviation.Relative != 0.2 || string(d.Parameters) != `{"window":60}` || !d.Enabled || !d.Provisioned {
 		t.Errorf("definition = %+v", d)
 	}
-	if c.DataDir != "./aiops-data" || c.Builtin.ScrapeInterval.Std() != 5*time.Second || !c.Builtin.WatchHost() {
+	if c.DataDir != "./aiops-data" || c.Builtin.Interval.Std() != 5*time.Second {
 		t.Errorf("defaults are missing: %+v", c)
 	}
 }
@@ -86,7 +86,7 @@ func TestTheEnvironmentOverridesTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Server.Listen != "127.0.0.1:2" || c.Log.Level != "debug" || c.Storage.Postgres == nil {
+	if c.Server.Listen != "127.0.0.1:2" || c.Log.Level != "debug" || c.Storage.Postgres.URL == "" {
 		t.Errorf("config = %+v", c)
 	}
 }
@@ -103,7 +103,7 @@ func TestFaultsAreShownInPlace(t *testing.T) {
 		"unknown key":       {"server:\n  lisen: 127.0.0.1:1\n", "f.yaml:2:3: unknown field \"lisen\"\n  2 |   lisen: 127.0.0.1:1\n    |   ^"},
 		"not YAML":          {"server: {listen: \n", "f.yaml:1:"},
 		"wrong type":        {"detectors: 3\n", "f.yaml:1:12: "},
-		"bad duration":      {"builtin: {scrape_interval: fast}\n", "\"fast\" is not a duration"},
+		"bad duration":      {"builtin: {interval: fast}\n", "\"fast\" is not a duration"},
 		"unset variable":    {"storage: {postgres: {url: \"${NOWHERE}\"}}\n", "f.yaml:1:27: the environment variable NOWHERE is not set"},
 		"not on loopback":   {"server: {listen: \"0.0.0.0:80\"}\n", "f.yaml:1:18: without authentication the program listens on loopback only"},
 		"bad query":         {"detectors:\n- name: a\n  query: \"(((\"\n", "f.yaml:3:10: unclosed parenthesis\n  3 |   query: \"(((\"\n    |          ^"},
@@ -111,7 +111,7 @@ func TestFaultsAreShownInPlace(t *testing.T) {
 		"missing key":       {"sources:\n- type: prometheus\n  url: http://x\n", "f.yaml:2:3: a name is 1 to 128 printable characters"},
 		"twice the same":    {"detectors:\n- {name: a, query: up}\n- {name: a, query: up}\n", "f.yaml:3:10: detector \"a\" is already defined as number 1"},
 		"duplicate key":     {"server: {}\nserver: {}\n", "f.yaml:2:1: "},
-		"two databases":     {"storage: {sqlite: {}, postgres: {url: \"postgres://a/b\"}}\n", "f.yaml:1:11: choose one of sqlite and postgres"},
+		"two databases":     {"storage: {sqlite: {path: x}, postgres: {url: \"postgres://a/b\"}}\n", "either sqlite or postgres"},
 		"two sensitivities": {"detectors:\n- {name: a, query: up, sensitivity: low, false_alarms_per_week: 3}\n", "not both"},
 	} {
 		_, err := config.Parse("f.yaml", []byte(test.file), environment(), validate)

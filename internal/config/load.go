@@ -135,7 +135,7 @@ func (c *Config) override(env LookupFunc) error {
 	text("AIOPS_LOG_LEVEL", &c.Log.Level)
 	text("AIOPS_LOG_FORMAT", &c.Log.Format)
 	if v, ok := env("AIOPS_DATABASE_URL"); ok && v != "" {
-		c.Storage.SQLite, c.Storage.Postgres = nil, &Postgres{URL: model.Secret(v)}
+		c.Storage.SQLite.Path, c.Storage.Postgres.URL = "", model.Secret(v)
 	}
 	if v, ok := env("AIOPS_MASTER_KEY"); ok && v != "" {
 		c.Storage.MasterKey = model.Secret(v)
@@ -145,7 +145,7 @@ func (c *Config) override(env LookupFunc) error {
 		if err != nil {
 			return fmt.Errorf("AIOPS_SCRAPE_INTERVAL: %w", err)
 		}
-		c.Builtin.ScrapeInterval = d
+		c.Builtin.Interval = d
 	}
 	return nil
 }
@@ -153,9 +153,9 @@ func (c *Config) override(env LookupFunc) error {
 // readSecrets replaces secrets of the form file:/path by the file's content
 // without its final line end.
 func (c *Config) readSecrets() error {
-	secrets := []*model.Secret{&c.Storage.MasterKey}
-	if c.Storage.Postgres != nil {
-		secrets = append(secrets, &c.Storage.Postgres.URL)
+	secrets := []*model.Secret{&c.Storage.MasterKey, &c.Storage.PreviousMasterKey, &c.Storage.Postgres.URL}
+	for i := range c.Builtin.Targets {
+		secrets = append(secrets, &c.Builtin.Targets[i].Password, &c.Builtin.Targets[i].BearerToken)
 	}
 	for i := range c.Sources {
 		s := &c.Sources[i]
