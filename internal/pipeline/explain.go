@@ -30,9 +30,3 @@ type Moved struct {
 	SharedLabels int               // labels with the same value as the anomaly's series
 	AnomalyID    string            // its own anomaly, "" when it raised none
 }
-
-// Recompute scores the peak of an anomaly again from its stored evidence. It
-// needs neither source nor store.
-func Recompute(ev model.Evidence) (RecomputeResult, error) {
-	return RecomputeResult{}, errNotReady
-}

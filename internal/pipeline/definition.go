@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"aiops/internal/detect"
+	"aiops/internal/model"
+)
+
+// definition is a detector as scoring needs it. It never changes; a changed
+// detector gets a new one.
+type definition struct {
+	detector model.Detector
+	step     int64 // milliseconds
+	rules    rules
+
+	// fingerprint names everything that learned state depends on. State moves
+	// from one definition to another exactly when it is equal.
+	fingerprint string
+
+	activeSteps int32 // missed steps after which a series does not share the budget
+	ttlSteps    int32 // missed steps after which a series is dropped
+	maxSeries   int
+}
+
+func newDefinition(d model.Detector, cfg Config) *definition {
+	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), maxSeries: cfg.MaxSeries}
+	def.fingerprint = fingerprintOf(d)
+	def.activeSteps = int32(max(10, 10*time.Minute/d.Step))
+	def.ttlSteps = int32(max(100, cfg.SeriesTTL.Std()/d.Step))
+	return def
+}
+
+func fingerprintOf(d model.Detector) string {
+	// Direction, least deviation, budget and hold times are left out: they
+	// change what is done with a score, not what was learned.
+	b, err := json.Marshal([]any{"v1", d.Source, d.Query, d.Step, d.Model, string(d.Parameters), d.TimeZone, d.MissingData})
+	if err != nil {
+		panic("BUG: encoding a fingerprint: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// spec returns what detect needs to make the model of one series. The seed
+// depends on the series alone, so that a backtest of an unsaved definition
+// draws the same numbers as the saved one will.
+func (def *definition) spec(seriesHash uint64) detect.Spec {
+	d := def.detector
+	return detect.Spec{Model: d.Model, Parameters: d.Parameters, Step: d.Step, Direction: d.Direction,
+		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Seed: seriesHash}
+}
+
+func (def *definition) threshold(series int) float64 {
+	return detect.Threshold(def.detector.FalseAlarmsPerWeek, def.detector.Step, series)
+}
+
+// floor returns the last step at or before t, in milliseconds.
+func (def *definition) floor(t int64) int64 { return t - mod(t, def.step) }
+
+// ceil returns the first step at or after t.
+func (def *definition) ceil(t int64) int64 { return def.floor(t + def.step - 1) }
+
+func mod(a, b int64) int64 { return ((a % b) + b) % b }
+
+func hashKey(key []byte) uint64 { return xxhash.Sum64(key) }
+
+// quantise returns how many series share the budget when n are active and it
+// was q before: a power of two, so that the threshold changes rarely. It grows
+// at once, and shrinks only when three quarters are gone, to twice of what is
+// left.
+func quantise(q, n int) int {
+	n = max(n, 1)
+	switch {
+	case n > q:
+		return ceilPow2(n)
+	case q > 4 && 4*n <= q:
+		return 2 * ceilPow2(n)
+	default:
+		return q
+	}
+}
+
+func ceilPow2(n int) int {
+	p := 1
+	for p < n {
+		p *= 2
+	}
+	return p
+}

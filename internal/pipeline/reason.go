@@ -1,0 +1,151 @@
+package pipeline
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"aiops/internal/detect"
+	"aiops/internal/model"
+)
+
+func msDuration(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+func msTime(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// onceIn returns how often in seconds a value with this score is expected on
+// one series, at most 1e15.
+func onceIn(score float64, step time.Duration) float64 {
+	return min(math.Pow(10, score)*step.Seconds(), 1e15)
+}
+
+// reasonText says for people why e is an anomaly, from its peak.
+func reasonText(e *episode, d model.Detector) string {
+	var b strings.Builder
+	p := e.peak
+	switch {
+	case e.cause == causeSilent:
+		fmt.Fprintf(&b, "%s: no sample since the step before %s, from a healthy source", d.Name, msTime(e.startedAt).Format(time.RFC3339))
+	case e.cause == cause(detect.ReasonAboveBound):
+		fmt.Fprintf(&b, "%s %s where at most %s is allowed", d.Name, number(p.Value), number(p.Upper))
+	case e.cause == cause(detect.ReasonBelowBound):
+		fmt.Fprintf(&b, "%s %s where at least %s is allowed", d.Name, number(p.Value), number(p.Lower))
+	default:
+		fmt.Fprintf(&b, "%s %s", d.Name, number(p.Value))
+		if e.cause == cause(detect.ReasonPattern) {
+			b.WriteString(", part of an unusual pattern,")
+		}
+		if band := bandText(p); band != "" {
+			fmt.Fprintf(&b, " where %s was expected", band)
+		}
+		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
+	}
+	switch {
+	case e.flaps == 1:
+		b.WriteString("; it came back once")
+	case e.flaps > 1:
+		fmt.Fprintf(&b, "; it came back %d times", e.flaps)
+	}
+	return b.String()
+}
+
+// bandText says what was expected: "20 to 45", "at most 45", "about 30".
+func bandText(p model.ScoredPoint) string {
+	lower, upper := isFinite(p.Lower), isFinite(p.Upper)
+	switch {
+	case lower && upper:
+		return number(p.Lower) + " to " + number(p.Upper)
+	case upper:
+		return "at most " + number(p.Upper)
+	case lower:
+		return "at least " + number(p.Lower)
+	case isFinite(p.Expected):
+		return "about " + number(p.Expected)
+	}
+	return ""
+}
+
+// onceText says how rare a score is: "once in 12 days".
+func onceText(score float64, step time.Duration) string {
+	seconds := onceIn(score, step)
+	const year = 365.25 * 86400
+	for _, u := range []struct {
+		name string
+		size float64
+		upTo float64
+	}{{"second", 1, 90}, {"minute", 60, 90 * 60}, {"hour", 3600, 48 * 3600}, {"day", 86400, 730 * 86400}, {"year", year, 100 * year}} {
+		if seconds < u.upTo {
+			n := math.Round(seconds / u.size)
+			if n <= 1 {
+				return "once in a " + u.name
+			}
+			return fmt.Sprintf("once in %.0f %ss", n, u.name)
+		}
+	}
+	return "less than once in 100 years"
+}
+
+// number writes a value with four significant digits, and without an exponent
+// where people would not expect one.
+func number(v float64) string {
+	a := math.Abs(v)
+	switch {
+	case math.IsNaN(v):
+		return "no number"
+	case a >= 1e12 || a != 0 && a < 1e-4:
+		return strconv.FormatFloat(v, 'g', 4, 64)
+	case a >= 1000:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	digits := 3
+	for limit := 10.0; a >= limit && digits > 0; limit *= 10 {
+		digits--
+	}
+	for limit := 1.0; a != 0 && a < limit && digits < 8; limit /= 10 {
+		digits++
+	}
+	s := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
+// counterfactual says which value would have been normal, band and least
+// deviation taken together.
+func counterfactual(p model.ScoredPoint, why cause, d model.Detector) string {
+	if why == causeSilent {
+		return "with a sample at this step it would have been normal"
+	}
+	least := d.MinDeviation.Absolute
+	if isFinite(p.Expected) {
+		least = max(least, d.MinDeviation.Relative*math.Abs(p.Expected))
+	}
+	above := !(p.Value < p.Expected)
+	limit := p.Upper
+	if !above {
+		limit = p.Lower
+	}
+	if isFinite(p.Expected) && least > 0 {
+		if above {
+			limit = math.Max(limit, p.Expected+least)
+		} else {
+			limit = math.Min(limit, p.Expected-least)
+		}
+	}
+	switch {
+	case !isFinite(limit) || above && limit > p.Value || !above && limit < p.Value:
+		return "" // an unusual pattern: no single value makes it normal
+	case above:
+		return fmt.Sprintf("up to %s it would have been normal", number(limit))
+	default:
+		return fmt.Sprintf("from %s it would have been normal", number(limit))
+	}
+}
