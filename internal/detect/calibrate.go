@@ -31,13 +31,17 @@ const (
 
 	// evidence: a probability below 1/(evidence*n) is more than n samples can
 	// tell of.
-	evidence = 10
+	evidence = 2
 
-	leastPeaks   = 12   // fewer peaks make no fit
-	shapePrior   = 0.2  // of the generalised Pareto tail
-	shapeWeight  = 30   // peaks that the prior shape counts for
-	shapeBeyond  = 0.25 // least shape beyond the evidence
-	maxDeviation = 1e9
+	// rarest: a deviation rarer than once in rarest*n is learned as one of that
+	// rarity.
+	rarest = 10
+
+	leastPeaks   = 12    // fewer peaks make no fit
+	shapePrior   = 0.2   // of the generalised Pareto tail
+	shapeWeight  = 50    // peaks that the prior shape counts for
+	shapeBeyond  = 0.3   // least shape beyond the evidence
+	maxDeviation = 1e100 // a larger one counts as this
 )
 
 // The memory of a calibrator in samples: four weeks, within these limits.
@@ -170,6 +174,9 @@ func mass(b int, seen uint32) float64 {
 // lnExceed returns the logarithm of the probability that a deviation on a side
 // is at least z, and whether the evidence ends before z.
 func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bool) {
+	if z == 0 {
+		return 0, false // every deviation is at least 0
+	}
 	z = min(z, maxDeviation)
 	total := float64(c.n) + priorWeight
 	if t := &c.tails[side]; t.bin > 0 && z >= t.start {
@@ -225,7 +232,7 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 		l := lnP - ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total)
 		switch {
 		case l <= t.lnEnd:
-			return min(t.end+paretoQuantile(l-t.lnEnd, t.scale2, t.shape2), maxDeviation)
+			return unlimited(t.end + paretoQuantile(l-t.lnEnd, t.scale2, t.shape2))
 		case l <= 0:
 			return t.start + paretoQuantile(l, t.scale, t.shape)
 		}
@@ -240,13 +247,21 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 			continue
 		}
 		if b == lastBin {
-			return min(mul(binStart(b), math.Sqrt(m/want)), maxDeviation)
+			return unlimited(mul(binStart(b), math.Sqrt(m/want)))
 		}
 		lo, hi := binStart(b), binStart(b+1)
 		high := mass(b+1, above)
 		return hi - mul(hi-lo, (want-high)/(m-high))
 	}
 	return 0
+}
+
+// unlimited returns z, or infinity when no deviation reaches z.
+func unlimited(z float64) float64 {
+	if z < maxDeviation {
+		return z
+	}
+	return math.Inf(1)
 }
 
 // learn counts a deviation; side is where it lies.
@@ -296,14 +311,14 @@ func (c *calibrator) fit(side int) {
 		t = c.fitPeaks(side, b, peaks)
 	}
 	c.tails[side] = t
-	c.tails[side].limit = c.deviation(side, -ln(mul(evidence, float64(c.n))))
+	c.tails[side].limit = min(c.deviation(side, -ln(mul(rarest, float64(c.n)))), maxDeviation)
 }
 
 // peaks chooses the bin at which the peaks begin and counts them: about a
 // twentieth of all samples, never more than a fifth. It returns bin 0 when
 // there are too few.
 func (c *calibrator) peaks(side int) (bin int, peaks uint32) {
-	want := max(c.n/20, 2*leastPeaks)
+	want := max(uint32(mul(1.6, exp(mul(0.6, ln(float64(c.n)))))), 2*leastPeaks)
 	var sum uint32
 	for b := lastBin; b > 0; b-- {
 		k := uint32(c.counts[side][b])

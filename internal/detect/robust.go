@@ -33,7 +33,7 @@ func (m *robust) predict(int64) prediction {
 }
 
 func (m *robust) learn(_ int64, v float64, _ prediction) { m.window.push(v) }
-func (m *robust) missing() int                           { return windowLeast(m.window.limit) - m.window.len() }
+func (m *robust) missing() int                           { return max(0, windowLeast(m.window.limit)-m.window.len()) }
 func (m *robust) sizeBytes() int                         { return int(sizeOf[robust]()) + m.window.sizeBytes() }
 func (m *robust) append(w *writer)                       { m.window.append(w) }
 

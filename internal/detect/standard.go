@@ -137,16 +137,16 @@ func (m *standard) Score(t int64, v float64) Result {
 
 func (m *standard) learning() bool { return m.predictor.missing() > 0 }
 
-// watched reports whether the direction watches a side.
-func (m *standard) watched(side int) bool {
-	return m.direction == model.DirectionBoth || (m.direction == model.DirectionBelow) == (side == sideBelow)
+// watches reports whether a direction watches a side.
+func watches(d model.Direction, side int) bool {
+	return d == model.DirectionBoth || (d == model.DirectionBelow) == (side == sideBelow)
 }
 
 // lnProbability is the logarithm of the probability of a deviation at least as
 // large, on the watched side or, when both are watched, on either one, each
 // given half of the probability.
 func (m *standard) lnProbability(p *prediction, side int, z float64) (lnP float64, beyond bool) {
-	if !m.watched(side) {
+	if !watches(m.direction, side) {
 		return 0, false
 	}
 	lnP, beyond = m.cal.lnExceed(side, z)
@@ -169,7 +169,7 @@ func (m *standard) lnFloor() float64 {
 
 // band returns the deviation in scales at which the score is the threshold.
 func (m *standard) band(p *prediction, side int) float64 {
-	if !m.watched(side) {
+	if !watches(m.direction, side) {
 		return math.Inf(1)
 	}
 	lnP := -mul(m.threshold, ln10)
@@ -268,3 +268,8 @@ func (m *standard) Contributions() []model.Contribution {
 }
 
 var _ Model = (*standard)(nil)
+
+// clip returns v moved to at most n scales from the expected value.
+func (p *prediction) clip(v, n float64) float64 {
+	return min(max(v, p.center-mul(n, p.scale[sideBelow])), p.center+mul(n, p.scale[sideAbove]))
+}
