@@ -19,6 +19,7 @@ type DetectorStore interface {
 	UpdateDetector(ctx context.Context, d model.Detector, expect int64, ev model.EventType) (model.Detector, error)
 	DeleteDetector(ctx context.Context, id string, expect int64) error
 	Detector(ctx context.Context, id string) (model.Detector, error)
+	DetectorByName(ctx context.Context, name string) (model.Detector, error)
 	Detectors(ctx context.Context, f DetectorFilter) ([]model.Detector, string, error)
 }
 
@@ -105,30 +106,32 @@ type Engine interface {
 	Explain(ctx context.Context, anomalyID string) (Explanation, error)
 }
 
-// Explanation is why an anomaly is one: its stored evidence and what scoring
-// that evidence again gives.
+// Explanation is why an anomaly is one: what was stored when it happened, the
+// same computed again, and what else happened around that time.
 type Explanation struct {
-	Evidence     model.Evidence
-	Recomputed   model.ScoredPoint // the peak, scored again from ModelState
-	Reproduced   bool              // Recomputed equals what was stored, bit for bit
-	Summary      string            // a sentence for people
-	AlsoMoved    []RelatedAnomaly  // other anomalies around the same time
-	TrainedFrom  time.Time         // zero: not known
-	TrainedTo    time.Time
-	TrainSamples int64
+	Anomaly       model.Anomaly
+	Evidence      model.Evidence
+	Recomputed    model.ScoredPoint // the peak, scored again from ModelState
+	Contributions []model.Contribution
+	Reproduced    bool            // Recomputed equals what was stored, bit for bit
+	Difference    string          // what differs, "" when Reproduced
+	AlsoMoved     []Moved         // closest first
+	Similar       []model.Anomaly // earlier episodes of the same detector
+	Model         model.ModelVersion
 }
 
-// RelatedAnomaly is another anomaly near an explained one.
-type RelatedAnomaly struct {
-	AnomalyID    string
+// Moved is a series that moved around the time of an anomaly.
+type Moved struct {
+	DetectorID   string
 	DetectorName string
 	Series       model.Labels
-	StartedAt    time.Time
-	Score        float64
+	Point        model.ScoredPoint // its highest score around that time
+	SharedLabels int               // labels with the same value as the anomaly's series
+	AnomalyID    string            // its own anomaly, "" when it raised none
 }
 
-// Tasks is the queue of long work.
-type Tasks interface {
+// TaskQueue is the queue of long work.
+type TaskQueue interface {
 	Enqueue(ctx context.Context, kind string, args any) (model.Task, error)
 	Task(ctx context.Context, id string) (model.Task, error)
 	Tasks(ctx context.Context, f TaskFilter) ([]model.Task, string, error)
@@ -222,7 +225,7 @@ type Options struct {
 	Sources     SourceStore
 	Clients     SourceClients
 	Engine      Engine
-	Tasks       Tasks
+	Tasks       TaskQueue
 	Health      HealthReader     // nil: /health knows no components
 	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
 

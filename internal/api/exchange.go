@@ -57,6 +57,10 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 	r = r.WithContext(ctx)
 	r.Header.Del("Accept") // JSON is all there is
 
+	if info := requestOf(ctx); info != nil {
+		info.bodyless = op.RequestBody == nil
+		info.faults = parameterFaults(r, op)
+	}
 	ans := &answer{header: http.Header{}}
 	run := func() { next(humachi.NewContext(op, r, ans)) }
 	if op.Method == http.MethodGet {
@@ -265,6 +269,10 @@ func printable(s string) bool {
 // and a hash of the text: "7.1f2e…".
 func (s *server) finishRead(w http.ResponseWriter, r *http.Request, ans *answer) {
 	if ans.status != http.StatusOK {
+		s.send(w, r, ans)
+		return
+	}
+	if strings.Contains(ans.header.Get("Cache-Control"), "no-store") {
 		s.send(w, r, ans)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +19,7 @@ const (
 	longTimeout    = 30 * time.Second
 
 	metaTimeout = "timeout"
-	metaCodes   = "codes"
+	metaQuery   = "query"
 )
 
 // setHumaGlobals replaces what huma keeps in variables of its own. They are
@@ -49,15 +51,16 @@ func newHuma(router chi.Router, version string) huma.API {
 			Info: &huma.Info{
 				Title: "AIOps", Version: version,
 				Description: documentIntro,
-				License:     nil,
 			},
-			Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)},
+			Tags: documentTags(),
+			Components: &huma.Components{
+				Schemas:   huma.NewMapRegistry("#/components/schemas/", schemaName),
+				Responses: map[string]*huma.Response{},
+			},
 		},
 		// The first is what is negotiated; the second only writes problems.
 		Formats:       map[string]huma.Format{"application/json": format, problemType: format},
 		DefaultFormat: "application/json",
-
-		RejectUnknownQueryParameters: true,
 	}
 	return humachi.New(router, config)
 }
@@ -81,12 +84,15 @@ func register[I, O any](s *server, o operation, handler func(context.Context, *I
 		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag},
 		Summary: o.summary, Description: o.description, DefaultStatus: o.status,
 		MaxBodyBytes: maxBodyBytes + 2, // exchange has bounded it already
-		Metadata:     map[string]any{metaCodes: o.codes},
+		Metadata:     map[string]any{},
 	}
 	if o.timeout != 0 {
 		hop.Metadata[metaTimeout] = o.timeout
 	}
 	huma.Register(s.api, hop, func(ctx context.Context, in *I) (*O, error) {
+		if p := badParameters(ctx); p != nil {
+			return nil, p
+		}
 		out, err := handler(ctx, in)
 		if err != nil {
 			return nil, failure(ctx, err)
@@ -94,4 +100,10 @@ func register[I, O any](s *server, o operation, handler func(context.Context, *I
 		return out, nil
 	})
 	s.document(o)
+}
+
+// schemaName names a schema after its Go type, without the ending by which the
+// types of answers differ from those of the interfaces behind them.
+func schemaName(t reflect.Type, hint string) string {
+	return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Answer")
 }

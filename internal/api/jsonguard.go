@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -62,12 +63,18 @@ func checkJSON(r io.Reader) ([]byte, error) {
 			if top >= 0 && stack[top].keys != nil && !stack[top].value {
 				key := tok.(string) // the decoder refuses anything else here
 				stack[top].key = key
+				if strings.IndexByte(key, 0) >= 0 {
+					return nil, badJSON(pointer(), "encoding", "a key holds the character U+0000")
+				}
 				if _, twice := stack[top].keys[key]; twice {
 					return nil, badJSON(pointer(), "duplicate_key", fmt.Sprintf("the key %q is given twice", clip(key, 64)))
 				}
 				stack[top].keys[key] = struct{}{}
 				stack[top].value = true
 				continue
+			}
+			if text, ok := tok.(string); ok && strings.IndexByte(text, 0) >= 0 {
+				return nil, badJSON(pointer(), "encoding", "a text holds the character U+0000")
 			}
 			if delim, ok := tok.(json.Delim); ok {
 				if len(stack) == maxJSONDepth {

@@ -135,7 +135,15 @@ func (p *Problem) retryAfter() string {
 // goes to the log.
 func failure(ctx context.Context, err error) *Problem {
 	noteError(ctx, err)
-	return problemOf(err).stamp(ctx)
+	p := problemOf(err).stamp(ctx)
+	if info := requestOf(ctx); info != nil && info.bodyless {
+		for i := range p.Errors {
+			if p.Errors[i].In == "body" {
+				p.Errors[i].In = "query" // such as a cursor that the store refuses
+			}
+		}
+	}
+	return p
 }
 
 // write sends p as the answer.
@@ -191,19 +199,21 @@ func humaError(ctx context.Context, status int, msg string, errs ...error) *Prob
 		noteError(ctx, errors.Join(append([]error{errors.New(msg)}, errs...)...))
 		return p
 	}
+	if info := requestOf(ctx); info != nil {
+		p.Errors = append(p.Errors, info.faults...)
+	}
 	for _, err := range errs {
-		if len(p.Errors) == maxFieldErrors {
-			break
-		}
 		if err != nil {
 			p.Errors = append(p.Errors, fieldOf(err))
 		}
 	}
+	count := len(p.Errors)
+	p.Errors = p.Errors[:min(count, maxFieldErrors)]
 	switch {
 	case len(p.Errors) == 1:
 		p.Detail = clip(p.Errors[0].Detail+" ("+p.Errors[0].Pointer+")", maxDetail)
 	case len(p.Errors) > 1:
-		p.Detail = strconv.Itoa(len(errs)) + " parts of the request are not valid; see errors."
+		p.Detail = strconv.Itoa(count) + " parts of the request are not valid; see errors."
 	case msg != "":
 		p.Detail = sentence(msg)
 	}

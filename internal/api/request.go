@@ -65,6 +65,9 @@ type requestInfo struct {
 	id          string
 	traceparent string
 	path        string
+	verbose     bool           // ?verbose without a value
+	bodyless    bool           // an operation that reads no body
+	faults      []ProblemField // of the parameters, to be told together with huma's
 	chi         *chi.Context
 	err         error    // cause of a failure, for the log only
 	problem     *Problem // what was answered, when it was a failure
@@ -101,6 +104,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 			path: clip(r.URL.EscapedPath(), 512),
 		}
 		info.chi = chi.NewRouteContext()
+		info.verbose = r.URL.RawQuery == "verbose" || strings.HasPrefix(r.URL.RawQuery, "verbose&") || strings.HasSuffix(r.URL.RawQuery, "&verbose")
 		if r.Method == http.MethodHead {
 			info.chi.RouteMethod = http.MethodGet // net/http drops the body
 		}

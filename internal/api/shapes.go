@@ -50,13 +50,13 @@ func (n Number) MarshalJSON() ([]byte, error) { return model.Float(n).MarshalJSO
 // UnmarshalJSON reads a number; null becomes NaN.
 func (n *Number) UnmarshalJSON(b []byte) error { return (*model.Float)(n).UnmarshalJSON(b) }
 
-// Series names one labelled time series.
-type Series struct {
+// SeriesRef names one labelled time series.
+type SeriesRef struct {
 	Labels map[string]string `json:"labels" doc:"The series' labels" example:"{\"__name__\":\"node_load1\",\"instance\":\"a\"}"`
 	Key    string            `json:"key" doc:"The same in one text, as the series parameter takes it" example:"{__name__=\"node_load1\", instance=\"a\"}"`
 }
 
-func seriesOf(ls model.Labels) Series { return Series{Labels: ls.Map(), Key: ls.Key()} }
+func seriesOf(ls model.Labels) SeriesRef { return SeriesRef{Labels: ls.Map(), Key: ls.Key()} }
 
 // timeOf is t in UTC, nil when it is zero.
 func timeOf(t time.Time) *time.Time {
@@ -69,22 +69,40 @@ func timeOf(t time.Time) *time.Time {
 
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-func number(v float64) Number { return Number(v) }
+// unknown is a number that is written as null.
+func unknown() Number { return Number(math.NaN()) }
 
-func finite(v float64) float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0
-	}
-	return v
-}
-
-// page is the part of a list's input that every list shares.
-type page struct {
+// Page is the part of a list's input that every list shares.
+type Page struct {
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"500" doc:"Items in one answer"`
 	Cursor string `query:"cursor" maxLength:"512" doc:"next_cursor of the answer before; empty for the first page"`
 }
 
-// tagged is an answer with a version to compare with.
-type tagged struct {
+// Tagged is an answer with a version to compare with.
+type Tagged struct {
 	ETag string `header:"ETag" doc:"Version of the answer, for If-Match and If-None-Match"`
+}
+
+// Point is a sample and what a model said of it.
+type Point struct {
+	T         time.Time `json:"t"`
+	Value     Number    `json:"value"`
+	Expected  Number    `json:"expected" doc:"null while unknown"`
+	Lower     Number    `json:"lower"`
+	Upper     Number    `json:"upper"`
+	Score     Number    `json:"score" doc:"Surprise: -log10 of the calibrated tail probability; 4 is one in ten thousand samples"`
+	Anomalous bool      `json:"anomalous" doc:"Beyond the threshold and all gates"`
+}
+
+func pointOf(p model.ScoredPoint) Point {
+	return Point{T: millis(p.T), Value: Number(p.Value), Expected: Number(p.Expected), Lower: Number(p.Lower), Upper: Number(p.Upper),
+		Score: Number(p.Score), Anomalous: p.Anomalous}
+}
+
+func pointsOf(ps []model.ScoredPoint) []Point {
+	out := make([]Point, len(ps))
+	for i, p := range ps {
+		out[i] = pointOf(p)
+	}
+	return out
 }

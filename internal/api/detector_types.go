@@ -1,0 +1,178 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"aiops/internal/model"
+)
+
+// Detector is a definition and what it is doing.
+type Detector struct {
+	ID                 string            `json:"id" example:"det_4f9k2m"`
+	Name               string            `json:"name" example:"checkout latency"`
+	Source             string            `json:"source" doc:"Name of the source" example:"main"`
+	Query              string            `json:"query" doc:"PromQL, or the source's own language"`
+	Step               Duration          `json:"step" doc:"How often it is evaluated"`
+	Model              string            `json:"model" example:"auto"`
+	Parameters         Object            `json:"parameters" doc:"Of the model; empty for defaults"`
+	FalseAlarmsPerWeek float64           `json:"false_alarms_per_week" doc:"Tolerable false alarms of the whole detector" example:"1"`
+	Direction          string            `json:"direction" enum:"both,above,below"`
+	MinDeviation       MinDeviation      `json:"min_deviation"`
+	For                Duration          `json:"for" doc:"How long a deviation lasts before the anomaly fires"`
+	KeepFiringFor      Duration          `json:"keep_firing_for" doc:"How long values stay normal before it resolves"`
+	MissingData        string            `json:"missing_data" enum:"ignore,zero,last,anomaly"`
+	TimeZone           string            `json:"time_zone" doc:"IANA name for daily and weekly rhythms; empty is UTC"`
+	Labels             map[string]string `json:"labels" doc:"Of the owner, such as team and service"`
+	Provisioned        bool              `json:"provisioned" doc:"Defined by the configuration file, so locked here"`
+	Enabled            bool              `json:"enabled"`
+	Version            int64             `json:"version" doc:"Grows by one with each change"`
+	CreatedAt          time.Time         `json:"created_at"`
+	UpdatedAt          time.Time         `json:"updated_at"`
+	Status             DetectorStatus    `json:"status"`
+}
+
+// MinDeviation is the least distance from the expected value that counts.
+type MinDeviation struct {
+	Absolute float64 `json:"absolute" required:"false" minimum:"0" maximum:"1e300" doc:"In the unit of the series"`
+	Relative float64 `json:"relative" required:"false" minimum:"0" maximum:"1e9" doc:"Share of the expected value: 0.2 is 20 %"`
+}
+
+// DetectorStatus is the live side of a detector.
+type DetectorStatus struct {
+	State           string     `json:"state" enum:"learning,running,stopped,degraded,failed"`
+	SeriesActive    int        `json:"series_active"`
+	SeriesLearning  int        `json:"series_learning"`
+	SeriesDropped   int        `json:"series_dropped" doc:"Refused because of the cap on series"`
+	OpenAnomalies   int        `json:"open_anomalies"`
+	LagSeconds      float64    `json:"lag_seconds" doc:"From the last step that is due to the last one evaluated"`
+	LastEvaluatedAt *time.Time `json:"last_evaluated_at,omitempty" doc:"Absent: never"`
+	LastError       string     `json:"last_error,omitempty" doc:"Absent when the last evaluation succeeded"`
+	MemoryBytes     int64      `json:"memory_bytes" doc:"Of all model state"`
+	Threshold       Number     `json:"threshold" doc:"Score at which a sample is anomalous now; null while unknown"`
+}
+
+// DetectorInput is a definition as clients write it. Fields that only answers
+// have may be sent back; they are ignored.
+type DetectorInput struct {
+	Name               string            `json:"name" minLength:"1" maxLength:"200" doc:"Unique" example:"checkout latency"`
+	Source             string            `json:"source,omitempty" maxLength:"200" doc:"Name of the source; default builtin"`
+	Query              string            `json:"query" minLength:"1" maxLength:"16384" doc:"PromQL, or the source's own language" example:"rate(http_requests_total[5m])"`
+	Step               Duration          `json:"step,omitempty" doc:"How often it is evaluated, 1s to 24h; default 30s"`
+	Model              string            `json:"model,omitempty" maxLength:"64" doc:"Default auto" example:"auto"`
+	Parameters         Object            `json:"parameters,omitempty" doc:"Of the model; leave out for defaults"`
+	FalseAlarmsPerWeek *float64          `json:"false_alarms_per_week,omitempty" exclusiveMinimum:"0" maximum:"10000" doc:"Tolerable false alarms of the whole detector; default 1" example:"1"`
+	Sensitivity        string            `json:"sensitivity,omitempty" enum:"low,medium,high" doc:"Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two."`
+	Direction          string            `json:"direction,omitempty" enum:"both,above,below" doc:"Default both"`
+	MinDeviation       *MinDeviation     `json:"min_deviation,omitempty"`
+	For                Duration          `json:"for,omitempty" doc:"How long a deviation lasts before the anomaly fires, up to 7d; default 0s"`
+	KeepFiringFor      Duration          `json:"keep_firing_for,omitempty" doc:"How long values stay normal before it resolves, up to 7d; default 0s"`
+	MissingData        string            `json:"missing_data,omitempty" enum:"ignore,zero,last,anomaly" doc:"What a step without a sample means while the source is healthy; default ignore"`
+	TimeZone           string            `json:"time_zone,omitempty" maxLength:"64" doc:"IANA name for daily and weekly rhythms; default UTC" example:"Europe/Berlin"`
+	Labels             map[string]string `json:"labels,omitempty" maxProperties:"32" doc:"Of the owner, such as team and service"`
+	Enabled            *bool             `json:"enabled,omitempty" doc:"Default true"`
+
+	ID          any `json:"id,omitempty" hidden:"true"`
+	Provisioned any `json:"provisioned,omitempty" hidden:"true"`
+	Version     any `json:"version,omitempty" hidden:"true"`
+	CreatedAt   any `json:"created_at,omitempty" hidden:"true"`
+	UpdatedAt   any `json:"updated_at,omitempty" hidden:"true"`
+	Status      any `json:"status,omitempty" hidden:"true"`
+}
+
+// Object is any JSON object, kept as it was written.
+type Object json.RawMessage
+
+// Schema describes an object with any fields; huma asks for it.
+func (Object) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+// MarshalJSON writes the object; none is written as an empty one.
+func (o Object) MarshalJSON() ([]byte, error) {
+	if len(o) == 0 {
+		return []byte("{}"), nil
+	}
+	return o, nil
+}
+
+// UnmarshalJSON keeps a copy; null and an empty object are none.
+func (o *Object) UnmarshalJSON(b []byte) error {
+	*o = nil
+	if text := bytes.TrimSpace(b); !bytes.Equal(text, []byte("null")) && !bytes.Equal(text, []byte("{}")) {
+		*o = append(Object(nil), text...)
+	}
+	return nil
+}
+
+// definition turns what a client wrote into a detector, with all faults noted
+// in v.
+func (in DetectorInput) definition(v *model.Invalid) model.Detector {
+	d := model.Detector{
+		Name: in.Name, Source: in.Source, Query: in.Query, Model: in.Model, Parameters: json.RawMessage(in.Parameters),
+		Direction: model.Direction(in.Direction), MissingData: model.MissingData(in.MissingData),
+		TimeZone: in.TimeZone, Labels: in.Labels, Enabled: in.Enabled == nil || *in.Enabled,
+		Step: in.Step.parse(v, "/step"), For: in.For.parse(v, "/for"), KeepFiringFor: in.KeepFiringFor.parse(v, "/keep_firing_for"),
+	}
+	if in.Step != "" && d.Step == 0 {
+		v.Add("/step", "out_of_range", "step must be at least 1s")
+	}
+	if in.MinDeviation != nil {
+		d.MinDeviation = model.MinDeviation{Absolute: in.MinDeviation.Absolute, Relative: in.MinDeviation.Relative}
+	}
+	budget, err := model.Budget(in.FalseAlarmsPerWeek, in.Sensitivity)
+	addFaults(v, err)
+	d.FalseAlarmsPerWeek = budget
+	return d
+}
+
+// inputOf is the inverse of definition: what a client would write for d.
+func inputOf(d model.Detector) DetectorInput {
+	return DetectorInput{
+		Name: d.Name, Source: d.Source, Query: d.Query, Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
+		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
+		MinDeviation: &MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
+		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
+		TimeZone: d.TimeZone, Labels: d.Labels, Enabled: &d.Enabled,
+	}
+}
+
+// detectorOf shows a stored definition with its live side.
+func (s *server) detectorOf(d model.Detector) Detector {
+	labels := d.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return Detector{
+		ID: d.ID, Name: d.Name, Source: d.Source, Query: d.Query, Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
+		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: string(d.Direction),
+		MinDeviation: MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
+		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
+		TimeZone: d.TimeZone, Labels: labels, Provisioned: d.Provisioned, Enabled: d.Enabled, Version: d.Version,
+		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Status: s.statusOf(d),
+	}
+}
+
+// statusOf is the live side of d. A definition that the engine has not taken
+// up yet is learning, or stopped when it is not enabled.
+func (s *server) statusOf(d model.Detector) DetectorStatus {
+	st, ok := s.opts.Engine.Status(d.ID)
+	if !ok {
+		st = model.DetectorStatus{State: model.DetectorLearning}
+	}
+	if !d.Enabled {
+		st.State = model.DetectorStopped
+	}
+	threshold := Number(st.Threshold)
+	if st.Threshold <= 0 {
+		threshold = unknown()
+	}
+	return DetectorStatus{
+		State: string(st.State), SeriesActive: st.SeriesActive, SeriesLearning: st.SeriesLearning, SeriesDropped: st.SeriesDropped,
+		OpenAnomalies: st.OpenAnomalies, LagSeconds: st.Lag.Seconds(), LastEvaluatedAt: timeOf(st.LastEvaluatedAt),
+		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold,
+	}
+}

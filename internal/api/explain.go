@@ -1,0 +1,108 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// ExplanationAnswer is why an anomaly is one.
+type ExplanationAnswer struct {
+	Anomaly         Anomaly         `json:"anomaly"`
+	Summary         string          `json:"summary" doc:"A sentence for people"`
+	Counterfactual  string          `json:"counterfactual" doc:"What would have been normal"`
+	Reproduced      bool            `json:"reproduced" doc:"The stored evidence, scored again, gives the same bit for bit"`
+	Difference      string          `json:"difference,omitempty" doc:"What differs when it was not reproduced"`
+	Peak            Point           `json:"peak" doc:"The peak, scored again from stored evidence"`
+	Context         []Point         `json:"context" doc:"The samples before the peak, as scored live"`
+	Contributions   []Contribution  `json:"contributions" doc:"What the score is made of"`
+	AlsoMoved       []RelatedSeries `json:"also_moved" doc:"Other series that moved around that time, closest first"`
+	Similar         []Anomaly       `json:"similar" doc:"Earlier episodes of the same detector"`
+	Threshold       Number          `json:"threshold" doc:"Score at which a sample was anomalous"`
+	SeriesActive    int             `json:"series_active" doc:"Series that shared the false-alarm budget"`
+	Model           string          `json:"model" doc:"The algorithm"`
+	ModelVersion    int64           `json:"model_version"`
+	DetectorVersion int64           `json:"detector_version"`
+	TrainedFrom     *time.Time      `json:"trained_from,omitempty" doc:"First sample the model version was trained on"`
+	TrainedTo       *time.Time      `json:"trained_to,omitempty"`
+}
+
+// Contribution is the share of one algorithm or feature in a score.
+type Contribution struct {
+	Name  string `json:"name"`
+	Score Number `json:"score"`
+	Share Number `json:"share" doc:"0 to 1"`
+	Note  string `json:"note,omitempty"`
+}
+
+// RelatedSeries is a series that moved around the time of an anomaly.
+type RelatedSeries struct {
+	DetectorID   string    `json:"detector_id"`
+	DetectorName string    `json:"detector_name"`
+	Series       SeriesRef `json:"series"`
+	At           time.Time `json:"at" doc:"When its score was highest"`
+	Score        Number    `json:"score"`
+	SharedLabels int       `json:"shared_labels" doc:"Labels with the same value as the anomaly's series"`
+	AnomalyID    string    `json:"anomaly_id,omitempty" doc:"Its own anomaly; absent when it raised none"`
+}
+
+type explainOutput struct {
+	Tagged
+	Body ExplanationAnswer
+}
+
+func (s *server) explainAnomaly(ctx context.Context, in *AnomalyPath) (*explainOutput, error) {
+	e, err := s.opts.Engine.Explain(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	ev := e.Evidence
+	body := ExplanationAnswer{
+		Anomaly: anomalyOf(e.Anomaly), Summary: summaryOf(e), Counterfactual: ev.Counterfactual, Reproduced: e.Reproduced, Difference: e.Difference,
+		Peak: pointOf(e.Recomputed), Context: pointsOf(ev.Context), Contributions: []Contribution{}, AlsoMoved: []RelatedSeries{},
+		Similar: anomaliesOf(e.Similar), Threshold: Number(ev.Threshold), SeriesActive: ev.SeriesActive, Model: ev.Model,
+		ModelVersion: ev.ModelVersion, DetectorVersion: ev.DetectorVersion, TrainedFrom: timeOf(e.Model.TrainedFrom), TrainedTo: timeOf(e.Model.TrainedTo),
+	}
+	contributions := e.Contributions
+	if len(contributions) == 0 {
+		contributions = ev.Contributions
+	}
+	for _, c := range contributions {
+		body.Contributions = append(body.Contributions, Contribution{Name: c.Name, Score: Number(c.Score), Share: Number(c.Share), Note: c.Note})
+	}
+	for _, m := range e.AlsoMoved {
+		body.AlsoMoved = append(body.AlsoMoved, RelatedSeries{DetectorID: m.DetectorID, DetectorName: m.DetectorName, Series: seriesOf(m.Series),
+			At: millis(m.Point.T), Score: Number(m.Point.Score), SharedLabels: m.SharedLabels, AnomalyID: m.AnomalyID})
+	}
+	return &explainOutput{Tagged: tagVersion(e.Anomaly.Version), Body: body}, nil
+}
+
+// summaryOf says in one sentence what was seen and how rare it is.
+func summaryOf(e Explanation) string {
+	a := e.Anomaly
+	s := fmt.Sprintf("%s was %s", a.DetectorName, figure(a.Value))
+	if !math.IsNaN(a.Expected) {
+		s += " where " + figure(a.Expected) + " was expected"
+	}
+	if a.OnceInSeconds > 0 {
+		s += ", which happens once in " + span(a.OnceInSeconds) + " on this series"
+	}
+	return s + "."
+}
+
+func figure(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+
+// span is a length of time in the largest unit that leaves at least one.
+func span(seconds float64) string {
+	for _, u := range []struct {
+		seconds float64
+		name    string
+	}{{365.25 * 86400, "years"}, {86400, "days"}, {3600, "hours"}, {60, "minutes"}} {
+		if seconds >= u.seconds {
+			return strconv.FormatFloat(seconds/u.seconds, 'g', 2, 64) + " " + u.name
+		}
+	}
+	return strconv.FormatFloat(seconds, 'f', 0, 64) + " seconds"
+}
