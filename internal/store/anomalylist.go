@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"aiops/internal/model"
+)
+
+// AnomalyFilter selects anomalies. Zero fields select everything.
+type AnomalyFilter struct {
+	DetectorID   string
+	State        []model.AnomalyState // any of these
+	Severity     []model.Severity     // any of these
+	Label        string               // true, false, or none for those nobody labelled
+	Acknowledged *bool
+	Matchers     map[string]string // labels of the series that must be equal
+	From, To     time.Time         // open at some time at or after From and before To
+	Query        string            // part of the detector's name, the reason or a label; the case of ASCII letters is ignored
+	Cursor       string            // from the page before; it belongs to the same filter and sort
+	Limit        int               // default 50, at most 1,000
+	Sort         string            // started_at or score, descending with a leading "-"; default -started_at
+}
+
+var anomalySorts = map[string]sortKey{
+	"started_at": {column: "started_at"},
+	"score":      {column: "score", float: true},
+}
+
+// maxMatchers bounds the work of one list.
+const maxMatchers = 20
+
+// Anomalies returns one page of the anomalies that f selects, and the cursor of
+// the page after it, "" on the last one. What is added or resolved meanwhile
+// makes no other anomaly appear twice or not at all. A page can hold fewer than
+// Limit, even none, and still have a cursor: a filter that few match is searched
+// in steps, so that no page takes long.
+func (s *Store) Anomalies(ctx context.Context, f AnomalyFilter) ([]model.Anomaly, string, error) {
+	if err := f.validate(); err != nil {
+		return nil, "", err
+	}
+	p, err := s.newPage("anomalies", anomalySorts, "-started_at", f.Sort, f.Cursor, f.Limit, f.parts()...)
+	if err != nil {
+		return nil, "", err
+	}
+	found, next, err := s.anomalyPage(ctx, f, p)
+	if err != nil {
+		return nil, "", s.wrap(err, "listing anomalies")
+	}
+	out, err := toAnomalies(found)
+	return out, next, err
+}
+
+func (f AnomalyFilter) validate() error {
+	var v model.Invalid
+	if len(f.Matchers) > maxMatchers {
+		v.Add("/matchers", "too_many", "%d matchers are given; at most %d are possible", len(f.Matchers), maxMatchers)
+	}
+	for _, st := range f.State {
+		if stateRank(string(st)) == 0 {
+			v.Add("/state", "unknown_state", "%q is not a state of an anomaly; use pending, firing or resolved", st)
+		}
+	}
+	for _, sev := range f.Severity {
+		if sev != model.SeverityInfo && sev != model.SeverityWarning && sev != model.SeverityCritical {
+			v.Add("/severity", "unknown_severity", "%q is not a severity; use info, warning or critical", sev)
+		}
+	}
+	switch f.Label {
+	case "", "true", "false", "none":
+	default:
+		v.Add("/label", "unknown_label", "%q is not a label; use true, false or none", f.Label)
+	}
+	return v.Err(model.SubjectAnomaly)
+}
+
+// label returns the number of the label that is asked for.
+func (f AnomalyFilter) label() int {
+	switch f.Label {
+	case "true":
+		return labelTrue
+	case "false":
+		return labelFalse
+	}
+	return labelNone
+}
+
+// openOnly reports whether only open episodes are asked for.
+func (f AnomalyFilter) openOnly() bool {
+	return len(f.State) > 0 && !slices.Contains(f.State, model.AnomalyResolved)
+}
+
+// AnomaliesBetween returns the anomalies of a detector, or of every detector
+// when detectorID is "", that were open at some time between from and to, both
+// included, newest first and at most limit of them (0: 1,000).
+func (s *Store) AnomaliesBetween(ctx context.Context, detectorID string, from, to time.Time, limit int) ([]model.Anomaly, error) {
+	if limit <= 0 {
+		limit = maxLimit
+	}
+	f := AnomalyFilter{DetectorID: detectorID, From: from, Limit: min(limit, maxLimit)}
+	if !to.IsZero() {
+		f.To = to.Add(time.Millisecond)
+	}
+	var out []model.Anomaly
+	for {
+		page, next, err := s.Anomalies(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, page[:min(len(page), limit-len(out))]...)
+		if next == "" || len(out) == limit {
+			return out, nil
+		}
+		f.Cursor = next
+	}
+}
+
+// parts lists everything that a cursor is bound to.
+func (f AnomalyFilter) parts() []string {
+	parts := []string{f.DetectorID, fmt.Sprint(f.State), fmt.Sprint(f.Severity), f.Label, optional(f.Acknowledged),
+		strconv.FormatInt(toMillis(f.From), 10), strconv.FormatInt(toMillis(f.To), 10), f.Query}
+	for _, m := range sortedMatchers(f.Matchers) {
+		parts = append(parts, m.Name, m.Value)
+	}
+	return parts
+}
+
+func sortedMatchers(m map[string]string) []model.Label {
+	out := make([]model.Label, 0, len(m))
+	for n, v := range m {
+		out = append(out, model.Label{Name: cleanText(n), Value: cleanText(v)})
+	}
+	slices.SortFunc(out, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"aiops/internal/model"
+)
+
+// IdempotencyState says what Begin found under a key.
+type IdempotencyState int
+
+// The states of an idempotency key.
+const (
+	IdempotencyFresh      IdempotencyState = iota // claimed now: do the work, then FinishIdempotent
+	IdempotencyInProgress                         // another request with it is being served
+	IdempotencyReplay                             // done: send the stored answer again
+	IdempotencyMismatch                           // used for another operation or body
+)
+
+// String returns the state in words.
+func (s IdempotencyState) String() string {
+	switch s {
+	case IdempotencyFresh:
+		return "fresh"
+	case IdempotencyInProgress:
+		return "in progress"
+	case IdempotencyReplay:
+		return "replay"
+	case IdempotencyMismatch:
+		return "mismatch"
+	}
+	return fmt.Sprintf("state %d", int(s))
+}
+
+// IdempotencyKey identifies one request of one client.
+type IdempotencyKey struct {
+	Principal string // who asks
+	Key       string // as the client chose it
+	Operation string // method and path
+	BodyHash  string // of the body
+}
+
+func (k IdempotencyKey) fingerprint() string {
+	return cleanText(fmt.Sprintf("%d:%s %s", len(k.Operation), k.Operation, k.BodyHash))
+}
+
+// StoredAnswer is an answer as it was sent the first time.
+type StoredAnswer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// idempotencyKept is how long a key is remembered, and idempotencyStale how
+// long an unfinished one of another process blocks its repetition: that process
+// has ended long before, or its request has timed out.
+const (
+	idempotencyKept  = 24 * time.Hour
+	idempotencyStale = 2 * time.Minute
+)
+
+// maxStoredBody bounds the body of an answer that is stored for replay.
+const maxStoredBody = 1 << 20
+
+// BeginIdempotent claims a key for one request. Of any number of callers with
+// the same key, one gets IdempotencyFresh; it serves the request and then calls
+// FinishIdempotent. Keys belong to a principal and are remembered for 24 hours.
+// A claim that a crashed process left behind is given to the next caller with
+// the same request.
+func (s *Store) BeginIdempotent(ctx context.Context, k IdempotencyKey) (IdempotencyState, *StoredAnswer, error) {
+	var state IdempotencyState
+	var answer *StoredAnswer
+	err := s.commit(ctx, "claiming an idempotency key", func(ctx context.Context, tx *tx) (err error) {
+		state, answer, err = s.beginIdempotent(ctx, tx, cleanText(k.Principal), cleanText(k.Key), k.fingerprint())
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if answer != nil && answer.Body != nil {
+		if answer.Body, err = s.codec.unpack(answer.Body); err != nil {
+			return 0, nil, model.WrapError(model.KindDatabase, "", err, "a stored answer cannot be read")
+		}
+	}
+	return state, answer, nil
+}
+
+func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fingerprint string) (IdempotencyState, *StoredAnswer, error) {
+	// The insert comes first: of two nodes with the same key, the second waits
+	// for the first here and then sees its row.
+	n, err := tx.affected(ctx, `INSERT INTO idempotency (principal, key, fingerprint, owner, status, header, body, created_at)
+		VALUES ($1, $2, $3, $4, 0, '', NULL, $5) ON CONFLICT (principal, key) DO NOTHING`, principal, key, fingerprint, s.instance, tx.now)
+	if err != nil || n == 1 {
+		return IdempotencyFresh, nil, err
+	}
+	var oldPrint, owner, header string
+	var status, created int64
+	var body []byte
+	err = tx.QueryRowContext(ctx, `SELECT fingerprint, owner, status, header, body, created_at FROM idempotency
+		WHERE principal = $1 AND key = $2`+tx.forUpdate, principal, key).Scan(&oldPrint, &owner, &status, &header, &body, &created)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, fmt.Errorf("reading the key: %w", err)
+	}
+	age := time.Duration(tx.now-created) * time.Millisecond
+	expired := age >= idempotencyKept
+	// SQLite has one process: a claim of another instance is one of a past life.
+	left := status == 0 && owner != s.instance && (s.eng.NotifySQL() == "" || age >= idempotencyStale)
+	switch {
+	case expired || left && oldPrint == fingerprint:
+		return IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
+			created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
+	case oldPrint != fingerprint:
+		return IdempotencyMismatch, nil, nil
+	case status == 0:
+		return IdempotencyInProgress, nil, nil
+	}
+	answer := &StoredAnswer{Status: int(status), Body: body}
+	if err := json.Unmarshal([]byte(header), &answer.Header); err != nil {
+		return 0, nil, model.WrapError(model.KindDatabase, "", err, "a stored answer cannot be read")
+	}
+	return IdempotencyReplay, answer, nil
+}
+
+// FinishIdempotent stores the answer to a claimed key for its repetitions, or
+// gives the claim back when answer is nil, so that the request can be sent
+// again: after a failure that a repetition can overcome. A body above 1 MiB is
+// KindTooLarge; a key that this process has not claimed is a KindConflict.
+func (s *Store) FinishIdempotent(ctx context.Context, k IdempotencyKey, answer *StoredAnswer) error {
+	principal, key := cleanText(k.Principal), cleanText(k.Key)
+	if answer == nil {
+		return s.commit(ctx, "giving back an idempotency key", func(ctx context.Context, tx *tx) error {
+			return tx.exec(ctx, `DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND owner = $3 AND status = 0`,
+				principal, key, s.instance)
+		})
+	}
+	if len(answer.Body) > maxStoredBody {
+		return model.Errorf(model.KindTooLarge, "", "an answer of %d bytes is too large to be kept; at most %d are possible", len(answer.Body), maxStoredBody)
+	}
+	header, err := json.Marshal(answer.Header)
+	if err != nil {
+		return fmt.Errorf("encoding an answer: %w", err)
+	}
+	body := s.codec.pack(answer.Body)
+	return s.commit(ctx, "storing an answer", func(ctx context.Context, tx *tx) error {
+		n, err := tx.affected(ctx, `UPDATE idempotency SET status = $3, header = $4, body = $5
+			WHERE principal = $1 AND key = $2 AND owner = $6 AND status = 0`,
+			principal, key, max(answer.Status, 1), string(header), body, s.instance)
+		if err == nil && n == 0 {
+			return model.Errorf(model.KindConflict, "", "the idempotency key is not claimed by this process")
+		}
+		return err
+	})
+}
+
+// PruneIdempotency forgets the keys that are older than 24 hours as of now.
+func (s *Store) PruneIdempotency(ctx context.Context, now time.Time) (int64, error) {
+	return s.prune(ctx, "pruning idempotency keys", func(ctx context.Context, tx *tx) (int64, error) {
+		return tx.affected(ctx, `DELETE FROM idempotency WHERE (principal, key) IN (
+			SELECT principal, key FROM idempotency WHERE created_at < $1 LIMIT $2)`, toMillis(now.Add(-idempotencyKept)), pruneStep)
+	})
+}

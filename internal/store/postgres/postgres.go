@@ -1,0 +1,205 @@
+// Package postgres is the shared engine of package store: how it is reached,
+// how it wakes readers on other nodes, how it is copied and checked, and what
+// its errors mean.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/schema"
+
+	"aiops/internal/model"
+)
+
+// Options say how a database is reached.
+type Options struct {
+	URL            model.Secret
+	MaxConnections int // of this node, least 4; 0 is 20
+}
+
+// DB is a database. All methods are safe for concurrent use.
+type DB struct {
+	config *pgx.ConnConfig
+	writer *sql.DB
+	reader *sql.DB
+}
+
+// The limits that keep a database which hangs from holding us for ever.
+const (
+	connectTimeout   = 3 * time.Second
+	statementTimeout = 30 * time.Second
+	openTimeout      = 10 * time.Second
+)
+
+// Open connects to the database. The error names what is wrong without the
+// password.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	cfg, err := pgx.ParseConfig(o.URL.Reveal())
+	if err != nil {
+		// The cause repeats the URL.
+		return nil, model.Errorf(model.KindInvalid, "", "the PostgreSQL URL cannot be read; its form is postgres://user:password@host:5432/database")
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "aiops"
+	}
+	// A cluster may be set otherwise; what is acknowledged here is on disk.
+	cfg.RuntimeParams["synchronous_commit"] = "on"
+	cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * statementTimeout).Milliseconds())
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 20
+	}
+	d := &DB{config: cfg, writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg)}
+	// The writer of the store uses one connection, the runner of tasks the
+	// others of its pool; one more listens.
+	writers := max(3, o.MaxConnections/4)
+	readers := max(1, o.MaxConnections-writers-1)
+	for pool, n := range map[*sql.DB]int{d.writer: writers, d.reader: readers} {
+		pool.SetMaxOpenConns(n)
+		pool.SetMaxIdleConns(n)
+		pool.SetConnMaxIdleTime(5 * time.Minute)
+		pool.SetConnMaxLifetime(time.Hour)
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := d.writer.PingContext(ctx); err != nil {
+		return nil, errors.Join(explainConnect(err), d.Close())
+	}
+	return d, nil
+}
+
+// explainConnect says what to do about a connection that cannot be made.
+func explainConnect(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case "28P01", "28000":
+			return model.WrapError(model.KindDatabase, "", err, "PostgreSQL refuses the user or the password; check the URL")
+		case "3D000":
+			return model.WrapError(model.KindDatabase, "", err, "the PostgreSQL database does not exist; create it, or correct the URL")
+		case "53300":
+			return model.WrapError(model.KindDatabase, "", err, "PostgreSQL has no connection left; lower max_connections of the nodes, or raise that of the server")
+		}
+	}
+	return model.WrapError(model.KindDatabase, "", err, "PostgreSQL does not answer; check that it runs and that the URL is right")
+}
+
+// Name returns "postgres".
+func (d *DB) Name() string { return "postgres" }
+
+// Writer returns the pool of the writer and of the runner of tasks.
+func (d *DB) Writer() *sql.DB { return d.writer }
+
+// Reader returns the pool that reads.
+func (d *DB) Reader() *sql.DB { return d.reader }
+
+// Dialect returns the dialect of the query layer.
+func (d *DB) Dialect() schema.Dialect { return pgdialect.New() }
+
+// ForUpdate returns the clause that locks selected rows against other nodes.
+func (d *DB) ForUpdate() string { return " FOR UPDATE" }
+
+// IndexHint returns "": PostgreSQL knows no such clause.
+func (d *DB) IndexHint(string) string { return "" }
+
+// ReadTx returns the options of a transaction that reads one state.
+func (d *DB) ReadTx() *sql.TxOptions {
+	return &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
+}
+
+// Classify says what kind of failure err is. Fatal ones are damage: nothing
+// may be acknowledged after them. An I/O error of the server is its own to
+// survive: it ends, and comes back with what it had acknowledged.
+func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case "53100":
+			return model.KindStorageFull, false
+		case "23505":
+			return model.KindConflict, false
+		case "57014":
+			return model.KindTimeout, false
+		case "XX001", "XX002":
+			return model.KindDatabase, true
+		}
+		switch pg.Code[:2] {
+		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, locks, operator, system
+			return model.KindDatabase, false
+		}
+		return model.KindInternal, false
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	if errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || isClosed(err) {
+		return model.KindDatabase, false
+	}
+	return model.KindInternal, false
+}
+
+func isClosed(err error) bool {
+	var lock interface{ SafeToRetry() bool }
+	return errors.As(err, &lock) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// AfterCommit does nothing: the server looks after its log.
+func (d *DB) AfterCommit(context.Context) error { return nil }
+
+// Maintain does nothing: the server cleans up after us.
+func (d *DB) Maintain(context.Context) error { return nil }
+
+// NotifySQL returns the statement that wakes readers on other nodes when the
+// transaction commits.
+func (d *DB) NotifySQL() string { return "SELECT pg_notify('aiops_events', $1)" }
+
+// Listen calls wake for every announcement on a channel, until ctx ends or the
+// connection breaks. It uses a connection of its own.
+func (d *DB) Listen(ctx context.Context, channel string, wake func()) error {
+	conn, err := pgx.ConnectConfig(ctx, d.config.Copy())
+	if err != nil {
+		return fmt.Errorf("connecting to listen: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing) // it only listened
+	}()
+	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	wake() // what was announced before we listened
+	for {
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return fmt.Errorf("waiting for announcements: %w", err)
+		}
+		wake()
+	}
+}
+
+// SizeBytes returns what the database takes on the server.
+func (d *DB) SizeBytes(ctx context.Context) (int64, error) {
+	var n int64
+	if err := d.reader.QueryRowContext(ctx, `SELECT pg_database_size(current_database())`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("measuring the database: %w", err)
+	}
+	return n, nil
+}
+
+// SpaceDir returns "": the data is on the server.
+func (d *DB) SpaceDir() string { return "" }
+
+// Close closes both pools.
+func (d *DB) Close() error { return errors.Join(d.reader.Close(), d.writer.Close()) }

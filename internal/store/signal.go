@@ -1,0 +1,44 @@
+package store
+
+import "sync"
+
+// broadcast wakes any number of waiting goroutines. The zero value is ready.
+type broadcast struct {
+	mu   sync.Mutex
+	subs map[chan struct{}]struct{}
+}
+
+// subscribe returns a channel that holds one token after each wake, and a
+// function that ends it. Tokens do not queue: one stands for all wakes since
+// it was last taken.
+func (b *broadcast) subscribe() (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	b.mu.Lock()
+	if b.subs == nil {
+		b.subs = make(map[chan struct{}]struct{})
+	}
+	b.subs[c] = struct{}{}
+	b.mu.Unlock()
+	return c, func() {
+		b.mu.Lock()
+		delete(b.subs, c)
+		b.mu.Unlock()
+	}
+}
+
+func (b *broadcast) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.subs {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (b *broadcast) waiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subs) > 0
+}
