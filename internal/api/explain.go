@@ -58,6 +58,11 @@ func (s *server) explainAnomaly(ctx context.Context, in *AnomalyPath) (*explainO
 	if err != nil {
 		return nil, err
 	}
+	return &explainOutput{Tagged: tagVersion(e.Anomaly.Version), Body: ExplanationOf(e)}, nil
+}
+
+// ExplanationOf returns the explanation as clients see it.
+func ExplanationOf(e Explanation) ExplanationAnswer {
 	ev := e.Evidence
 	body := ExplanationAnswer{
 		Anomaly: anomalyOf(e.Anomaly), Summary: summaryOf(e), Counterfactual: ev.Counterfactual, Reproduced: e.Reproduced, Difference: e.Difference,
@@ -76,7 +81,7 @@ func (s *server) explainAnomaly(ctx context.Context, in *AnomalyPath) (*explainO
 		body.AlsoMoved = append(body.AlsoMoved, RelatedSeries{DetectorID: m.DetectorID, DetectorName: m.DetectorName, Series: seriesOf(m.Series),
 			At: millis(m.Point.T), Score: Number(m.Point.Score), SharedLabels: m.SharedLabels, AnomalyID: m.AnomalyID})
 	}
-	return &explainOutput{Tagged: tagVersion(e.Anomaly.Version), Body: body}, nil
+	return body
 }
 
 // summaryOf says in one sentence what was seen and how rare it is.

@@ -63,7 +63,7 @@ func TaskFuncs(t Trainer) map[string]func(ctx context.Context, task model.Task, 
 			if err != nil {
 				return nil, err
 			}
-			return backtestOf(args.DetectorID, r), nil
+			return BacktestOf(args.DetectorID, r), nil
 		},
 	}
 }
@@ -82,7 +82,9 @@ type Backtest struct {
 	ElapsedSeconds     float64   `json:"elapsed_seconds"`
 }
 
-func backtestOf(id string, r model.BacktestResult) Backtest {
+// BacktestOf returns the result of a backtest as clients see it; id is empty for
+// an unsaved definition.
+func BacktestOf(id string, r model.BacktestResult) Backtest {
 	return Backtest{DetectorID: id, From: r.From.UTC(), To: r.To.UTC(), Series: r.Series, Samples: r.Samples, AnomalyCount: r.AnomalyCount,
 		Anomalies: anomaliesOf(r.Anomalies), AlarmsPerWeek: Number(r.AlarmsPerWeek), FalseAlarmsPerWeek: r.FalseAlarmsPerWeek, ElapsedSeconds: r.Elapsed.Seconds()}
 }

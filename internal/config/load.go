@@ -81,24 +81,9 @@ func Load(path string, env LookupFunc, validate ValidateDetectorFunc) (Config, e
 // errors.
 func Parse(name string, data []byte, env LookupFunc, validate ValidateDetectorFunc) (Config, error) {
 	var c Config
-	file := &document{name: name, lines: strings.Split(string(data), "\n")}
-	parsed, err := parser.ParseBytes(data, 0)
+	file, err := decode(name, data, env, &c)
 	if err != nil {
-		return c, file.fail(file.problem(err))
-	}
-	file.ast = parsed
-	if len(parsed.Docs) > 1 {
-		return c, file.fail(Problem{Message: "the file holds more than one YAML document; keep one"})
-	}
-	if len(parsed.Docs) == 1 && parsed.Docs[0].Body != nil {
-		expansion := &expander{env: env, file: file}
-		ast.Walk(expansion, parsed.Docs[0].Body)
-		if len(expansion.problems) > 0 {
-			return c, file.fail(expansion.problems...)
-		}
-		if err := yaml.NodeToValue(parsed.Docs[0].Body, &c, yaml.Strict()); err != nil {
-			return c, file.fail(file.problem(err))
-		}
+		return c, err
 	}
 	if err := c.override(env); err != nil {
 		return c, err
@@ -111,16 +96,32 @@ func Parse(name string, data []byte, env LookupFunc, validate ValidateDetectorFu
 	c.checks(&faults)
 	c.checkSources(&faults)
 	c.checkDetectors(&faults, validate)
-	if err := faults.Err(""); err != nil {
-		var e *model.Error
-		errors.As(err, &e)
-		problems := make([]Problem, 0, len(e.Fields))
-		for _, f := range e.Fields {
-			problems = append(problems, file.at(f.Pointer, f.Detail))
-		}
-		return c, file.fail(problems...)
+	return c, file.faults(faults.Err(""))
+}
+
+// decode parses data strictly into to, with the environment's values in place.
+func decode(name string, data []byte, env LookupFunc, to any) (*document, error) {
+	file := &document{name: name, lines: strings.Split(string(data), "\n")}
+	parsed, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return file, file.fail(file.problem(err))
 	}
-	return c, nil
+	file.ast = parsed
+	if len(parsed.Docs) > 1 {
+		return file, file.fail(Problem{Message: "the file holds more than one YAML document; keep one"})
+	}
+	if len(parsed.Docs) == 0 || parsed.Docs[0].Body == nil {
+		return file, nil
+	}
+	expansion := &expander{env: env, file: file}
+	ast.Walk(expansion, parsed.Docs[0].Body)
+	if len(expansion.problems) > 0 {
+		return file, file.fail(expansion.problems...)
+	}
+	if err := yaml.NodeToValue(parsed.Docs[0].Body, to, yaml.Strict()); err != nil {
+		return file, file.fail(file.problem(err))
+	}
+	return file, nil
 }
 
 // override applies the environment variables that stand for settings.
@@ -268,6 +269,19 @@ func (d *document) fail(problems ...Problem) error {
 	return &Error{File: name, Problems: problems}
 }
 
+// faults turns the fields of an error into places in the file; nil stays nil.
+func (d *document) faults(err error) error {
+	var e *model.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	problems := make([]Problem, 0, len(e.Fields))
+	for _, f := range e.Fields {
+		problems = append(problems, d.at(f.Pointer, f.Detail))
+	}
+	return d.fail(problems...)
+}
+
 // problem turns an error of the YAML library into a Problem.
 func (d *document) problem(err error) Problem {
 	var e yaml.Error
@@ -362,4 +376,26 @@ func (e *expander) Visit(node ast.Node) ast.Visitor {
 	// to hold the value as well, quoted so that it stays one scalar.
 	s.Token.Type, s.Token.Value, s.Token.Origin = token.DoubleQuoteType, s.Value, strconv.Quote(s.Value)
 	return e
+}
+
+// LoadDetector reads a file that holds one detector, with the same keys as
+// under detectors in the configuration.
+func LoadDetector(path string, env LookupFunc, validate ValidateDetectorFunc) (model.Detector, error) {
+	data, err := readBounded(path)
+	if err != nil {
+		return model.Detector{}, fmt.Errorf("reading the detector: %w", err)
+	}
+	var d Detector
+	file, err := decode(path, data, env, &d)
+	if err != nil {
+		return model.Detector{}, err
+	}
+	definition, err := d.Definition()
+	if err == nil {
+		err = validate(&definition)
+	}
+	var faults model.Invalid
+	addFaults(&faults, "", err)
+	definition.Provisioned = false
+	return definition, file.faults(faults.Err(model.SubjectDetector))
 }

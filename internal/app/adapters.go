@@ -1,0 +1,120 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"aiops/internal/api"
+	"aiops/internal/model"
+	"aiops/internal/pipeline"
+	"aiops/internal/store"
+)
+
+// engineStore is the store as the pipeline asks for it.
+type engineStore struct{ *store.Store }
+
+// detectorStore is the store as the API asks for detectors.
+type detectorStore struct{ *store.Store }
+
+// Detectors lists one page.
+func (s detectorStore) Detectors(ctx context.Context, f api.DetectorFilter) ([]model.Detector, string, error) {
+	return s.Store.Detectors(ctx, store.DetectorFilter(f))
+}
+
+// anomalyStore is the store as the API asks for anomalies.
+type anomalyStore struct{ *store.Store }
+
+// Anomalies lists one page.
+func (s anomalyStore) Anomalies(ctx context.Context, f api.AnomalyFilter) ([]model.Anomaly, string, error) {
+	return s.Store.Anomalies(ctx, store.AnomalyFilter(f))
+}
+
+// engine is the pipeline as the API asks for it.
+type engine struct{ *pipeline.Engine }
+
+// Explain says why an anomaly is one.
+func (e engine) Explain(ctx context.Context, anomalyID string) (api.Explanation, error) {
+	x, err := e.Engine.Explain(ctx, anomalyID)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	return explanation(x), nil
+}
+
+func explanation(x pipeline.Explanation) api.Explanation {
+	out := api.Explanation{
+		Anomaly: x.Anomaly, Evidence: x.Evidence, Recomputed: x.Recomputed.Point, Contributions: x.Recomputed.Contributions,
+		Reproduced: x.Recomputed.Reproduced, Difference: x.Recomputed.Difference, Similar: x.Similar, Model: x.Model,
+	}
+	for _, m := range x.AlsoMoved {
+		out.AlsoMoved = append(out.AlsoMoved, api.Moved(m))
+	}
+	return out
+}
+
+// tasks is the queue as the API asks for it.
+type tasks struct{ *store.Jobs }
+
+// Tasks lists one page.
+func (t tasks) Tasks(ctx context.Context, f api.TaskFilter) ([]model.Task, string, error) {
+	return t.Jobs.Tasks(ctx, store.TaskFilter(f))
+}
+
+// idempotency is the store as the API asks for the answers of keyed requests.
+type idempotency struct{ *store.Store }
+
+// Begin claims a key.
+func (s idempotency) Begin(ctx context.Context, k api.IdempotencyKey) (api.IdempotencyState, *api.StoredAnswer, error) {
+	state, answer, err := s.BeginIdempotent(ctx, store.IdempotencyKey(k))
+	return api.IdempotencyState(state), (*api.StoredAnswer)(answer), err
+}
+
+// Finish stores the answer, or gives the key back.
+func (s idempotency) Finish(ctx context.Context, k api.IdempotencyKey, answer *api.StoredAnswer) error {
+	return s.FinishIdempotent(ctx, store.IdempotencyKey(k), (*store.StoredAnswer)(answer))
+}
+
+// models changes the trained generations of detectors: the store keeps them
+// and the engine follows.
+type models struct {
+	*store.Store
+	engine *pipeline.Engine
+}
+
+// PromoteModel makes a version the active one.
+func (m models) PromoteModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error) {
+	return m.follow(ctx)(m.Store.PromoteModel(ctx, detectorID, version))
+}
+
+// RollbackModel makes the version that was active before the active one.
+func (m models) RollbackModel(ctx context.Context, detectorID string) (model.ModelVersion, error) {
+	return m.follow(ctx)(m.Store.RollbackModel(ctx, detectorID))
+}
+
+// ShadowModel lets a version run beside the active one.
+func (m models) ShadowModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error) {
+	return m.follow(ctx)(m.Store.ShadowModel(ctx, detectorID, version))
+}
+
+// follow lets the engine take over what the store has just written, even when
+// the client has left.
+func (m models) follow(ctx context.Context) func(model.ModelVersion, error) (model.ModelVersion, error) {
+	return func(v model.ModelVersion, err error) (model.ModelVersion, error) {
+		if err != nil {
+			return v, err
+		}
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return v, errors.Join(err, m.engine.Sync(bounded))
+	}
+}
+
+// newJobs returns the runner of the tasks that the API enqueues.
+func newJobs(s *store.Store, e *pipeline.Engine) (*store.Jobs, error) {
+	funcs := map[string]store.TaskFunc{}
+	for kind, f := range api.TaskFuncs(e) {
+		funcs[kind] = f
+	}
+	return store.NewJobs(s, funcs)
+}

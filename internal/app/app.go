@@ -1,0 +1,335 @@
+// Package app is the composition root: it builds every part in order, connects
+// them, runs them, reloads the configuration and stops everything in order.
+//
+// It owns no logic of its own beyond wiring. A part that fails stops the
+// program with an error; what is acknowledged is on disk at any moment, so that
+// a kill loses nothing.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"aiops/internal/api"
+	"aiops/internal/config"
+	"aiops/internal/demo"
+	"aiops/internal/health"
+	"aiops/internal/model"
+	"aiops/internal/pipeline"
+	"aiops/internal/source"
+	"aiops/internal/source/builtin"
+	"aiops/internal/store"
+	"aiops/internal/telemetry"
+	"aiops/web"
+)
+
+// ErrConfig marks errors of usage and configuration.
+var ErrConfig = errors.New("configuration")
+
+// Options are what a command line says. The zero value serves on embedded
+// parts with the defaults.
+type Options struct {
+	ConfigFile string
+	Listen     string // overrides the environment and the file
+	DataDir    string // overrides the environment and the file
+	Env        config.LookupFunc
+	Log        io.Writer        // default standard error
+	Demo       bool             // run the shop and watch it
+	DemoSeed   uint64           // of the shop
+	Reload     <-chan struct{}  // each value reloads the configuration; may be nil
+	Serving    func(url string) // called once everything is ready; may be nil
+}
+
+// LoadConfig reads and validates a configuration file, or the defaults when
+// file is "", as Run does.
+func LoadConfig(file string, env config.LookupFunc) (config.Config, error) {
+	return config.Load(file, env, validateDetector)
+}
+
+// validateDetector fills defaults in and checks everything that needs no
+// running source. A definition for the embedded source or Prometheus has to be
+// PromQL.
+func validateDetector(d *model.Detector) error {
+	pipeline.Defaults(d)
+	return errors.Join(pipeline.Validate(*d), source.ParseQuery(d.Query))
+}
+
+// load reads the configuration that o asks for.
+func (o Options) load() (config.Config, error) {
+	env := o.Env
+	if env == nil {
+		env = os.LookupEnv
+	}
+	override := func(name string) (string, bool) {
+		if name == "AIOPS_LISTEN" && o.Listen != "" {
+			return o.Listen, true
+		}
+		if name == "AIOPS_DATA_DIR" && o.DataDir != "" {
+			return o.DataDir, true
+		}
+		return env(name)
+	}
+	c, err := LoadConfig(o.ConfigFile, override)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return c, c.AddProvided(o.Demo, validateDetector)
+}
+
+// program is everything that runs.
+type program struct {
+	options  Options
+	config   atomic.Pointer[config.Config]
+	log      *slog.Logger
+	level    *slog.LevelVar
+	life     *lifecycle
+	registry *prometheus.Registry
+	started  time.Time
+	gate     *gate
+
+	store    *store.Store
+	jobs     *store.Jobs
+	embedded *builtin.Source
+	sources  *sources
+	engine   *pipeline.Engine
+	monitor  *health.Monitor
+	shop     *demo.Shop
+
+	ready    atomic.Bool
+	draining atomic.Bool
+}
+
+// Run serves until ctx ends and then stops in order. It returns nil when it
+// was stopped as asked, an ErrConfig for a bad configuration, and otherwise
+// the error of the part that failed.
+func Run(ctx context.Context, o Options) error {
+	if o.Log == nil {
+		o.Log = os.Stderr
+	}
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	p := &program{options: o, level: new(slog.LevelVar), started: time.Now(), gate: &gate{}}
+	p.config.Store(&c)
+	level, err := telemetry.ParseLevel(c.Log.Level)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	p.level.Set(level)
+	p.log = telemetry.NewLogger(c.Log, o.Log, p.level)
+	p.registry = telemetry.NewRegistry(p.started)
+	p.life = newLifecycle(p.log)
+	p.log.Info("starting", "version", telemetry.BuildInfo().Version, "commit", telemetry.BuildInfo().Commit, "data_dir", c.DataDir)
+
+	url, err := p.build(ctx, c)
+	if err == nil {
+		p.ready.Store(true)
+		p.log.Info("ready", "url", url, "duration", time.Since(p.started))
+		if o.Serving != nil {
+			o.Serving(url)
+		}
+		err = p.wait(ctx)
+	}
+	return errors.Join(err, p.stop())
+}
+
+// wait returns when the program has to stop: nil because it was asked to.
+func (p *program) wait(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-p.life.failed:
+			return err
+		case <-p.store.Failed():
+			return fmt.Errorf("the database failed, so nothing can be acknowledged any more: %w", p.store.Err())
+		case <-p.options.Reload:
+			if err := p.reload(ctx); err != nil {
+				p.log.Error("configuration not reloaded; the running one stays", "err", err)
+			}
+		}
+	}
+}
+
+// stop unwinds everything within the bound of the configuration.
+func (p *program) stop() error {
+	c := p.config.Load()
+	p.draining.Store(true)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), c.Server.StopTimeout.Std())
+	defer cancel()
+	if delay := c.Server.DrainDelay.Std(); delay > 0 && p.ready.Load() {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	err := p.life.unwind(ctx)
+	p.log.Info("stopped", "duration", time.Since(began))
+	return err
+}
+
+// build starts every part in order and returns where the program is served.
+func (p *program) build(ctx context.Context, c config.Config) (string, error) {
+	listener, err := net.Listen("tcp", c.Server.Listen)
+	if err != nil {
+		return "", fmt.Errorf("listening on %s: %w", c.Server.Listen, err)
+	}
+	p.serve(listener)
+
+	if p.store, err = store.Open(ctx, c.Storage, p.log, p.registry); err != nil {
+		return "", err
+	}
+	p.life.onStop("store", func(context.Context) error { return p.store.Close() })
+
+	if p.options.Demo {
+		if err := p.buildShop(&c); err != nil {
+			return "", err
+		}
+	}
+	if p.embedded, err = builtin.Open(c.Builtin, p.log, p.registry, p.registry); err != nil {
+		return "", err
+	}
+	p.life.onStop("embedded database", func(context.Context) error { return p.embedded.Close() })
+
+	p.sources = newSources(p.store, p.embedded, p.registry, p.log)
+	if err := provision(ctx, p.store, c, p.log); err != nil {
+		return "", err
+	}
+	if err := p.sources.Sync(ctx); err != nil {
+		p.log.Error("some sources cannot be used", "err", err)
+	}
+	p.engine = pipeline.New(c.Pipeline, engineStore{p.store}, p.sources.Source, p.log, p.registry, time.Now)
+	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
+		return "", err
+	}
+	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
+	handler, err := p.handler(c)
+	if err != nil {
+		return "", err
+	}
+
+	p.life.run("sources", p.sources.Run)
+	p.life.run("pipeline", p.engine.Run)
+	p.life.run("store upkeep", p.store.Run)
+	p.life.run("tasks", p.jobs.Run)
+	p.life.run("health checks", p.monitor.Run)
+	if p.shop != nil {
+		p.life.run("demo shop", p.shop.Run)
+	}
+	p.gate.open(handler)
+	url := "http://" + listener.Addr().String()
+	address := filepath.Join(c.DataDir, addressFile)
+	if err := os.WriteFile(address, []byte(url+"\n"), 0o600); err != nil {
+		p.log.Warn("other commands will not find this server", "err", err)
+	}
+	p.life.onStop("address", func(context.Context) error { return os.Remove(address) })
+	return url, nil
+}
+
+// addressFile tells other commands on the same data directory where the
+// server is.
+const addressFile = "address"
+
+// serve starts the HTTP server. Until the gate opens it answers probes only.
+func (p *program) serve(listener net.Listener) {
+	server := &http.Server{
+		Handler:           p.gate,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(p.log.With("component", "http").Handler(), slog.LevelDebug),
+	}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			p.life.fail(fmt.Errorf("serving HTTP: %w", err))
+		}
+	}()
+	p.life.onStop("http", func(ctx context.Context) error {
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if err := server.Shutdown(bounded); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+}
+
+// handler connects the API.
+func (p *program) handler(c config.Config) (http.Handler, error) {
+	requests := newRequestMetrics(p.registry)
+	return api.New(api.Options{
+		Detectors:        detectorStore{p.store},
+		Models:           models{p.store, p.engine},
+		Anomalies:        anomalyStore{p.store},
+		Sources:          p.store,
+		Clients:          p.sources,
+		Engine:           engine{p.engine},
+		Tasks:            tasks{p.jobs},
+		Health:           p.monitor,
+		Idempotency:      idempotency{p.store},
+		ValidateDetector: pipeline.Validate,
+		DefaultDetector:  pipeline.Defaults,
+		Ready:            p.readiness,
+		Started:          p.ready.Load,
+		Deployment:       p.deployment,
+		Reload:           p.reload,
+		Metrics:          promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
+		Mounts: map[string]http.Handler{
+			"/prometheus/*": http.StripPrefix("/prometheus", p.embedded.QueryAPI()),
+			"/api/v1/write": p.embedded.RemoteWrite(),
+		},
+		UI:        web.Dist(),
+		Hosts:     c.Server.Hosts,
+		Guarded:   true,
+		OnRequest: requests.observe,
+		OnPanic:   requests.panicked,
+		Version:   telemetry.BuildInfo().Version,
+		Logger:    p.log.With("component", "api"),
+	})
+}
+
+// readiness is nil when the program serves.
+func (p *program) readiness() error {
+	if p.draining.Load() {
+		return errors.New("the program is stopping")
+	}
+	if !p.ready.Load() {
+		return errors.New("the program is starting")
+	}
+	for _, c := range p.monitor.Report().Components {
+		if c.Critical && c.Status == health.Unhealthy {
+			return fmt.Errorf("%s is unhealthy: %s", c.Name, c.Message)
+		}
+	}
+	return nil
+}
+
+func levelVar(level string) *slog.LevelVar {
+	v := new(slog.LevelVar)
+	if l, err := telemetry.ParseLevel(level); err == nil {
+		v.Set(l)
+	}
+	return v
+}
+
+func panicked(name string, value any) {
+	fmt.Fprintf(os.Stderr, "BUG: %s panicked: %v\n%s\n", name, value, debug.Stack())
+}

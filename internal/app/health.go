@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"aiops/internal/health"
+	"aiops/internal/model"
+	"aiops/internal/store"
+)
+
+// checks is the table of components.
+func (p *program) checks() []health.Check {
+	return []health.Check{
+		{Name: "system", Run: p.checkSystem},
+		{Name: "database", Critical: true, Run: p.checkDatabase},
+		{Name: "cache", Run: notConfigured("no cache is configured")},
+		{Name: "websocket", Run: notConfigured("no live stream is configured")},
+		{Name: "detector", Run: p.checkDetectors},
+		{Name: "prometheus", Run: p.checkSources(model.SourcePrometheus, model.SourceBuiltin)},
+		{Name: "loki", Run: p.checkSources(model.SourceLoki)},
+	}
+}
+
+func notConfigured(message string) health.CheckFunc {
+	return func(context.Context) health.Result { return health.Result{State: health.Healthy, Message: message} }
+}
+
+// checkSystem looks at the space on the data directory's file system.
+func (p *program) checkSystem(context.Context) health.Result {
+	space, err := p.store.Space()
+	if err != nil {
+		return health.Result{State: health.Degraded, Message: "the free space is not known"}
+	}
+	r := health.Result{State: health.Healthy, Message: "the disk has space", Details: map[string]any{"uptime_seconds": time.Since(p.started).Seconds()}}
+	if space.State != store.SpaceUnknown {
+		r.Message = fmt.Sprintf("%.0f %% of the disk is used", space.UsedShare*100)
+		r.Details["disk_used_ratio"], r.Details["disk_free_bytes"] = space.UsedShare, space.FreeBytes
+	}
+	switch space.State {
+	case store.SpaceReadOnly:
+		r.State, r.Message = health.Unhealthy, r.Message+"; writes are refused until there is space"
+	case store.SpaceWarning:
+		r.State, r.Message = health.Degraded, r.Message+"; free some space soon"
+	}
+	return r
+}
+
+// checkDatabase writes and reads a row.
+func (p *program) checkDatabase(ctx context.Context) health.Result {
+	details := map[string]any{"engine": p.store.Engine()}
+	if err := p.store.Ping(ctx); err != nil {
+		state := health.Unhealthy
+		if model.KindOf(err) == model.KindStorageFull {
+			state = health.Degraded // reading works
+		}
+		return health.Result{State: state, Message: safeMessage(err), Details: details}
+	}
+	return health.Result{State: health.Healthy, Message: "writes and reads", Details: details}
+}
+
+// checkDetectors looks at every detector's state.
+func (p *program) checkDetectors(ctx context.Context) health.Result {
+	detectors, err := p.store.AllDetectors(ctx)
+	if err != nil {
+		return health.Result{State: health.Unknown, Message: "the detectors cannot be read: " + safeMessage(err)}
+	}
+	count := map[model.DetectorState]int{}
+	var lag time.Duration
+	for _, d := range detectors {
+		status, ok := p.engine.Status(d.ID)
+		if !ok {
+			continue
+		}
+		count[status.State]++
+		lag = max(lag, status.Lag)
+	}
+	details := map[string]any{"lag_seconds": lag.Seconds()}
+	for state, n := range count {
+		details[string(state)] = n
+	}
+	bad := count[model.DetectorFailed] + count[model.DetectorDegraded]
+	if bad > 0 {
+		return health.Result{State: health.Degraded, Message: fmt.Sprintf("%d of %d detectors are failed or degraded", bad, len(detectors)), Details: details}
+	}
+	return health.Result{State: health.Healthy, Message: fmt.Sprintf("%d detectors", len(detectors)), Details: details}
+}
+
+// checkSources looks at the last known health of the sources of some types.
+func (p *program) checkSources(types ...model.SourceType) health.CheckFunc {
+	return func(context.Context) health.Result {
+		details := map[string]any{}
+		worst, message := health.Healthy, ""
+		for _, t := range types {
+			for name, h := range p.sources.All(t) {
+				details[name] = string(h.State)
+				switch {
+				case h.State == model.SourceDown || h.State == model.SourceStale:
+					worst, message = health.Unhealthy, fmt.Sprintf("source %s is %s: %s", name, h.State, h.LastError)
+				case h.State == model.SourceDegraded && worst == health.Healthy:
+					worst, message = health.Degraded, fmt.Sprintf("source %s is degraded: %s", name, h.LastError)
+				}
+			}
+		}
+		if len(details) == 0 {
+			return health.Result{State: health.Healthy, Message: "no source of this kind is configured"}
+		}
+		if message == "" {
+			message = fmt.Sprintf("%d sources answer", len(details))
+		}
+		return health.Result{State: worst, Message: message, Details: details}
+	}
+}
+
+// healthChanged logs a change and tells of it.
+func (p *program) healthChanged(c health.Change) {
+	p.log.Info("component changed", "health_component", c.Component, "from", c.From, "to", c.To, "reason", c.Message)
+	data, err := json.Marshal(c)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := p.store.AppendEvent(ctx, model.Event{Type: model.EventHealthChanged, Topic: "system", Time: c.Time, Data: data}); err != nil {
+		p.log.Warn("a change of health was not recorded", "err", err)
+	}
+}

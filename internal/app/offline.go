@@ -1,0 +1,275 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aiops/internal/api"
+	"aiops/internal/config"
+	"aiops/internal/model"
+	"aiops/internal/pipeline"
+	"aiops/internal/source/builtin"
+	"aiops/internal/store"
+	"aiops/internal/telemetry"
+)
+
+// The functions here are the commands that work on what a server has stored.
+// A data directory belongs to one process: while a server runs on it, it is
+// asked over HTTP; otherwise the parts are opened here.
+
+// runningServer returns the address of the server that runs on the data directory,
+// or "" when none answers.
+func runningServer(ctx context.Context, dataDir string) string {
+	data, err := os.ReadFile(filepath.Join(dataDir, addressFile))
+	if err != nil {
+		return ""
+	}
+	url := strings.TrimSpace(string(data))
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if status, _, err := request(ctx, http.MethodGet, url+"/livez", nil); err != nil || status != http.StatusOK {
+		return ""
+	}
+	return url
+}
+
+func request(ctx context.Context, method, url string, body any) (int, []byte, error) {
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		reader = bytes.NewReader(data)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, url, reader)
+	if err != nil {
+		return 0, nil, err
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, nil, fmt.Errorf("asking the running server: %w", err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
+	return response.StatusCode, data, err
+}
+
+// ask sends a request to the running server and decodes its answer.
+func ask(ctx context.Context, method, url string, body, into any) error {
+	status, data, err := request(ctx, method, url, body)
+	if err != nil {
+		return err
+	}
+	if status < 200 || status > 299 {
+		var problem struct {
+			Title  string `json:"title"`
+			Detail string `json:"detail"`
+		}
+		if json.Unmarshal(data, &problem) == nil && problem.Detail != "" {
+			return errors.New(problem.Detail)
+		}
+		return fmt.Errorf("the running server answered %d", status)
+	}
+	return json.Unmarshal(data, into)
+}
+
+// openStore opens the store of a data directory that no server uses.
+func (o Options) openStore(ctx context.Context) (*store.Store, config.Config, error) {
+	c, err := o.load()
+	if err != nil {
+		return nil, c, err
+	}
+	s, err := store.Open(ctx, c.Storage, telemetry.NewLogger(c.Log, o.Log, levelVar("warn")), prometheus.NewRegistry())
+	return s, c, err
+}
+
+// Migrate brings the database to this version, with a snapshot before.
+func Migrate(ctx context.Context, o Options) error {
+	s, _, err := o.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// Backup writes a consistent copy of the database to path.
+func Backup(ctx context.Context, o Options, path string) error {
+	s, _, err := o.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Backup(ctx, path), s.Close())
+}
+
+// Explain returns an explanation of an anomaly as text, and whether its
+// evidence, scored again, gives what was stored.
+func Explain(ctx context.Context, o Options, id string) (text string, reproduced bool, err error) {
+	c, err := o.load()
+	if err != nil {
+		return "", false, err
+	}
+	var answer api.ExplanationAnswer
+	if url := runningServer(ctx, c.DataDir); url != "" {
+		if err := ask(ctx, http.MethodGet, url+"/api/v1/anomalies/"+id+"/explain", nil, &answer); err != nil {
+			return "", false, err
+		}
+		return explanationText(answer), answer.Reproduced, nil
+	}
+	s, c, err := o.openStore(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	engine := pipeline.New(c.Pipeline, engineStore{s}, func(string) (pipeline.Source, bool) { return nil, false }, nil, nil, nil)
+	x, err := engine.Explain(ctx, id)
+	if err != nil {
+		return "", false, err
+	}
+	answer = api.ExplanationOf(explanation(x))
+	return explanationText(answer), answer.Reproduced, nil
+}
+
+// explanationText writes an explanation for a terminal. Labels come from
+// outside, so what could steer a terminal is quoted.
+func explanationText(a api.ExplanationAnswer) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-16s %s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	line("anomaly", "%s, %s, %s", a.Anomaly.ID, a.Anomaly.State, a.Anomaly.Severity)
+	line("detector", "%s (version %d, model %s version %d)", a.Anomaly.DetectorName, a.DetectorVersion, a.Model, a.ModelVersion)
+	line("series", "%s", a.Anomaly.Series.Key)
+	line("started", "%s", a.Anomaly.StartedAt.Format(time.RFC3339))
+	line("what", "%s", a.Summary)
+	line("otherwise", "%s", a.Counterfactual)
+	line("peak", "value %g, expected %g, band %g to %g, score %g (threshold %g)", a.Peak.Value, a.Peak.Expected, a.Peak.Lower, a.Peak.Upper, a.Peak.Score, a.Threshold)
+	for _, c := range a.Contributions {
+		line("made of", "%s %.0f %% (score %g) %s", c.Name, float64(c.Share)*100, c.Score, c.Note)
+	}
+	for _, m := range a.AlsoMoved {
+		line("also moved", "%s %s, score %g at %s", m.DetectorName, m.Series.Key, m.Score, m.At.Format(time.RFC3339))
+	}
+	if a.Reproduced {
+		line("computed again", "the stored evidence gives the same, bit for bit")
+	} else {
+		line("computed again", "DIFFERENT: %s", a.Difference)
+	}
+	return b.String()
+}
+
+// printable replaces control characters.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x200b && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// Backtest says what the detector in file would have done from from to to.
+func Backtest(ctx context.Context, o Options, file string, from, to time.Time, progress func(float64)) (any, error) {
+	c, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	env := o.Env
+	if env == nil {
+		env = os.LookupEnv
+	}
+	d, err := config.LoadDetector(file, env, validateDetector)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if url := runningServer(ctx, c.DataDir); url != "" {
+		return backtestRemote(ctx, url, d, from, to, progress)
+	}
+	return backtestHere(ctx, o, d, from, to, progress)
+}
+
+// backtestHere opens the sources and runs the backtest in this process.
+func backtestHere(ctx context.Context, o Options, d model.Detector, from, to time.Time, progress func(float64)) (_ any, err error) {
+	s, c, err := o.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	log := telemetry.NewLogger(c.Log, o.Log, levelVar("warn"))
+	registry := prometheus.NewRegistry()
+	embedded, err := builtin.Open(c.Builtin, log, registry)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, embedded.Close()) }()
+	clients := newSources(s, embedded, registry, log)
+	if err := provisionSources(ctx, s, c.Sources, log); err != nil {
+		return nil, err
+	}
+	if err := clients.Sync(ctx); err != nil {
+		return nil, err
+	}
+	result, err := pipeline.New(c.Pipeline, engineStore{s}, clients.Source, log, registry, time.Now).Backtest(ctx, d, from, to, progress)
+	if err != nil {
+		return nil, err
+	}
+	return api.BacktestOf(d.ID, result), nil
+}
+
+// backtestRemote runs the backtest as a task of the running server, and
+// cancels it when ctx ends.
+func backtestRemote(ctx context.Context, url string, d model.Detector, from, to time.Time, progress func(float64)) (any, error) {
+	var task api.Task
+	body := map[string]any{"definition": definitionInput(d), "from": from, "to": to}
+	if err := ask(ctx, http.MethodPost, url+"/api/v1/detectors/backtest", body, &task); err != nil {
+		return nil, err
+	}
+	at := url + "/api/v1/tasks/" + task.ID
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := ask(ctx, http.MethodGet, at, nil, &task); err != nil {
+			return nil, err
+		}
+		progress(task.Progress)
+		switch model.TaskState(task.State) {
+		case model.TaskSucceeded:
+			return task.Result, nil
+		case model.TaskFailed, model.TaskCancelled:
+			return nil, fmt.Errorf("the backtest is %s: %s", task.State, task.Error)
+		}
+		select {
+		case <-ctx.Done():
+			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return nil, errors.Join(ctx.Err(), ask(bounded, http.MethodPost, at+"/cancel", nil, &task))
+		case <-tick.C:
+		}
+	}
+}
+
+// definitionInput is a definition as the API takes it.
+func definitionInput(d model.Detector) api.DetectorInput {
+	duration := func(d time.Duration) api.Duration { return api.Duration(model.Duration(d).String()) }
+	return api.DetectorInput{
+		Name: d.Name, Source: d.Source, Query: d.Query, Step: duration(d.Step), Model: d.Model, Parameters: api.Object(d.Parameters),
+		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
+		MinDeviation: &api.MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
+		For:          duration(d.For), KeepFiringFor: duration(d.KeepFiringFor), MissingData: string(d.MissingData),
+		TimeZone: d.TimeZone, Labels: d.Labels,
+	}
+}

@@ -1,0 +1,47 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"aiops/internal/telemetry"
+)
+
+// reload reads the configuration again and applies what may change while
+// running: sources, detectors, scrape targets and the level of logs. Nothing
+// is touched unless the whole file is valid. What needs a restart is named in
+// the log.
+func (p *program) reload(ctx context.Context) error {
+	c, err := p.options.load()
+	if err != nil {
+		return err
+	}
+	old := p.config.Load()
+	level, err := telemetry.ParseLevel(c.Log.Level)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if p.shop != nil {
+		c.Builtin.Targets = append(c.Builtin.Targets, p.shopTargets()...)
+	}
+	if err := p.embedded.SetTargets(c.Builtin.Targets); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := provision(ctx, p.store, c, p.log); err != nil {
+		return err
+	}
+	if err := p.sources.Sync(ctx); err != nil {
+		p.log.Error("some sources cannot be used", "err", err)
+	}
+	if err := p.engine.Sync(ctx); err != nil {
+		return fmt.Errorf("applying the detectors: %w", err)
+	}
+	p.level.Set(level)
+	if c.Server.Listen != old.Server.Listen || c.DataDir != old.DataDir || c.Storage.Postgres.URL != old.Storage.Postgres.URL || c.Storage.SQLite != old.Storage.SQLite {
+		p.log.Warn("listen address, data directory and storage change only at a restart")
+		c.Server.Listen, c.DataDir, c.Storage = old.Server.Listen, old.DataDir, old.Storage
+	}
+	p.config.Store(&c)
+	p.log.Info("configuration reloaded", "sources", len(c.Sources), "detectors", len(c.Detectors))
+	return nil
+}

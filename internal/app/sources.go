@@ -1,0 +1,311 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aiops/internal/model"
+	"aiops/internal/pipeline"
+	"aiops/internal/source/builtin"
+	"aiops/internal/source/prom"
+)
+
+// client is what every source has in common.
+type client interface {
+	pipeline.Source
+	Query(ctx context.Context, query string, at time.Time, maxSeries int) ([]model.SeriesData, error)
+	Check(ctx context.Context) error
+	ParseQuery(query string) error
+	Collectors(ctx context.Context) ([]model.Collector, error)
+	OnHealthChange(f func(old, now model.SourceHealth))
+	Run(ctx context.Context) error
+	Close() error
+}
+
+// sourceStore is where the definitions of sources are and where their health
+// is told of.
+type sourceStore interface {
+	Sources(ctx context.Context) ([]model.Source, error)
+	SetSourceHealth(ctx context.Context, name string, h model.SourceHealth) error
+}
+
+// sources owns the running clients of the sources. The embedded source is
+// always among them. Its methods are safe for concurrent use.
+type sources struct {
+	store      sourceStore
+	log        *slog.Logger
+	registerer prometheus.Registerer
+
+	syncing sync.Mutex // one Sync at a time
+
+	mu      sync.RWMutex
+	clients map[string]*running
+	base    context.Context // of the clients' goroutines; nil before Run
+}
+
+// running is a client with its definition and its goroutine.
+type running struct {
+	client
+	definition model.Source
+	cancel     context.CancelFunc // nil until started
+	done       chan struct{}
+}
+
+func newSources(store sourceStore, embedded *builtin.Source, registerer prometheus.Registerer, log *slog.Logger) *sources {
+	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, clients: map[string]*running{}}
+	s.clients[model.BuiltinSource] = &running{client: embedded, definition: model.Source{Name: model.BuiltinSource, Type: model.SourceBuiltin}}
+	s.tellHealth(model.BuiltinSource, embedded)
+	return s
+}
+
+// tellHealth writes each change of a client's health to the store, which
+// makes the event.
+func (s *sources) tellHealth(name string, c client) {
+	c.OnHealthChange(func(old, now model.SourceHealth) {
+		s.log.Info("source changed", "source", name, "from", old.State, "to", now.State, "reason", now.LastError)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.store.SetSourceHealth(ctx, name, now); err != nil {
+			s.log.Error("recording a source's health", "source", name, "err", err)
+		}
+	})
+}
+
+// Run starts the clients and returns when ctx has ended and all of them have
+// stopped.
+func (s *sources) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.base = ctx
+	for _, r := range s.clients {
+		s.start(r)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	s.mu.Lock()
+	stopped := slices.Collect(maps.Values(s.clients))
+	s.mu.Unlock()
+	var errs []error
+	for _, r := range stopped {
+		errs = append(errs, s.stop(r))
+	}
+	return errors.Join(errs...)
+}
+
+// start runs r's goroutine. It needs mu and base.
+func (s *sources) start(r *running) {
+	ctx, cancel := context.WithCancel(s.base)
+	r.cancel, r.done = cancel, make(chan struct{})
+	go func() {
+		defer close(r.done)
+		if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("source stopped", "source", r.definition.Name, "err", err)
+		}
+	}()
+}
+
+// stop ends r's goroutine and closes the client; the embedded database is
+// closed by whoever opened it.
+func (s *sources) stop(r *running) error {
+	if r.cancel != nil {
+		r.cancel()
+		<-r.done
+	}
+	if r.definition.Type == model.SourceBuiltin {
+		return nil
+	}
+	if err := r.Close(); err != nil {
+		return fmt.Errorf("closing source %s: %w", r.definition.Name, err)
+	}
+	return nil
+}
+
+// Sync makes the running clients match the definitions in the store. A client
+// whose definition did not change is left alone.
+func (s *sources) Sync(ctx context.Context) error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	wanted, err := s.store.Sources(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the sources: %w", err)
+	}
+	names := map[string]bool{model.BuiltinSource: true}
+	var errs []error
+	for _, definition := range wanted {
+		if definition.Type == model.SourceBuiltin {
+			continue
+		}
+		names[definition.Name] = true
+		s.mu.RLock()
+		old := s.clients[definition.Name]
+		s.mu.RUnlock()
+		if old != nil && sameSource(old.definition, definition) {
+			continue
+		}
+		errs = append(errs, s.replace(old, definition))
+	}
+	s.mu.Lock()
+	var gone []*running
+	for name, r := range s.clients {
+		if !names[name] {
+			gone = append(gone, r)
+			delete(s.clients, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, r := range gone {
+		errs = append(errs, s.stop(r))
+	}
+	return errors.Join(errs...)
+}
+
+// sameSource reports whether two definitions need the same client.
+func sameSource(a, b model.Source) bool {
+	a.Version, a.CreatedAt, a.UpdatedAt, a.Provisioned = b.Version, b.CreatedAt, b.UpdatedAt, b.Provisioned
+	return reflect.DeepEqual(a, b)
+}
+
+func (s *sources) replace(old *running, definition model.Source) error {
+	if old != nil {
+		// The metrics of a client carry its name, so the old one has to
+		// unregister before the new one registers.
+		s.mu.Lock()
+		delete(s.clients, definition.Name)
+		s.mu.Unlock()
+		if err := s.stop(old); err != nil {
+			s.log.Warn("source closed with an error", "source", definition.Name, "err", err)
+		}
+	}
+	c, err := s.open(definition)
+	if err != nil {
+		return fmt.Errorf("starting source %s: %w", definition.Name, err)
+	}
+	r := &running{client: c, definition: definition}
+	s.tellHealth(definition.Name, c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients[definition.Name] = r
+	if s.base != nil {
+		s.start(r)
+	}
+	return nil
+}
+
+func (s *sources) open(definition model.Source) (client, error) {
+	switch definition.Type {
+	case model.SourcePrometheus:
+		return prom.New(prom.Config{Source: definition}, s.log, s.registerer)
+	default:
+		return nil, model.Errorf(model.KindConflict, model.SubjectSource, "sources of type %s cannot be queried by this version", definition.Type)
+	}
+}
+
+// find returns the running client of a source.
+func (s *sources) find(name string) (client, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if r := s.clients[name]; r != nil {
+		return r.client, nil
+	}
+	return nil, model.NotFound(model.SubjectSource, name)
+}
+
+// Source returns the source called name, for the pipeline.
+func (s *sources) Source(name string) (pipeline.Source, bool) {
+	c, err := s.find(name)
+	return c, err == nil
+}
+
+// Health returns the last known health of a source.
+func (s *sources) Health(name string) (model.SourceHealth, bool) {
+	c, err := s.find(name)
+	if err != nil {
+		return model.SourceHealth{State: model.SourceUnknown}, false
+	}
+	return c.Health(), true
+}
+
+// All returns the health of every source of a type.
+func (s *sources) All(of model.SourceType) map[string]model.SourceHealth {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := map[string]model.SourceHealth{}
+	for name, r := range s.clients {
+		if r.definition.Type == of {
+			out[name] = r.Health()
+		}
+	}
+	return out
+}
+
+// Test asks a source now. A source that does not answer is a finding.
+func (s *sources) Test(ctx context.Context, name string) (model.SourceHealth, error) {
+	c, err := s.find(name)
+	if err != nil {
+		return model.SourceHealth{}, err
+	}
+	began := time.Now()
+	err = c.Check(ctx)
+	h := c.Health()
+	h.CheckedAt, h.Latency = began, time.Since(began)
+	if err != nil {
+		h.State, h.LastError = model.SourceDown, safeMessage(err)
+	}
+	return h, nil
+}
+
+// safeMessage is what may be shown of an error: the message of a model.Error,
+// never its cause.
+func safeMessage(err error) string {
+	var e *model.Error
+	if errors.As(err, &e) {
+		return e.Message
+	}
+	return "an unexpected failure; the log has the details"
+}
+
+// Collectors lists what a source scrapes.
+func (s *sources) Collectors(ctx context.Context, name string) ([]model.Collector, error) {
+	c, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Collectors(ctx)
+}
+
+// Query evaluates query at one time.
+func (s *sources) Query(ctx context.Context, name, query string, at time.Time, maxSeries int) ([]model.SeriesData, error) {
+	c, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Query(ctx, query, at, maxSeries)
+}
+
+// QueryRange evaluates query at each step from start to end.
+func (s *sources) QueryRange(ctx context.Context, name, query string, start, end time.Time, step time.Duration, maxSeries int) ([]model.SeriesData, error) {
+	c, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.QueryRange(ctx, query, start, end, step, maxSeries)
+}
+
+// ParseQuery says whether query is well formed for a source.
+func (s *sources) ParseQuery(name, query string) error {
+	c, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	return c.ParseQuery(query)
+}
