@@ -1,0 +1,423 @@
+package detect
+
+import (
+	"math"
+	"time"
+)
+
+// The components of "auto". The order is part of the snapshot format.
+const (
+	partMedian   = iota // distance from the median of the last 32 samples
+	partLevel           // distance from a robust level, in usual distances
+	partStep            // difference to the sample before
+	partDrift           // difference to five samples before
+	partDay             // distance from the same time of other days
+	partWeek            // distance from the same time of the week
+	partShift           // short mean against long mean
+	partRough           // short against long mean of differences
+	partCalm            // the reverse
+	partRange           // beyond all values so far
+	partRange5          // the same for a mean of about 5 samples
+	partRange24         // and of about 24
+	partRange288        // and of about 288
+	partRhythm          // lasting distance from the week, against its record
+	partFlat            // samples without any change
+	partsN
+)
+
+// dimensional reports which parts are in the unit of the series.
+var partDimensional = [partsN]bool{
+	partMedian: true, partStep: true, partDrift: true, partDay: true, partWeek: true,
+}
+
+const (
+	ringN          = 32
+	dayMost        = 288 // slots
+	weekMost       = 48  // slots per day
+	dayRate        = 0.3
+	weekRate       = 0.5
+	levelRate      = 0.02
+	levelScale     = 0.01
+	levelClip      = 4
+	shortRate      = 0.05
+	longRate       = 0.003
+	rhythmRate     = 0.2
+	rangesN        = 4
+	secondsPerDay  = int64(24 * time.Hour / time.Second)
+	largestReading = 1e30
+)
+
+// rangeRates are the weights of a sample in the means whose ranges are
+// watched, and rangeWarm the samples before they are.
+var (
+	rangeRates = [rangesN]float64{1, 0.4, 0.08, 0.007}
+	rangeWarm  = [rangesN]uint32{1, 10, 48, 400}
+)
+
+// band is the range that something has had so far.
+type span struct{ low, high float64 }
+
+// beyond returns how far x lies beyond the span, in widths of it.
+func (s span) beyond(x float64) float64 {
+	width := s.high - s.low
+	if !(width > 0) {
+		return 0
+	}
+	return max(x-s.high, s.low-x, 0) / width
+}
+
+func (s *span) add(x float64) { s.low, s.high = min(s.low, x), max(s.high, x) }
+
+// parts is the state of the components: what is needed to take a reading of
+// each for a sample. Values are in units of the first difference that was
+// seen, relative to the first value, so that neither scale nor offset matter.
+type parts struct {
+	zone      wallClock
+	n         uint32 // samples learned
+	levelMean float64
+	levelDist float64
+	short     float64
+	long      float64
+	variance  float64
+	roughNow  float64
+	roughLong float64
+	run       float64 // samples in a row without change
+	rhythm    float64 // smoothed distance from the week
+	rhythmTop float64 // its record
+	means     [rangesN]float64
+	spans     [rangesN]span
+	ring      [ringN]float32 // the last samples, sample i at i%ringN
+	sorted    [ringN]float32 // the same, in order
+	day, week profile
+}
+
+// profile is a mean per slot of a cycle.
+type profile struct {
+	slots   []float32 // NaN: never visited
+	rate    float64
+	seconds int64 // of the cycle
+	reach   int   // slots on both sides that count as the same time
+	slot    int32 // being filled, -1: none
+	count   uint32
+	sum     float64
+	visits  uint32 // slots filled
+}
+
+func newProfile(slots int, cycle time.Duration, rate float64, reach int) profile {
+	p := profile{slots: make([]float32, slots), rate: rate, seconds: int64(cycle / time.Second), reach: reach, slot: -1}
+	for i := range p.slots {
+		p.slots[i] = float32(math.NaN())
+	}
+	return p
+}
+
+// at returns the slot of a time of the week, in seconds.
+func (p *profile) at(weekSeconds int64) int {
+	return int(weekSeconds % p.seconds * int64(len(p.slots)) / p.seconds)
+}
+
+// near returns the value of the cycle at the slot, within reach, closest to x,
+// and the distance to it; NaN when none was visited.
+func (p *profile) near(slot int, x float64) (value, distance float64) {
+	n := len(p.slots)
+	i := slot - p.reach
+	if i < 0 {
+		i += n
+	}
+	value, distance = math.NaN(), math.NaN()
+	for range 2*p.reach + 1 {
+		v := float64(p.slots[i])
+		if d := math.Abs(x - v); d < distance || distance != distance {
+			if d == d {
+				value, distance = v, d
+			}
+		}
+		if i++; i == n {
+			i = 0
+		}
+	}
+	return value, distance
+}
+
+func (p *profile) learn(slot int, x float64) {
+	if int32(slot) != p.slot {
+		if p.slot >= 0 && p.count > 0 {
+			p.fill()
+		}
+		p.slot, p.sum, p.count = int32(slot), 0, 0
+	}
+	p.sum += x
+	p.count++
+}
+
+// fill takes the mean of the slot that ended into the cycle.
+func (p *profile) fill() {
+	mean := p.sum / float64(p.count)
+	old := float64(p.slots[p.slot])
+	if old != old {
+		p.slots[p.slot] = float32(mean)
+	} else {
+		rate := max(p.rate, 1/float64(1+p.visits/uint32(len(p.slots))))
+		p.slots[p.slot] = float32(old + mul(rate, mean-old))
+	}
+	p.visits++
+}
+
+func (p *profile) scale(f float64) {
+	for i := range p.slots {
+		p.slots[i] = float32(mul(float64(p.slots[i]), f))
+	}
+	p.sum = mul(p.sum, f)
+}
+
+func (p *profile) append(w *writer) {
+	for _, v := range p.slots {
+		w.f32(v)
+	}
+	w.u32(uint32(p.slot + 1))
+	w.u32(p.count)
+	w.u32(p.visits)
+	w.f64(p.sum)
+}
+
+func (p *profile) restore(d *reader) {
+	slots := make([]float32, len(p.slots))
+	for i := range slots {
+		slots[i] = d.f32()
+		d.check(!math.IsInf(float64(slots[i]), 0))
+	}
+	p.slots = slots
+	slot := d.u32()
+	d.check(slot <= uint32(len(slots)))
+	p.slot, p.count, p.visits, p.sum = int32(slot)-1, d.u32(), d.u32(), d.finite()
+}
+
+func newParts(c config) parts {
+	perDay := func(most int) int {
+		n := int(24 * time.Hour / c.step)
+		for n > most {
+			n /= 2
+		}
+		return max(n, 1)
+	}
+	return parts{
+		zone: wallClock{location: c.location},
+		day:  newProfile(perDay(dayMost), 24*time.Hour, dayRate, 2),
+		week: newProfile(7*perDay(weekMost), 7*24*time.Hour, weekRate, 1),
+	}
+}
+
+// reading is what the components say of one sample.
+type reading struct {
+	raw      [partsN]float64 // NaN: nothing to say yet
+	center   [4]float64      // candidates for the expected value: median, level, day, week
+	daySlot  int
+	weekSlot int
+}
+
+// median returns the median of the last samples.
+func (p *parts) median() float64 {
+	n := int(min(p.n, ringN))
+	if n == 0 {
+		return math.NaN()
+	}
+	return float64(p.sorted[n/2])
+}
+
+// back returns the sample k before the next one.
+func (p *parts) back(k uint32) float64 {
+	if p.n < k {
+		return math.NaN()
+	}
+	return float64(p.ring[(p.n-k)%ringN])
+}
+
+// locate finds the slots of t.
+func (p *parts) locate(t int64, r *reading) {
+	s := p.zone.week(t)
+	r.daySlot, r.weekSlot = p.day.at(s), p.week.at(s)
+}
+
+// read takes the reading of x, whose slots are known. It changes nothing.
+func (p *parts) read(x float64, r *reading) {
+	nan := math.NaN()
+	median := p.median()
+	day, dayDistance := p.day.near(r.daySlot, x)
+	week, weekDistance := p.week.near(r.weekSlot, x)
+	r.center = [4]float64{median, p.levelMean, day, week}
+	step := math.Abs(x - p.back(1))
+	r.raw = [partsN]float64{
+		partMedian: math.Abs(x - median),
+		partStep:   step,
+		partDrift:  math.Abs(x - p.back(5)),
+		partDay:    dayDistance,
+		partWeek:   weekDistance,
+		partLevel:  nan, partShift: nan, partRough: nan, partCalm: nan, partRhythm: nan, partFlat: nan,
+	}
+	if p.n < ringN/2 {
+		r.raw[partMedian] = nan
+	}
+	if p.levelDist > 0 {
+		r.raw[partLevel] = min(math.Abs(x-p.levelMean)/p.levelDist, largestReading)
+	}
+	if p.variance > 0 {
+		short := p.short + mul(shortRate, x-p.short)
+		r.raw[partShift] = min(math.Abs(short-p.long)/math.Sqrt(p.variance), largestReading)
+	}
+	if p.roughLong > 0 {
+		now := p.roughNow + mul(shortRate, step-p.roughNow)
+		ratio := min(now/p.roughLong, largestReading)
+		r.raw[partRough] = ratio
+		r.raw[partCalm] = max(0, 1/(ratio+0.05)-1)
+	}
+	for i := range p.spans {
+		r.raw[partRange+i] = nan
+		if p.n >= rangeWarm[i] {
+			m := p.means[i] + mul(rangeRates[i], x-p.means[i])
+			r.raw[partRange+i] = min(p.spans[i].beyond(m), largestReading)
+		}
+	}
+	if weekDistance == weekDistance {
+		r.raw[partRhythm] = 0
+		if lasting := p.rhythm + mul(rhythmRate, weekDistance-p.rhythm); lasting > p.rhythmTop && p.rhythmTop > 0 {
+			r.raw[partRhythm] = min((lasting-p.rhythmTop)/p.rhythmTop, largestReading)
+		}
+	}
+	if p.n > 0 {
+		r.raw[partFlat] = 0
+		if step == 0 {
+			r.raw[partFlat] = p.run + 1
+		}
+	}
+}
+
+// learn takes x in; r is its reading.
+func (p *parts) learn(x float64, r *reading) {
+	fresh := 1 / float64(p.n+1)
+	if p.n == 0 {
+		p.levelMean, p.short, p.long = x, x, x
+		for i := range p.spans {
+			p.means[i] = x
+		}
+	}
+	p.learnLevel(x, fresh)
+	p.short += mul(max(shortRate, fresh), x-p.short)
+	d := x - p.long
+	p.long += mul(max(longRate, fresh), d)
+	p.variance += mul(max(longRate, fresh), mul(d, d)-p.variance)
+	if p.n > 0 {
+		step := r.raw[partStep]
+		p.roughNow += mul(max(shortRate, fresh), step-p.roughNow)
+		p.roughLong += mul(max(longRate, fresh), step-p.roughLong)
+		p.run = r.raw[partFlat]
+	}
+	for i := range p.spans {
+		p.means[i] += mul(max(rangeRates[i], fresh), x-p.means[i])
+		if p.n+1 == rangeWarm[i] {
+			p.spans[i] = span{p.means[i], p.means[i]}
+		} else if p.n+1 > rangeWarm[i] {
+			p.spans[i].add(p.means[i])
+		}
+	}
+	if distance := r.raw[partWeek]; distance == distance {
+		p.rhythm += mul(rhythmRate, distance-p.rhythm)
+		p.rhythmTop = max(p.rhythmTop, p.rhythm)
+	}
+	p.day.learn(r.daySlot, x)
+	p.week.learn(r.weekSlot, x)
+	p.push(float32(x))
+	p.n++
+}
+
+// learnLevel follows the level; a sample moves it by a few usual distances at
+// most.
+func (p *parts) learnLevel(x, fresh float64) {
+	d := x - p.levelMean
+	distance := math.Abs(d)
+	if most := levelClip * p.levelDist; p.n >= 20 && distance > most {
+		d, distance = math.Copysign(most, d), most
+	}
+	p.levelMean += mul(max(levelRate, fresh), d)
+	p.levelDist += mul(max(levelScale, fresh), distance-p.levelDist)
+}
+
+// push puts x into the ring and into the ordered copy.
+func (p *parts) push(x float32) {
+	n := int(min(p.n, ringN))
+	at := p.n % ringN
+	i := n
+	if n == ringN {
+		old := p.ring[at]
+		i = 0
+		for p.sorted[i] < old {
+			i++
+		}
+		for ; i+1 < ringN && p.sorted[i+1] < x; i++ {
+			p.sorted[i] = p.sorted[i+1]
+		}
+	}
+	for ; i > 0 && p.sorted[i-1] > x; i-- {
+		p.sorted[i] = p.sorted[i-1]
+	}
+	p.sorted[i] = x
+	p.ring[at] = x
+}
+
+// scale multiplies everything in the unit of the series.
+func (p *parts) scale(f float64) {
+	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.rhythm, &p.rhythmTop} {
+		*v = mul(*v, f)
+	}
+	p.variance = mul(mul(p.variance, f), f)
+	for i := range p.spans {
+		p.means[i] = mul(p.means[i], f)
+		p.spans[i] = span{mul(p.spans[i].low, f), mul(p.spans[i].high, f)}
+	}
+	for i := range p.ring {
+		p.ring[i] = float32(mul(float64(p.ring[i]), f))
+		p.sorted[i] = float32(mul(float64(p.sorted[i]), f))
+	}
+	p.day.scale(f)
+	p.week.scale(f)
+}
+
+func (p *parts) numbers() []*float64 {
+	v := []*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.variance, &p.roughNow, &p.roughLong,
+		&p.run, &p.rhythm, &p.rhythmTop}
+	for i := range p.spans {
+		v = append(v, &p.means[i], &p.spans[i].low, &p.spans[i].high)
+	}
+	return v
+}
+
+func (p *parts) append(w *writer) {
+	w.u32(p.n)
+	for _, v := range p.numbers() {
+		w.f64(*v)
+	}
+	for i := range p.ring {
+		w.f32(p.ring[i])
+		w.f32(p.sorted[i])
+	}
+	p.day.append(w)
+	p.week.append(w)
+}
+
+func (p *parts) restore(d *reader) {
+	p.n = d.u32()
+	for _, v := range p.numbers() {
+		*v = d.finite()
+	}
+	held := make(map[float32]int, ringN)
+	for i := range p.ring {
+		p.ring[i], p.sorted[i] = d.f32(), d.f32()
+		d.check(finite(float64(p.ring[i])) && (i == 0 || p.sorted[i] >= p.sorted[i-1] || uint32(i) >= p.n))
+		held[p.ring[i]]++
+		held[p.sorted[i]]--
+	}
+	for _, k := range held {
+		d.check(k == 0)
+	}
+	p.day.restore(d)
+	p.week.restore(d)
+}
