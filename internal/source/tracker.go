@@ -149,6 +149,7 @@ func (t *Tracker) Succeeded() {
 func (t *Tracker) Checked(latency time.Duration, newest time.Time) {
 	t.observe(func(now time.Time) {
 		t.health.CheckedAt, t.health.Latency = now, latency
+		t.sawNewest(newest) // first: while down, a gap is the outage's
 		t.succeeded(now)
 		if latency > t.cfg.SlowAfter {
 			t.slow = max(t.slow, 0) + 1
@@ -158,13 +159,12 @@ func (t *Tracker) Checked(latency time.Duration, newest time.Time) {
 		if t.slow >= slowChecks || t.slow <= -slowChecks {
 			t.isSlow = t.slow > 0
 		}
-		t.sawNewest(newest, now)
 	})
 }
 
 // Newest notes the time of a sample that the source has.
 func (t *Tracker) Newest(newest time.Time) {
-	t.observe(func(now time.Time) { t.sawNewest(newest, now) })
+	t.observe(func(time.Time) { t.sawNewest(newest) })
 }
 
 // Partial notes an answer that was incomplete, for a reason safe to show.
@@ -214,7 +214,7 @@ func (t *Tracker) remember(o outcome) {
 	t.outcomes = append(t.outcomes, o)
 }
 
-func (t *Tracker) sawNewest(newest, now time.Time) {
+func (t *Tracker) sawNewest(newest time.Time) {
 	if newest.IsZero() || !newest.After(t.newest) {
 		return
 	}

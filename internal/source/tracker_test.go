@@ -99,6 +99,8 @@ func TestTracker(t *testing.T) {
 		{"back with old data is stale", TrackerConfig{Interval: 10 * time.Second}, "fresh 1s\nfail 5s\nfail 5s\nold 1m\nold 1s\n", []model.HealthState{up, down, stale}},
 		{"longer intervals are learned", TrackerConfig{Interval: 10 * time.Second, Learn: true},
 			"fresh 1s\nfresh 15s\nfresh 15s\nfresh 15s\nold 29s\nold 2s\n", []model.HealthState{up, stale}},
+		{"nor is one while down", TrackerConfig{Interval: 10 * time.Second, Learn: true},
+			"fresh 1s\nfresh 5s\nfresh 5s\nfresh 5s\nfail 5s\nfail 1s\nfresh 1h\nfresh 1s\nold 9s\nold 2s\n", []model.HealthState{up, down, up, stale}},
 		{"an outage is not an interval", TrackerConfig{Interval: 10 * time.Second, Learn: true},
 			"fresh 1s\nfresh 5s\nfresh 5s\nfresh 5s\nold 1h\nfresh 1s\nold 9s\nold 2s\n", []model.HealthState{up, stale, up, stale}},
 	} {

@@ -1,0 +1,207 @@
+package prom
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"aiops/internal/model"
+	"aiops/internal/source"
+)
+
+var wide = source.Span{Start: 0, End: 1 << 50, Step: 1}
+
+func TestDecodeInAnyPieces(t *testing.T) {
+	t.Parallel()
+	body := `{"status":"success","infos":["x"],"data":{"resultType":"matrix","result":[` +
+		`{"metric":{"b":"2","a":"\u00fc\ud834\udd1e\ud834x\n","__name__":"up","a":"last","empty":""},"values":[[1,"1"],[2.5,"-0"]]},` +
+		`{"metric":{"a":"\ud834\u0041\udd1e"},"values":[[3,"3"]], "unknown": {"x":[1,true,null,"y",-1.5e+3]}}` +
+		`],"stats":{}},"warnings":["w"]} ` + "\n"
+	for name, r := range map[string]io.Reader{
+		"whole":      strings.NewReader(body),
+		"by bytes":   iotest.OneByteReader(strings.NewReader(body)),
+		"in halves":  iotest.HalfReader(strings.NewReader(body)),
+		"with error": iotest.DataErrReader(strings.NewReader(body)),
+	} {
+		ans, read, err := decode(r, wide, limits{series: 10, bytes: 1 << 20})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !ans.ok || ans.partial != "w" || ans.count != 2 || read != int64(len(body)) {
+			t.Errorf("%s: answer %+v after %d bytes", name, ans, read)
+		}
+		want := []string{`{__name__="up", a="last", b="2"}`, `{a="\ufffdA\ufffd"}`}
+		for i, s := range ans.series {
+			if got := s.Labels.Key(); got != want[i] && got != strings.ReplaceAll(want[i], `\ufffd`, "\ufffd") {
+				t.Errorf("%s: series %d is %s, want %s", name, i, got, want[i])
+			}
+		}
+		if p := ans.series[0].Samples[1]; p.T != 2500 || p.V != 0 || !math.Signbit(p.V) {
+			t.Errorf("%s: sample %+v", name, p)
+		}
+	}
+}
+
+// Cut off anywhere, an answer is an error, never a shorter answer.
+func TestDecodeCutOffAnywhere(t *testing.T) {
+	t.Parallel()
+	body := matrix(seriesJSON("a", goodPoints), seriesJSON("b", goodPoints))
+	for n := range len(body) {
+		ans, _, err := decode(strings.NewReader(body[:n]), wide, limits{series: 10, bytes: 1 << 20})
+		if err == nil {
+			t.Fatalf("the first %d bytes decode to %+v", n, ans)
+		}
+		if ans.series != nil {
+			t.Fatalf("the first %d bytes give series", n)
+		}
+	}
+}
+
+func TestParseMillis(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		in string
+		ms int64
+		ok bool
+	}{
+		{"0", 0, true}, {"1700000000", 1700000000000, true}, {"1700000000.5", 1700000000500, true},
+		{"1700000000.123", 1700000000123, true}, {"1700000000.1236", 1700000000124, true}, {"-1.5", -1500, true},
+		{"1.7e9", 1700000000000, true}, {"1e300", 0, false}, {"99999999999999999999", 0, false},
+	} {
+		if ms, ok := parseMillis([]byte(tc.in)); ms != tc.ms || ok != tc.ok {
+			t.Errorf("parseMillis(%s) = %d, %v, want %d, %v", tc.in, ms, ok, tc.ms, tc.ok)
+		}
+	}
+}
+
+// value reads what the scanner sees, in the form that encoding/json gives.
+func value(s *scanner, depth int) (any, error) {
+	c, err := s.peek()
+	if err != nil {
+		return nil, err
+	}
+	switch c {
+	case '{':
+		m := map[string]any{}
+		err := s.object(func(name []byte) error {
+			n := string(name)
+			v, err := value(s, depth+1)
+			m[n] = v
+			return err
+		})
+		return m, err
+	case '[':
+		l := []any{}
+		err := s.array(func() error {
+			v, err := value(s, depth+1)
+			l = append(l, v)
+			return err
+		})
+		return l, err
+	case '"':
+		b, err := s.text()
+		return string(b), err
+	case 't', 'f':
+		return s.boolean()
+	case 'n':
+		_, err := s.isNull()
+		return nil, err
+	}
+	b, err := s.number()
+	if err != nil {
+		return nil, err
+	}
+	return strconv.ParseFloat(string(b), 64)
+}
+
+// The scanner must accept what encoding/json accepts and read the same.
+func FuzzScanner(f *testing.F) {
+	for _, s := range []string{
+		`{"a":[1,2.5e-3,"x\u00e9\ud834\udd1e",true,false,null,{}]}`, `[]`, `"\ud800"`, `-0`, `01`, `[1,]`, `{"a":1,}`, `{"a" 1}`, "\"\x01\"", "\"\xff\"", `1e400`, ` 7 `, `tru`, `"\x"`, `[[[[]]]]`,
+	} {
+		f.Add([]byte(s), uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte, piece uint8) {
+		if bytes.Count(doc, []byte("[")) > maxDepth || bytes.Count(doc, []byte("{")) > maxDepth {
+			t.Skip("deeper than the scanner allows")
+		}
+		s := newScanner(bytes.NewReader(doc))
+		s.buf = s.buf[:max(1, int(piece))]
+		got, err := value(s, 0)
+		if err == nil {
+			err = s.finish()
+		}
+		var want any
+		wantErr := json.Unmarshal(doc, &want)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("scanner: %v, encoding/json: %v", err, wantErr)
+		}
+		if err == nil && !reflect.DeepEqual(got, want) {
+			t.Fatalf("scanner reads %#v, encoding/json %#v", got, want)
+		}
+		s = newScanner(bytes.NewReader(doc))
+		if err := s.skip(); err == nil {
+			err = s.finish()
+			if (err == nil) != (wantErr == nil) && !strings.Contains(fmt.Sprint(wantErr), "number") {
+				t.Fatalf("skip: %v, encoding/json: %v", err, wantErr)
+			}
+		}
+	})
+}
+
+// Whatever the bytes, decoding ends, keeps the limits and gives a clean answer.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(matrix(seriesJSON("a", goodPoints))))
+	f.Add([]byte(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"4"]}}`))
+	f.Add([]byte(`{"status":"error","errorType":"bad_data","error":"no"}`))
+	f.Add([]byte(`{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1700000000,"4"],"values":[[1700000000,"NaN"]]},{"metric":{"a":"b"},"values":[[1700000060,"1"]]}]}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		span := source.Span{Start: t0.UnixMilli(), End: t2.UnixMilli(), Step: step.Milliseconds()}
+		ans, _, err := decode(bytes.NewReader(body), span, limits{series: 2, bytes: 4096})
+		if err != nil {
+			return
+		}
+		if len(ans.series) > 2 {
+			t.Fatalf("%d series", len(ans.series))
+		}
+		for _, s := range ans.series {
+			if !slices.IsSortedFunc(s.Labels, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) }) {
+				t.Fatalf("labels out of order: %v", s.Labels)
+			}
+			for i, p := range s.Samples {
+				if !span.Holds(p.T) || i > 0 && s.Samples[i-1].T >= p.T {
+					t.Fatalf("samples %v", s.Samples)
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	var body bytes.Buffer
+	body.WriteString(`{"status":"success","data":{"resultType":"matrix","result":[`)
+	for i := range 100_000 {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		fmt.Fprintf(&body, `{"metric":{"__name__":"http_requests_total","instance":"10.0.%d.%d:9090","job":"api","path":"/p/%d"},"values":[[1700000000,"%d.25"]]}`, i>>8&255, i&255, i, i)
+	}
+	body.WriteString(`]}}`)
+	span := source.Span{Start: t0.UnixMilli(), End: t0.UnixMilli(), Step: 1000}
+	b.SetBytes(int64(body.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		ans, _, err := decode(bytes.NewReader(body.Bytes()), span, limits{series: 100_000, bytes: 1 << 30})
+		if err != nil || len(ans.series) != 100_000 {
+			b.Fatal(err, len(ans.series))
+		}
+	}
+}
