@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -56,6 +57,8 @@ func tuningOf(d model.Detector, from int64) tuning {
 	return tuning{from, d.Direction, d.MinDeviation, d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek}
 }
 
+func (tu tuning) same(o tuning) bool { tu.from = o.from; return tu == o }
+
 func (tu tuning) apply(d model.Detector) model.Detector {
 	d.Direction, d.MinDeviation = tu.direction, tu.minDeviation
 	d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek = tu.forTime, tu.keepTime, tu.budget
@@ -67,15 +70,34 @@ func (tu tuning) apply(d model.Detector) model.Detector {
 // when, and which steps were skipped. With it one series is replayed as it was
 // scored among all others.
 type script struct {
-	quotas  []quotaChange
-	tunings []tuning
-	skipped []span
+	quotas   []quotaChange
+	tunings  []tuning
+	skipped  []span
+	versions []versionChange
+}
+
+// versionChange says which model version scores from a step on.
+type versionChange struct {
+	from    int64
+	version int64
+}
+
+// after returns the part of the script that lies behind t. It shares nothing
+// with s that changes.
+func (s script) after(t int64) script {
+	return script{
+		quotas:   slices.Clone(s.quotas[sort.Search(len(s.quotas), func(i int) bool { return s.quotas[i].from > t }):]),
+		tunings:  slices.Clone(s.tunings[sort.Search(len(s.tunings), func(i int) bool { return s.tunings[i].from > t }):]),
+		skipped:  slices.Clone(s.skipped[sort.Search(len(s.skipped), func(i int) bool { return s.skipped[i].to > t }):]),
+		versions: slices.Clone(s.versions[sort.Search(len(s.versions), func(i int) bool { return s.versions[i].from > t }):]),
+	}
 }
 
 // Bounds on what a core remembers.
 const (
 	maxQuotaChanges = 4096
 	maxTunings      = 256
+	maxVersions     = 256
 	maxSkippedSpans = 4096
 	maxNotable      = 512
 	notableScore    = 3 // one in a thousand samples is worth remembering as "also moved"
@@ -144,15 +166,16 @@ type notable struct {
 func newCore(def *definition, modelVersion, watermark int64) *core {
 	c := &core{def: def, modelVersion: modelVersion, index: map[uint64]int32{}, watermark: watermark}
 	c.past.tunings = []tuning{tuningOf(def.detector, watermark+def.step)}
+	c.past.versions = []versionChange{{watermark + def.step, modelVersion}}
 	return c
 }
 
 // advance evaluates the steps from c.watermark+step to to, on samples that
-// hold everything the source has in that range. In a gap, steps for which the
-// source has nothing at all are an outage of the source and not silence of its
-// series: they are skipped and remembered. When ctx ends, advance stops
+// hold everything the source has in that range. Steps up to gapUntil for which
+// the source has nothing at all are an outage of the source and not silence of
+// its series: they are skipped and remembered. When ctx ends, advance stops
 // between two steps; c.watermark says where.
-func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, gap bool) error {
+func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, gapUntil int64) error {
 	c.bind(data)
 	defer c.unbind()
 	step := c.def.step
@@ -163,7 +186,7 @@ func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, g
 		switch {
 		case c.follow != nil:
 			c.followTo(t)
-		case gap && !c.anyAt(t):
+		case t <= gapUntil && !c.anyAt(t):
 			c.skip(t)
 		default:
 			c.setQuota(t, c.active)
@@ -335,8 +358,26 @@ func (c *core) useQuota(q quotaChange) {
 	}
 }
 
-// retune applies a changed definition with the same fingerprint behind the
-// watermark. Learned state stays.
+// redefine puts a changed definition with the same fingerprint in force behind
+// the watermark. Learned state stays.
+func (c *core) redefine(d model.Detector) {
+	from := c.watermark + c.def.step
+	if tu := tuningOf(d, from); !tu.same(tuningOf(c.def.detector, from)) {
+		c.retune(tu)
+	}
+	def := *c.def
+	def.detector = d
+	c.def = &def
+	if c.quota == 0 {
+		return
+	}
+	if q := (quotaChange{from: from, series: int32(c.quota), threshold: def.threshold(c.quota)}); q.threshold != c.threshold {
+		c.past.quotas = appendBounded(c.past.quotas, q, maxQuotaChanges)
+		c.useQuota(q)
+	}
+}
+
+// retune changes gates and hold times behind the watermark.
 func (c *core) retune(tu tuning) {
 	old := c.def.detector
 	def := *c.def
@@ -570,8 +611,8 @@ func (c *core) score(s *series, t int64, v float64) {
 
 // track moves the episode of s, or opens one.
 func (c *core) track(s *series, p model.ScoredPoint, v verdict, why cause) {
-	if s.episode == nil {
-		e, tr := begin(c.def.rules, p, c.threshold)
+	if old := s.episode; old == nil || old.phase == phaseResolved && v == verdictAnomalous {
+		e, tr := begin(c.def.rules, old, p, c.threshold)
 		e.cause = why
 		s.episode = e
 		c.takeProof(s, p)

@@ -16,7 +16,7 @@ import (
 type rules struct {
 	forSamples  int32 // anomalous samples that make an episode fire; at least 1
 	keepSamples int32 // calm samples that resolve it; at least 1
-	dampSamples int32 // samples after resolving in which it can come back as the same one
+	dampSamples int32 // samples after resolving in which a new one counts as a flap
 	updateEvery int64 // least milliseconds between two updates that only tell of a higher peak
 }
 
@@ -67,7 +67,7 @@ type phase uint8
 const (
 	phasePending  phase = iota // anomalous, but not for long enough
 	phaseFiring                // an alarm
-	phaseResolved              // over; kept while it could come back as the same episode
+	phaseResolved              // over; remembered while a new one would count as a flap
 	phaseMuted                 // ended by hand while still anomalous; waits for calm, tells nothing
 	phaseOver                  // to be forgotten
 )
@@ -82,13 +82,12 @@ const (
 	transitionFired                // a new alarm
 	transitionUpdated              // a clearly higher peak or severity
 	transitionResolved             // an alarm ended
-	transitionReopened             // an alarm came back within the damping window
 	transitionCancelled            // a pending episode ended without firing
 )
 
 // String returns the transition's name as metrics show it.
 func (t transition) String() string {
-	return [...]string{"none", "pending", "fired", "updated", "resolved", "reopened", "cancelled"}[t]
+	return [...]string{"none", "pending", "fired", "updated", "resolved", "cancelled"}[t]
 }
 
 // episode is one run of anomalous samples on one series. It is a value without
@@ -101,7 +100,7 @@ type episode struct {
 	endedAt   int64 // 0 while open
 	over      int32 // anomalous samples since it became pending (again)
 	calm      int32 // calm samples since the last anomalous one
-	flaps     int32 // how often it came back
+	flaps     int32 // alarms on this series that ended shortly before, one after the other
 	told      toldState
 	peak      model.ScoredPoint
 	cause     cause  // what peak was
@@ -149,9 +148,13 @@ func severityOf(score, threshold float64) severity {
 // open reports whether the episode is an anomaly that has not ended.
 func (e *episode) open() bool { return e.phase == phasePending || e.phase == phaseFiring }
 
-// begin makes the episode that an anomalous sample opens.
-func begin(r rules, p model.ScoredPoint, threshold float64) (*episode, transition) {
+// begin makes the episode that an anomalous sample opens. before is the one
+// that the series had and that has not been forgotten yet, or nil.
+func begin(r rules, before *episode, p model.ScoredPoint, threshold float64) (*episode, transition) {
 	e := &episode{phase: phasePending, startedAt: p.T, over: 1, peak: p, severity: severityOf(p.Score, threshold)}
+	if before != nil {
+		e.flaps = before.flaps + 1
+	}
 	if r.forSamples <= 1 {
 		e.fire(p.T)
 		return e, transitionFired
@@ -164,7 +167,7 @@ func begin(r rules, p model.ScoredPoint, threshold float64) (*episode, transitio
 // observe, because evidence of a peak has to be taken before the sample is
 // learned.
 func (e *episode) higher(p model.ScoredPoint, v verdict) bool {
-	return v == verdictAnomalous && e.phase != phaseMuted && p.Score > e.peak.Score
+	return v == verdictAnomalous && e.open() && p.Score > e.peak.Score
 }
 
 // observe moves the episode by one scored sample and says what changed. After
@@ -180,7 +183,7 @@ func (e *episode) observe(r rules, p model.ScoredPoint, v verdict, threshold flo
 	case phaseFiring:
 		return e.observeFiring(r, p, v)
 	case phaseResolved:
-		return e.observeResolved(r, p, v)
+		e.observeResolved(r)
 	case phaseMuted:
 		if e.countCalm(v) >= r.keepSamples {
 			e.phase = phaseOver
@@ -206,7 +209,7 @@ func (e *episode) observePending(r rules, p model.ScoredPoint, v verdict) transi
 
 func (e *episode) observeFiring(r rules, p model.ScoredPoint, v verdict) transition {
 	if e.countCalm(v) >= e.keep(r) {
-		e.phase, e.endedAt, e.over, e.calm = phaseResolved, p.T, 0, 0
+		e.phase, e.endedAt, e.calm = phaseResolved, p.T, 0
 		e.tell(p.T)
 		return transitionResolved
 	}
@@ -217,28 +220,11 @@ func (e *episode) observeFiring(r rules, p model.ScoredPoint, v verdict) transit
 	return transitionNone
 }
 
-// observeResolved waits for the damping window to pass. While it lasts, a
-// deviation that holds for as long as a new one would have to is the same
-// episode again.
-func (e *episode) observeResolved(r rules, p model.ScoredPoint, v verdict) transition {
-	e.calm++
-	switch v {
-	case verdictAnomalous:
-		e.over++
-		if e.over >= r.forSamples {
-			e.phase, e.endedAt, e.over, e.calm = phaseFiring, 0, 0, 0
-			e.flaps++
-			e.tell(p.T)
-			return transitionReopened
-		}
-		return transitionNone
-	case verdictCalm:
-		e.over = 0
-	}
-	if e.calm >= r.dampSamples && e.over == 0 {
+// observeResolved waits for the damping window to pass.
+func (e *episode) observeResolved(r rules) {
+	if e.calm++; e.calm >= r.dampSamples {
 		e.phase = phaseOver
 	}
-	return transitionNone
 }
 
 func (e *episode) countCalm(v verdict) int32 {
@@ -251,9 +237,9 @@ func (e *episode) countCalm(v verdict) int32 {
 	return e.calm
 }
 
-// keep is how many calm samples resolve the episode. Each flap doubles it, up
-// to the damping window, so that a flapping series becomes one long episode
-// instead of many messages.
+// keep is how many calm samples resolve the episode. Each flap before it
+// doubles that, up to the damping window, so that a flapping series becomes one
+// long episode instead of many messages. What was resolved stays resolved.
 func (e *episode) keep(r rules) int32 {
 	return min(r.keepSamples<<min(e.flaps, 8), max(r.keepSamples, r.dampSamples))
 }

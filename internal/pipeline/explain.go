@@ -1,14 +1,30 @@
 package pipeline
 
-import "aiops/internal/model"
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"aiops/internal/model"
+)
+
+// Bounds of an explanation.
+const (
+	maxMoved    = 20
+	maxSimilar  = 10
+	similarDays = 30
+	lookTimeout = 500 * time.Millisecond // for all detectors together that are being scored
+)
 
 // Explanation is why an anomaly is one: what was stored when it happened, the
 // same computed again, and what else happened around that time.
 type Explanation struct {
 	Anomaly    model.Anomaly
-	Evidence   model.Evidence
+	Evidence   model.Evidence // without AnomalyID when none was stored
 	Recomputed RecomputeResult
-	AlsoMoved  []Moved         // other series with high scores around the peak, closest first
+	AlsoMoved  []Moved         // other series with high scores around the peak, most telling first
 	Similar    []model.Anomaly // earlier episodes of the same detector, same series first
 	Model      model.ModelVersion
 }
@@ -29,4 +45,151 @@ type Moved struct {
 	Point        model.ScoredPoint // its highest score around that time
 	SharedLabels int               // labels with the same value as the anomaly's series
 	AnomalyID    string            // its own anomaly, "" when it raised none
+}
+
+// Explain says why an anomaly is one. What else moved is known of anomalies for
+// as long as they are stored, and of scores that raised none for as long as
+// the engine remembers them: some hundred high scores of each detector.
+func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, error) {
+	a, err := e.store.Anomaly(ctx, anomalyID)
+	if err != nil {
+		return Explanation{}, err
+	}
+	out := Explanation{Anomaly: a}
+	out.Evidence, err = e.store.Evidence(ctx, anomalyID)
+	switch {
+	case err == nil:
+		if out.Recomputed, err = Recompute(out.Evidence); err != nil {
+			return out, err
+		}
+		if at := msTime(out.Evidence.Peak.T); !at.Equal(a.PeakAt) && out.Recomputed.Reproduced {
+			out.Recomputed.Difference = fmt.Sprintf("the evidence is that of an earlier peak, at %s", at.Format(time.RFC3339))
+		}
+	case model.KindOf(err) == model.KindNotFound:
+		out.Recomputed.Difference = "no evidence was stored for this anomaly"
+	default:
+		return out, err
+	}
+	if out.AlsoMoved, err = e.alsoMoved(ctx, a); err != nil {
+		return out, err
+	}
+	if out.Similar, err = e.similar(ctx, a); err != nil {
+		return out, err
+	}
+	versions, err := e.store.ModelVersions(ctx, a.DetectorID)
+	if err != nil {
+		return out, fmt.Errorf("reading model versions: %w", err)
+	}
+	for _, v := range versions {
+		if v.Version == a.ModelVersion {
+			out.Model = v
+		}
+	}
+	return out, nil
+}
+
+// alsoMoved lists what else had high scores around the peak of a. A shared
+// label counts as much as a score ten times rarer.
+func (e *Engine) alsoMoved(ctx context.Context, a model.Anomaly) ([]Moved, error) {
+	peak := a.PeakAt.UnixMilli()
+	around := (5 * time.Minute).Milliseconds()
+	found := map[string]Moved{}
+	add := func(m Moved) {
+		id := m.DetectorID + m.Series.Key()
+		if m.DetectorID == a.DetectorID && m.Series.Key() == a.Series.Key() {
+			return
+		}
+		if old, ok := found[id]; ok && old.Point.Score >= m.Point.Score {
+			return
+		}
+		m.SharedLabels = sharedLabels(a.Series, m.Series)
+		found[id] = m
+	}
+	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for _, r := range e.all() {
+		for _, m := range r.movedAround(bounded, peak, around) {
+			add(m)
+		}
+	}
+	near, err := e.store.AnomaliesBetween(ctx, "", msTime(peak-3*around), msTime(peak+around), 200)
+	if err != nil {
+		return nil, fmt.Errorf("reading anomalies: %w", err)
+	}
+	for _, n := range near {
+		add(Moved{DetectorID: n.DetectorID, DetectorName: n.DetectorName, Series: n.Series, AnomalyID: n.ID,
+			Point: model.ScoredPoint{T: n.PeakAt.UnixMilli(), Value: n.Value, Expected: n.Expected, Lower: n.Lower, Upper: n.Upper,
+				Score: n.Score, Anomalous: true}})
+	}
+	out := make([]Moved, 0, len(found))
+	for _, m := range found {
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(x, y Moved) int {
+		if c := cmp.Compare(y.Point.Score+float64(y.SharedLabels), x.Point.Score+float64(x.SharedLabels)); c != 0 {
+			return c
+		}
+		return cmp.Compare(x.DetectorID+x.Series.Key(), y.DetectorID+y.Series.Key())
+	})
+	return out[:min(len(out), maxMoved)], nil
+}
+
+// movedAround returns the remembered high scores around a time. A detector
+// that is being scored for long is left out.
+func (r *runner) movedAround(ctx context.Context, t, around int64) []Moved {
+	if r.turn.lockCtx(ctx) != nil {
+		return nil
+	}
+	defer r.turn.unlock()
+	if r.core == nil {
+		return nil
+	}
+	d := r.core.def.detector
+	var out []Moved
+	for _, n := range r.core.notable {
+		if n.point.T < t-around || n.point.T > t+around {
+			continue
+		}
+		labels, err := model.ParseSeriesKey(n.key)
+		if err != nil {
+			panic("BUG: a series key cannot be read back: " + err.Error())
+		}
+		out = append(out, Moved{DetectorID: d.ID, DetectorName: d.Name, Series: labels, Point: n.point})
+	}
+	return out
+}
+
+// sharedLabels counts the labels, the metric name aside, that both have with
+// the same value.
+func sharedLabels(a, b model.Labels) int {
+	n := 0
+	for _, l := range a {
+		if l.Name != model.MetricName && b.Value(l.Name) == l.Value {
+			n++
+		}
+	}
+	return n
+}
+
+// similar lists earlier episodes of the detector, those of the same series
+// first, newest first.
+func (e *Engine) similar(ctx context.Context, a model.Anomaly) ([]model.Anomaly, error) {
+	from := a.StartedAt.Add(-similarDays * 24 * time.Hour)
+	before, err := e.store.AnomaliesBetween(ctx, a.DetectorID, from, a.StartedAt, 200)
+	if err != nil {
+		return nil, fmt.Errorf("reading anomalies: %w", err)
+	}
+	key := a.Series.Key()
+	before = slices.DeleteFunc(before, func(b model.Anomaly) bool { return b.ID == a.ID || b.FiredAt.IsZero() })
+	slices.SortStableFunc(before, func(x, y model.Anomaly) int {
+		sx, sy := x.Series.Key() == key, y.Series.Key() == key
+		switch {
+		case sx == sy:
+			return 0
+		case sx:
+			return -1
+		}
+		return 1
+	})
+	return before[:min(len(before), maxSimilar)], nil
 }

@@ -47,11 +47,8 @@ func reasonText(e *episode, d model.Detector) string {
 		}
 		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
 	}
-	switch {
-	case e.flaps == 1:
-		b.WriteString("; it came back once")
-	case e.flaps > 1:
-		fmt.Fprintf(&b, "; it came back %d times", e.flaps)
+	if e.flaps > 0 {
+		fmt.Fprintf(&b, "; alarm number %d in short time on this series", e.flaps+1)
 	}
 	return b.String()
 }

@@ -218,6 +218,11 @@ func (h *header) encode() []byte {
 		w.i64(s.from)
 		w.i64(s.to)
 	}
+	w.uint(uint64(len(h.past.versions)))
+	for _, v := range h.past.versions {
+		w.i64(v.from)
+		w.i64(v.version)
+	}
 	w.uint(uint64(len(h.parts)))
 	for _, p := range h.parts {
 		w.u64(p.firstHash)
@@ -244,6 +249,9 @@ func decodeHeader(b []byte) (*header, error) {
 	}
 	for range r.count(maxSkippedSpans, 16) {
 		h.past.skipped = append(h.past.skipped, span{r.i64(), r.i64()})
+	}
+	for range r.count(maxVersions, 16) {
+		h.past.versions = append(h.past.versions, versionChange{r.i64(), r.i64()})
 	}
 	for range r.count(1<<20, 9) {
 		h.parts = append(h.parts, partInfo{r.u64(), int(r.uint(math.MaxInt32))})

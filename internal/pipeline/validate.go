@@ -1,10 +1,11 @@
 package pipeline
 
 import (
-	"math"
+	"errors"
 	"time"
 	"unicode/utf8"
 
+	"aiops/internal/detect"
 	"aiops/internal/model"
 )
 
@@ -51,11 +52,6 @@ func Validate(d model.Detector) error {
 	var v model.Invalid
 	validateText(&v, d)
 	validateTimes(&v, d)
-	switch d.Direction {
-	case model.DirectionBoth, model.DirectionAbove, model.DirectionBelow:
-	default:
-		v.Add("/direction", "unknown_value", "direction is both, above or below, not %q", d.Direction)
-	}
 	switch d.MissingData {
 	case model.MissingIgnore, model.MissingZero, model.MissingLast, model.MissingAnomaly:
 	default:
@@ -64,13 +60,22 @@ func Validate(d model.Detector) error {
 	if f := d.FalseAlarmsPerWeek; !(f > 0 && f <= maxWeeklyAlarm) {
 		v.Add("/false_alarms_per_week", "out_of_range", "false_alarms_per_week must be above 0 and at most %d", maxWeeklyAlarm)
 	}
-	if a := d.MinDeviation.Absolute; !(a >= 0) || math.IsInf(a, 0) {
-		v.Add("/min_deviation/absolute", "out_of_range", "min_deviation.absolute must be 0 or more")
-	}
-	if r := d.MinDeviation.Relative; !(r >= 0) || math.IsInf(r, 0) {
-		v.Add("/min_deviation/relative", "out_of_range", "min_deviation.relative must be 0 or more; 0.2 is 20 %%")
-	}
+	validateModel(&v, d)
 	return v.Err(model.SubjectDetector)
+}
+
+// validateModel adds what package detect finds. It knows wider bounds for the
+// step than a schedule does.
+func validateModel(v *model.Invalid, d model.Detector) {
+	spec := (&definition{detector: d}).spec(0)
+	spec.Step = min(max(d.Step, MinStep), MaxStep)
+	var e *model.Error
+	if !errors.As(detect.Validate(spec), &e) {
+		return
+	}
+	for _, f := range e.Fields {
+		v.Add(f.Pointer, f.Code, "%s", f.Detail)
+	}
 }
 
 func validateText(v *model.Invalid, d model.Detector) {
