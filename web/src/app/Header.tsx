@@ -1,0 +1,97 @@
+import { Popover, SegmentedControl, UnstyledButton, useMantineColorScheme, VisuallyHidden } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
+import { problemOf } from '../shared/api/problem';
+import { deploymentQuery, healthQuery } from '../shared/api/queries';
+import { formatDuration } from '../shared/format/duration';
+import { plainText } from '../shared/format/text';
+import { useNow } from '../shared/live/clock';
+import { useConnection } from '../shared/live/connection';
+import { Badge, type Tone } from '../shared/ui/Badge';
+import { Icon, type IconName } from '../shared/ui/icons';
+import { healthTone } from '../shared/ui/states';
+import classes from './Header.module.css';
+
+/** The head of the page: name, state of the connection and of the program, version and theme. */
+export function Header() {
+  const deployment = useQuery(deploymentQuery());
+  return (
+    <header className={classes.header}>
+      <h1 className={classes.brand}>
+        <img src="/favicon.svg" alt="" width="20" height="20" /> AIOps
+      </h1>
+      <HealthState />
+      <span className={classes.spacer} />
+      {deployment.data && (
+        <span className={classes.version} title={deployment.data.commit ? `Commit ${plainText(deployment.data.commit)}` : undefined}>
+          {plainText(deployment.data.version)}
+        </span>
+      )}
+      <ThemeChoice />
+    </header>
+  );
+}
+
+function HealthState() {
+  const health = useQuery(healthQuery());
+  const connection = useConnection();
+  const now = useNow();
+  const { tone, word } = state(connection.silentSince, now, health.data?.status, health.error);
+  const components = Object.entries(health.data?.components ?? {}).sort(([a], [b]) => a.localeCompare(b));
+  return (
+    <Popover position="bottom-start" width={360} shadow="md">
+      <Popover.Target>
+        <UnstyledButton className={classes.health} aria-label={`State of the program: ${word}. Show its parts.`}>
+          <Badge tone={tone}>{word}</Badge>
+        </UnstyledButton>
+      </Popover.Target>
+      <Popover.Dropdown className={classes.parts}>
+        {components.length === 0 ? (
+          <p>{health.error ? plainText(problemOf(health.error).detail) : 'The program has not told the state of its parts yet.'}</p>
+        ) : (
+          <ul>
+            {components.map(([name, c]) => (
+              <li key={name}>
+                <span className={classes.part}>{plainText(name)}</span>
+                <span className={classes.message}>{plainText(c.message)}</span>
+                <Badge tone={healthTone[c.status]}>{c.status}</Badge>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Popover.Dropdown>
+    </Popover>
+  );
+}
+
+function state(silentSince: number, now: number, status: keyof typeof healthTone | undefined, error: unknown): { tone: Tone; word: string } {
+  if (silentSince > 0) return { tone: 'bad', word: `no connection for ${formatDuration(Math.max(1, Math.round((now - silentSince) / 1000)))}` };
+  if (status) return { tone: healthTone[status], word: status };
+  return error ? { tone: 'bad', word: 'state unknown' } : { tone: 'off', word: 'connecting' };
+}
+
+const schemes: { value: 'light' | 'dark' | 'auto'; name: string; icon: IconName }[] = [
+  { value: 'light', name: 'Light theme', icon: 'sun' },
+  { value: 'dark', name: 'Dark theme', icon: 'moon' },
+  { value: 'auto', name: 'Theme of the system', icon: 'auto' },
+];
+
+function ThemeChoice() {
+  // Mantine would switch transitions off with a style element, which the content security policy forbids.
+  const { colorScheme, setColorScheme } = useMantineColorScheme({ keepTransitions: true });
+  return (
+    <SegmentedControl
+      aria-label="Theme"
+      value={colorScheme}
+      onChange={(value) => setColorScheme(value as 'light' | 'dark' | 'auto')}
+      data={schemes.map(({ value, name, icon }) => ({
+        value,
+        label: (
+          <span className={classes.scheme} title={name}>
+            <Icon name={icon} />
+            <VisuallyHidden>{name}</VisuallyHidden>
+          </span>
+        ),
+      }))}
+    />
+  );
+}

@@ -1,0 +1,112 @@
+import { useQuery } from '@tanstack/react-query';
+import { useSearch } from '@tanstack/react-router';
+import { useEffect } from 'react';
+import { AnomalyDrawer } from '../features/anomalies/AnomalyDrawer';
+import { AnomalyList } from '../features/anomalies/AnomalyList';
+import { ChartPanel, ChartPlaceholder } from '../features/chart/ChartPanel';
+import { PastChart } from '../features/chart/PastChart';
+import { isRangeName, rangeReaching } from '../features/chart/ranges';
+import { DetectorList } from '../features/detectors/DetectorList';
+import { defaultDetector, totalsOf } from '../features/detectors/select';
+import { SourceBanner } from '../features/sources/SourceBanner';
+import { SourceList } from '../features/sources/SourceList';
+import { detectorsQuery } from '../shared/api/queries';
+import type { Anomaly } from '../shared/api/types';
+import { parseTime } from '../shared/format/time';
+import { unitOf, type Unit } from '../shared/format/unit';
+import { useNow } from '../shared/live/clock';
+import { Go, useGo } from '../shared/ui/Go';
+import type { PageSearch } from '../shared/ui/search';
+import { useFirst } from '../shared/ui/useFirst';
+import { Header } from './Header';
+import { Overview } from './Overview';
+import classes from './Page.module.css';
+
+/** The page: what is watched, what it does now, and what was found. */
+export function Page() {
+  const search: PageSearch = useSearch({ strict: false });
+  const go = useGo();
+  const detectors = useQuery(detectorsQuery());
+  const all = detectors.data ?? [];
+  const fallback = useFirst('page', defaultDetector(all)?.id);
+  const chosenId = search.detector ?? fallback;
+  const chosen = all.find((d) => d.id === chosenId);
+  const range = isRangeName(search.range) ? search.range : '1h';
+
+  const open = totalsOf(all).openAnomalies;
+  useEffect(() => {
+    document.title = open > 0 ? `(${open}) AIOps` : 'AIOps';
+  }, [open]);
+
+  const detectorOf = (id: string) => all.find((d) => d.id === id);
+  const unitFor = (id: string): Unit => {
+    const d = detectorOf(id);
+    return d ? unitOf(d.query, d.labels) : 'none';
+  };
+
+  return (
+    <>
+      <Header />
+      <main className={classes.page}>
+        <SourceBanner />
+        <Overview />
+        <div className={classes.columns}>
+          <div className={classes.side}>
+            <DetectorList className={classes.detectors} chosen={chosenId} filter={search.filter ?? ''} attention={search.attention ?? false} />
+            <SourceList className={classes.sources} />
+          </div>
+          <div className={classes.center}>
+            {chosen ? (
+              <ChartPanel
+                key={chosen.id}
+                detector={chosen}
+                series={search.series}
+                range={range}
+                onSeries={(series) => go({ detector: chosen.id, series })}
+                onRange={(name) => go({ range: name })}
+                onAnomaly={(id) => go({ anomaly: id })}
+              />
+            ) : (
+              <ChartPlaceholder
+                loading={detectors.isPending && !detectors.isError}
+                text={
+                  detectors.isError
+                    ? 'The chart appears once the server answers.'
+                    : all.length === 0
+                      ? 'The chart appears once there is a detector.'
+                      : 'This detector does not exist any more. Choose another one from the list.'
+                }
+              />
+            )}
+            <AnomalyList
+              className={classes.anomalies}
+              all={search.show === 'all'}
+              only={search.only ?? false}
+              chosenDetector={chosen}
+              opened={search.anomaly}
+              unitFor={unitFor}
+            />
+          </div>
+        </div>
+      </main>
+      <AnomalyDrawer
+        id={search.anomaly}
+        onClose={() => go({ anomaly: undefined })}
+        unitFor={unitFor}
+        chart={(a) => {
+          const detector = detectorOf(a.detector_id);
+          return detector ? <PastChart anomaly={a} detector={detector} /> : <p className={classes.quiet}>The detector of this anomaly was deleted, so there is no chart.</p>;
+        }}
+        chartLink={(a) => detectorOf(a.detector_id) && <LiveChartLink anomaly={a} />}
+        anomalyLink={(id, children) => <Go change={{ anomaly: id }}>{children}</Go>}
+      />
+    </>
+  );
+}
+
+/** Leads from an anomaly to its series on the live chart, over a range that shows its beginning where there is one. */
+function LiveChartLink({ anomaly: a }: { anomaly: Anomaly }) {
+  const now = useNow();
+  const range = rangeReaching((now - parseTime(a.started_at)) / 1000);
+  return <Go change={{ detector: a.detector_id, series: a.series.key, range, anomaly: undefined }}>Show this series on the live chart</Go>;
+}

@@ -1,0 +1,169 @@
+import { Button, Drawer } from '@mantine/core';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import type { ReactNode } from 'react';
+import { findAnomaly } from '../../shared/api/anomalyCache';
+import { anomalyQuery, explainQuery } from '../../shared/api/queries';
+import type { Anomaly } from '../../shared/api/types';
+import { formatRarity } from '../../shared/format/duration';
+import { formatBand, formatScore, formatValue } from '../../shared/format/number';
+import { formatStamp, parseTime } from '../../shared/format/time';
+import { plainText } from '../../shared/format/text';
+import type { Unit } from '../../shared/format/unit';
+import { useNow } from '../../shared/live/clock';
+import { pollEvery } from '../../shared/live/polling';
+import { Async, ProblemView } from '../../shared/ui/Async';
+import { Badge } from '../../shared/ui/Badge';
+import { Icon } from '../../shared/ui/icons';
+import { LabelList } from '../../shared/ui/LabelList';
+import { severityTone } from '../../shared/ui/states';
+import classes from './AnomalyDrawer.module.css';
+import { labelWord, sideOf, standing, timing } from './describe';
+import { Explain } from './Explain';
+import { Gauge } from './Gauge';
+import { useChangeAnomaly } from './mutations';
+
+interface AnomalyDrawerProps {
+  /** Id of the anomaly to show, or undefined when the drawer is closed. */
+  id: string | undefined;
+  onClose: () => void;
+  unitFor: (detectorId: string) => Unit;
+  /** Draws the time around the anomaly. */
+  chart: (anomaly: Anomaly) => ReactNode;
+  /** A link that shows the anomaly's series on the live chart. */
+  chartLink: (anomaly: Anomaly) => ReactNode;
+  /** A link that opens another anomaly. */
+  anomalyLink: (id: string, children: ReactNode) => ReactNode;
+}
+
+/** The details of one anomaly: what happened, why it counts as one, and what people say of it. */
+export function AnomalyDrawer({ id, onClose, ...rest }: AnomalyDrawerProps) {
+  return (
+    <Drawer.Root opened={id !== undefined} onClose={onClose} position="right" size={560} transitionProps={{ duration: 120 }}>
+      <Drawer.Overlay backgroundOpacity={0.25} />
+      <Drawer.Content className={classes.content}>
+        <div className={classes.header}>
+          <Drawer.Title className={classes.title}>Anomaly</Drawer.Title>
+          <Drawer.CloseButton aria-label="Close the details" />
+        </div>
+        <Drawer.Body className={classes.body}>{id !== undefined && <Details key={id} id={id} {...rest} />}</Drawer.Body>
+      </Drawer.Content>
+    </Drawer.Root>
+  );
+}
+
+function Details({ id, unitFor, chart, chartLink, anomalyLink }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
+  const client = useQueryClient();
+  const query = useQuery({ ...anomalyQuery(id), placeholderData: () => findAnomaly(client, id) });
+  const explain = useQuery(explainQuery(id));
+  return (
+    <Async query={query} interval={pollEvery.anomalies} what="the anomaly" rows={8}>
+      {(a) => (
+        <div className={classes.sections}>
+          <Head anomaly={a} unit={unitFor(a.detector_id)} />
+          <Judgement anomaly={a} />
+          <section aria-label="Chart around the anomaly">
+            {chart(a)}
+            <p className={classes.links}>{chartLink(a)}</p>
+          </section>
+          <section aria-label="Explanation">
+            <Async query={explain} interval={Infinity} what="the explanation" rows={6}>
+              {(explanation) => <Explain explanation={explanation} anomalyLink={anomalyLink} />}
+            </Async>
+          </section>
+        </div>
+      )}
+    </Async>
+  );
+}
+
+function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
+  const now = useNow();
+  const state = standing(a);
+  const side = sideOf(a);
+  return (
+    <section aria-label="What happened">
+      <p className={classes.badges}>
+        <Badge tone={severityTone[a.severity]}>{a.severity}</Badge>
+        <Badge tone={state.tone}>{state.word}</Badge>
+        <span>{timing(a, now)}</span>
+      </p>
+      <h3 className={classes.detector}>
+        <bdi>{plainText(a.detector_name)}</bdi>
+      </h3>
+      <LabelList labels={a.series.labels} />
+      {a.reason && <p className={classes.reason}>{plainText(a.reason)}</p>}
+      <Gauge anomaly={a} />
+      <dl className={classes.facts}>
+        <div>
+          <dt>Value at the peak</dt>
+          <dd>
+            <strong>{formatValue(a.value, unit)}</strong> {side === 'off' ? '' : `${side} normal`}
+          </dd>
+        </div>
+        <div>
+          <dt>Expected</dt>
+          <dd>{formatValue(a.expected, unit)}</dd>
+        </div>
+        <div>
+          <dt>Normal</dt>
+          <dd>{formatBand(a.lower, a.upper, unit)}</dd>
+        </div>
+        <div>
+          <dt>How rare</dt>
+          <dd>{formatRarity(a.once_in_seconds)}</dd>
+        </div>
+        <div>
+          <dt>Score</dt>
+          <dd>{formatScore(a.score)}</dd>
+        </div>
+        <div>
+          <dt>Started</dt>
+          <dd>{formatStamp(parseTime(a.started_at), now)}</dd>
+        </div>
+        {a.state === 'resolved' && (
+          <div>
+            <dt>Resolved</dt>
+            <dd>{formatStamp(parseTime(a.resolved_at), now)}</dd>
+          </div>
+        )}
+      </dl>
+    </section>
+  );
+}
+
+/** Acknowledging, and saying whether the alarm was right. */
+function Judgement({ anomaly: a }: { anomaly: Anomaly }) {
+  const change = useChangeAnomaly();
+  const now = useNow();
+  const acknowledged = Boolean(a.acknowledged_at || a.acknowledged_by);
+  const busy = change.isPending;
+  const label = (value: boolean) => change.mutate({ anomaly: a, change: { kind: 'label', label: a.label === value ? null : value } });
+  return (
+    <section aria-label="Judgement">
+      <div className={classes.buttons}>
+        {a.state !== 'resolved' && !acknowledged && (
+          <Button variant="filled" disabled={busy} onClick={() => change.mutate({ anomaly: a, change: { kind: 'acknowledge' } })}>
+            Acknowledge
+          </Button>
+        )}
+        <div className={classes.pair} role="group" aria-label="Was the alarm right?">
+          <Button leftSection={<Icon name="check" size={12} />} aria-pressed={a.label === true} disabled={busy} className={classes.toggle} onClick={() => label(true)}>
+            True alarm
+          </Button>
+          <Button leftSection={<Icon name="cross" size={12} />} aria-pressed={a.label === false} disabled={busy} className={classes.toggle} onClick={() => label(false)}>
+            False alarm
+          </Button>
+        </div>
+      </div>
+      <p className={classes.quiet} role="status">
+        {acknowledged && `Acknowledged by ${plainText(a.acknowledged_by || 'someone')}${a.acknowledged_at ? ` at ${formatStamp(parseTime(a.acknowledged_at), now)}` : ''}. `}
+        {a.label != null && `Marked as a ${labelWord(a.label)}; press again to take it back.`}
+      </p>
+      {change.isError && (
+        <div className={classes.refused}>
+          <ProblemView error={change.error} onRetry={() => change.mutate(change.variables)} retrying={busy} />
+        </div>
+      )}
+    </section>
+  );
+}

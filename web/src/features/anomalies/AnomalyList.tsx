@@ -1,0 +1,150 @@
+import { Button, SegmentedControl } from '@mantine/core';
+import { useInfiniteQuery } from '@tanstack/react-query';
+import { anomaliesQuery } from '../../shared/api/queries';
+import type { Anomaly } from '../../shared/api/types';
+import { formatRarity } from '../../shared/format/duration';
+import { formatBand, formatValue } from '../../shared/format/number';
+import { formatStamp, parseTime } from '../../shared/format/time';
+import { plainText } from '../../shared/format/text';
+import type { Unit } from '../../shared/format/unit';
+import { useNow } from '../../shared/live/clock';
+import { pollEvery } from '../../shared/live/polling';
+import { Async } from '../../shared/ui/Async';
+import { Badge } from '../../shared/ui/Badge';
+import { Go, useGo } from '../../shared/ui/Go';
+import { LabelList } from '../../shared/ui/LabelList';
+import { Panel } from '../../shared/ui/Panel';
+import { severityTone } from '../../shared/ui/states';
+import classes from './AnomalyList.module.css';
+import { labelWord, sideOf, standing, timing } from './describe';
+
+interface AnomalyListProps {
+  /** Lists resolved ones too. */
+  all: boolean;
+  /** Lists only those of the chosen detector. */
+  only: boolean;
+  chosenDetector: { id: string; name: string } | undefined;
+  /** Id of the anomaly whose details are open. */
+  opened: string | undefined;
+  /** The unit of a detector's values. */
+  unitFor: (detectorId: string) => Unit;
+  className?: string;
+}
+
+/** The newest anomalies, as links that open their details. */
+export function AnomalyList({ all, only, chosenDetector, opened, unitFor, className }: AnomalyListProps) {
+  const go = useGo();
+  const now = useNow();
+  const query = useInfiniteQuery(anomaliesQuery({ open: !all, detectorId: only ? chosenDetector?.id : undefined }));
+  const items = query.data?.pages.flatMap((p) => p.items) ?? [];
+  const where = only && chosenDetector ? ` of ${plainText(chosenDetector.name)}` : '';
+
+  return (
+    <Panel
+      className={className}
+      title="Anomalies"
+      scroll
+      actions={
+        <div className={classes.controls}>
+          <SegmentedControl
+            aria-label="Of which detectors"
+            value={only ? 'one' : 'every'}
+            onChange={(value) => go({ only: value === 'one' || undefined })}
+            data={[
+              { value: 'every', label: 'All detectors' },
+              { value: 'one', label: 'This one', disabled: !chosenDetector },
+            ]}
+          />
+          <SegmentedControl
+            aria-label="Which anomalies"
+            value={all ? 'all' : 'open'}
+            onChange={(value) => go({ show: value === 'all' ? 'all' : undefined })}
+            data={[
+              { value: 'open', label: 'Open' },
+              { value: 'all', label: 'Recent' },
+            ]}
+          />
+        </div>
+      }
+    >
+      <Async
+        query={query}
+        interval={pollEvery.anomalies}
+        what="the anomalies"
+        rows={5}
+        isEmpty={() => items.length === 0}
+        empty={
+          all ? (
+            <p>No anomaly was found{where} so far.</p>
+          ) : (
+            <>
+              <p>No open anomalies{where}.</p>
+              <Go change={{ show: 'all' }}>Show those that are over</Go>
+            </>
+          )
+        }
+      >
+        {() => (
+          <>
+            <p className={classes.columns} aria-hidden="true">
+              <span>Severity</span>
+              <span>Series</span>
+              <span>Value and normal</span>
+              <span>How rare</span>
+              <span>When</span>
+              <span>State</span>
+            </p>
+            <ul>
+              {items.map((a) => (
+                <li key={a.id}>
+                  <Row anomaly={a} unit={unitFor(a.detector_id)} now={now} opened={a.id === opened} />
+                </li>
+              ))}
+            </ul>
+            {query.hasNextPage && (
+              <div className={classes.more}>
+                <Button onClick={() => void query.fetchNextPage()} loading={query.isFetchingNextPage}>
+                  Show older
+                </Button>
+              </div>
+            )}
+          </>
+        )}
+      </Async>
+    </Panel>
+  );
+}
+
+function Row({ anomaly: a, unit, now, opened }: { anomaly: Anomaly; unit: Unit; now: number; opened: boolean }) {
+  const state = standing(a);
+  const label = labelWord(a.label);
+  const side = sideOf(a);
+  return (
+    <Go change={{ anomaly: a.id }} className={classes.row} aria-current={opened ? 'true' : undefined}>
+      <span className={classes.severity}>
+        <Badge tone={a.state === 'resolved' ? 'off' : severityTone[a.severity]}>{a.severity}</Badge>
+      </span>
+      <span className={classes.what}>
+        <bdi className={classes.detector}>{plainText(a.detector_name)}</bdi>
+        <LabelList labels={a.series.labels} />
+      </span>
+      <span className={classes.value}>
+        <span>
+          <strong>{formatValue(a.value, unit)}</strong> {side === 'off' ? '' : `${side} normal`}
+        </span>
+        <span className={classes.quiet}>{formatBand(a.lower, a.upper, unit)}</span>
+      </span>
+      <span className={classes.rarity}>{formatRarity(a.once_in_seconds)}</span>
+      <span className={classes.when}>
+        <span>{timing(a, now)}</span>
+        <span className={classes.quiet}>since {formatStamp(parseTime(a.started_at), now)}</span>
+      </span>
+      <span className={classes.state}>
+        <Badge tone={state.tone} title={a.acknowledged_by ? `Acknowledged by ${plainText(a.acknowledged_by)}` : undefined}>
+          {state.word}
+        </Badge>
+        {label && <span className={classes.quiet}>{label}</span>}
+      </span>
+    </Go>
+  );
+}

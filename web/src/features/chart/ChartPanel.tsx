@@ -1,0 +1,179 @@
+import { SegmentedControl } from '@mantine/core';
+import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
+import { useMemo, useState } from 'react';
+import { liveReplayQuery, seriesQuery } from '../../shared/api/queries';
+import type { Detector } from '../../shared/api/types';
+import { parseGoDuration } from '../../shared/format/duration';
+import { formatValue } from '../../shared/format/number';
+import { counted, plainText } from '../../shared/format/text';
+import { unitOf } from '../../shared/format/unit';
+import { useNow } from '../../shared/live/clock';
+import { chartInterval, pollEvery } from '../../shared/live/polling';
+import { Async, Loading } from '../../shared/ui/Async';
+import { Badge } from '../../shared/ui/Badge';
+import { Panel } from '../../shared/ui/Panel';
+import { detectorTone } from '../../shared/ui/states';
+import { useFirst } from '../../shared/ui/useFirst';
+import classes from './ChartPanel.module.css';
+import { lastRow, toColumns, verdictAt } from './columns';
+import { rangeNames, ranges, type RangeName } from './ranges';
+import { Readout } from './Readout';
+import { anomalyRegions } from './regions';
+import { SeriesPicker } from './SeriesPicker';
+import { SmallCharts } from './SmallCharts';
+import { TimeChart } from './TimeChart';
+
+const smallChartsUpTo = 8;
+
+interface ChartPanelProps {
+  detector: Detector;
+  /** The key of the series from the URL; without one the panel takes the most telling one. */
+  series: string | undefined;
+  range: RangeName;
+  onSeries: (key: string) => void;
+  onRange: (range: RangeName) => void;
+  onAnomaly: (id: string) => void;
+}
+
+/** The live chart of one series of a detector, with what chooses series and range. */
+export function ChartPanel({ detector, series, range, onSeries, onRange, onAnomaly }: ChartPanelProps) {
+  const list = useInfiniteQuery(seriesQuery(detector.id));
+  const loaded = list.data?.pages.flatMap((p) => p.items) ?? [];
+  const telling = loaded.find((s) => s.anomaly === 'firing') ?? loaded[0];
+  // Chosen once: the chart must not jump to another series when anomalies come and go.
+  const first = useFirst(detector.id, telling?.series.key);
+  const chosen = series ?? first;
+  const unit = unitOf(detector.query, detector.labels);
+  const total = detector.status.series_active + detector.status.series_learning;
+  const several = loaded.length > 1 && loaded.length <= smallChartsUpTo && !list.hasNextPage;
+
+  return (
+    <Panel
+      title={
+        <span className={classes.title}>
+          <bdi>{plainText(detector.name)}</bdi>
+          <Badge tone={detectorTone[detector.status.state]}>{detector.status.state}</Badge>
+        </span>
+      }
+      actions={
+        <SegmentedControl
+          aria-label="Range of time"
+          value={range}
+          onChange={(name) => onRange(name as RangeName)}
+          data={rangeNames.map((name) => ({ value: name, label: ranges[name].label }))}
+        />
+      }
+      tools={
+        <div className={classes.tools}>
+          <SeriesPicker detectorId={detector.id} total={total} chosen={chosen} onChoose={onSeries} />
+          <code className={classes.query} title={detector.query}>
+            {plainText(detector.query)}
+          </code>
+        </div>
+      }
+    >
+      {detector.status.last_error && (
+        <p className={classes.error} role="status">
+          The last evaluation failed: {plainText(detector.status.last_error)}
+        </p>
+      )}
+      {chosen ? (
+        <LiveChart key={`${detector.id} ${chosen} ${range}`} detector={detector} series={chosen} range={range} unit={unit} onAnomaly={onAnomaly} />
+      ) : (
+        <Async
+          query={list}
+          interval={pollEvery.series}
+          what="the series"
+          rows={8}
+          isEmpty={() => true}
+          empty={
+            <>
+              <p>This detector has no series yet.</p>
+              <p>Its query found nothing in the source {plainText(detector.source)}. Check the query, or wait for the first samples.</p>
+            </>
+          }
+        >
+          {() => null}
+        </Async>
+      )}
+      {several && chosen && <SmallCharts detector={detector} series={loaded} chosen={chosen} range={range} unit={unit} onChoose={onSeries} />}
+      {!several && total > 1 && chosen && <p className={classes.others}>One of {counted(total, 'series', 'series')}; the list above has the others.</p>}
+    </Panel>
+  );
+}
+
+interface LiveChartProps {
+  detector: Detector;
+  series: string;
+  range: RangeName;
+  unit: ReturnType<typeof unitOf>;
+  onAnomaly: (id: string) => void;
+}
+
+function LiveChart({ detector, series, range, unit, onAnomaly }: LiveChartProps) {
+  const step = parseGoDuration(detector.step);
+  const { seconds, name } = ranges[range];
+  const query = useQuery(liveReplayQuery({ detectorId: detector.id, series, stepSeconds: step, seconds }));
+  const columns = useMemo(() => query.data && toColumns(query.data), [query.data]);
+  const [row, setRow] = useState<number | null>(null);
+  const now = useNow();
+  const to = query.dataUpdatedAt / 1000;
+  const from = to - seconds;
+  const anomalies = query.data?.anomalies;
+  const regions = useMemo(() => anomalyRegions(anomalies ?? [], step, from, to), [anomalies, step, from, to]);
+
+  return (
+    <Async
+      query={query}
+      interval={chartInterval(step)}
+      what="the chart"
+      rows={9}
+      isEmpty={() => columns!.t.length === 0}
+      empty={
+        <>
+          <p>No samples in {name}.</p>
+          <p>Choose a longer range, or check whether the source {plainText(detector.source)} still has this series.</p>
+        </>
+      }
+    >
+      {(replay) => (
+        <>
+          <Readout columns={columns!} row={row} unit={unit} now={now} />
+          <div className={classes.plot}>
+            <TimeChart
+              columns={columns!}
+              regions={regions}
+              from={from}
+              to={to}
+              unit={unit}
+              height={250}
+              label={`${detector.name}, ${name}. ${summary(columns!, regions.length, unit)} Use the arrow keys to read values.`}
+              onHover={setRow}
+              onPick={onAnomaly}
+            />
+          </div>
+          <ul className={classes.key} aria-hidden="true">
+            <li data-mark="value">value</li>
+            <li data-mark="expected">expected</li>
+            <li data-mark="band">normal</li>
+            <li data-mark="anomaly">anomaly</li>
+            {replay.learning && <li className={classes.learning}>still learning in this range: no alarms</li>}
+          </ul>
+        </>
+      )}
+    </Async>
+  );
+}
+
+function summary(columns: ReturnType<typeof toColumns>, anomalies: number, unit: ReturnType<typeof unitOf>): string {
+  const last = lastRow(columns);
+  if (last < 0) return 'No values.';
+  return `Latest value ${formatValue(columns.value[last], unit)}, ${verdictAt(columns, last)}, expected ${formatValue(columns.expected[last], unit)}. ${counted(anomalies, 'anomaly', 'anomalies')} in this range.`;
+}
+
+/** What stands in place of the chart while no detector is known. */
+export function ChartPlaceholder({ loading, text }: { loading: boolean; text: string }) {
+  return (
+    <Panel title="Live chart">{loading ? <Loading what="the chart" rows={9} /> : <p className={classes.placeholder}>{text}</p>}</Panel>
+  );
+}

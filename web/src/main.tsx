@@ -1,0 +1,13 @@
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+import './shared/ui/mantine.css';
+import './shared/ui/tokens.css';
+import './shared/ui/base.css';
+import { App, makeQueryClient } from './app/App';
+import { makeRouter } from './app/router';
+
+createRoot(document.getElementById('root')!).render(
+  <StrictMode>
+    <App router={makeRouter()} client={makeQueryClient()} />
+  </StrictMode>,
+);

@@ -1,0 +1,163 @@
+import { infiniteQueryOptions, queryOptions } from '@tanstack/react-query';
+import { chartInterval, pollEvery, polling } from '../live/polling';
+import { api, unwrap } from './client';
+import { mergeReplay, resumeFrom, splitRange } from './replay';
+import type { Detector, Replay } from './types';
+
+const pageSize = 200;
+const maxPages = 20;
+
+/** Every detector, page by page, at most 4,000 of them. */
+export const detectorsQuery = () =>
+  queryOptions({
+    queryKey: ['detectors'],
+    queryFn: async ({ signal }): Promise<Detector[]> => {
+      const all: Detector[] = [];
+      let cursor: string | undefined;
+      for (let page = 0; page < maxPages; page++) {
+        const list = await unwrap(api.GET('/api/v1/detectors', { params: { query: { limit: pageSize, cursor } }, signal }));
+        all.push(...list.items);
+        cursor = list.next_cursor || undefined;
+        if (!cursor) break;
+      }
+      return all;
+    },
+    refetchInterval: polling(pollEvery.detectors),
+  });
+
+/** The series of a detector, a page at a time, in the order of their keys. */
+export const seriesQuery = (detectorId: string) =>
+  infiniteQueryOptions({
+    queryKey: ['series', detectorId],
+    queryFn: ({ pageParam, signal }) =>
+      unwrap(api.GET('/api/v1/detectors/{id}/series', { params: { path: { id: detectorId }, query: { limit: pageSize, cursor: pageParam } }, signal })),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.next_cursor || undefined,
+    // A list that someone paged through stays as it is: asking for every page again each time costs too much.
+    refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(pollEvery.series)(query)),
+  });
+
+/** What a chart shows: one series of a detector over the last `seconds`. */
+export interface LiveWindow {
+  detectorId: string;
+  series: string;
+  stepSeconds: number;
+  seconds: number;
+}
+
+/**
+ * The last minutes or hours of a series. The first request brings all of them;
+ * each later one brings only what is new and keeps the rest.
+ */
+export const liveReplayQuery = (w: LiveWindow, interval = chartInterval(w.stepSeconds)) =>
+  queryOptions({
+    queryKey: ['replay', 'live', w.detectorId, w.series, w.seconds],
+    queryFn: async ({ client, queryKey, signal }): Promise<Replay> => {
+      const to = Date.now();
+      const from = to - w.seconds * 1000;
+      let replay = client.getQueryData<Replay>(queryKey);
+      for (const part of splitRange(resumeFrom(replay, w.stepSeconds, from), to, w.stepSeconds)) {
+        replay = mergeReplay(replay, await fetchReplay(w.detectorId, w.series, part, signal), from);
+      }
+      return replay!;
+    },
+    refetchInterval: polling(interval),
+    // Comparing thousands of points to keep their identity costs more than drawing them.
+    structuralSharing: false,
+    gcTime: 60_000,
+  });
+
+/** The past of a series between two times, in milliseconds. */
+export const pastReplayQuery = (detectorId: string, series: string, from: number, to: number) =>
+  queryOptions({
+    queryKey: ['replay', 'past', detectorId, series, from, to],
+    queryFn: ({ signal }) => fetchReplay(detectorId, series, [from, to], signal),
+    structuralSharing: false,
+    staleTime: 60_000,
+  });
+
+function fetchReplay(id: string, series: string, [from, to]: [number, number], signal: AbortSignal): Promise<Replay> {
+  const query = { series, from: new Date(from).toISOString(), to: new Date(to).toISOString() };
+  return unwrap(api.GET('/api/v1/detectors/{id}/replay', { params: { path: { id }, query }, signal }));
+}
+
+/** Which anomalies a list shows. */
+export interface AnomalyScope {
+  /** Only those that are not over. */
+  open: boolean;
+  /** Only those of this detector. */
+  detectorId?: string;
+}
+
+/** Anomalies, newest first, a page at a time. */
+export const anomaliesQuery = (scope: AnomalyScope) =>
+  infiniteQueryOptions({
+    queryKey: ['anomalies', scope],
+    queryFn: ({ pageParam, signal }) =>
+      unwrap(
+        api.GET('/api/v1/anomalies', {
+          params: {
+            query: {
+              limit: 50,
+              cursor: pageParam,
+              sort: '-started_at',
+              detector_id: scope.detectorId,
+              state: scope.open ? ['firing'] : ['firing', 'resolved'],
+            },
+          },
+          signal,
+        }),
+      ),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.next_cursor || undefined,
+    refetchInterval: polling(pollEvery.anomalies),
+  });
+
+/** One anomaly. */
+export const anomalyQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['anomaly', id],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/anomalies/{id}', { params: { path: { id } }, signal })),
+    refetchInterval: polling(pollEvery.anomalies),
+  });
+
+/** Why an anomaly is one. */
+export const explainQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['explain', id],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/anomalies/{id}/explain', { params: { path: { id } }, signal })),
+    staleTime: 30_000,
+  });
+
+/** Every source with its health. */
+export const sourcesQuery = () =>
+  queryOptions({
+    queryKey: ['sources'],
+    queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/sources', { signal }))).items,
+    refetchInterval: polling(pollEvery.sources),
+  });
+
+/** The health of the program's parts. */
+export const healthQuery = () =>
+  queryOptions({
+    queryKey: ['health'],
+    queryFn: ({ signal }) => unwrap(api.GET('/health', { signal })),
+    refetchInterval: polling(pollEvery.health),
+  });
+
+/** Which program answers: version and build. */
+export const deploymentQuery = () =>
+  queryOptions({
+    queryKey: ['deployment'],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/deployment', { signal })),
+    staleTime: 60_000,
+    refetchInterval: 60_000,
+  });
+
+/** What every error code means and what to do about it. */
+export const errorCatalogueQuery = () =>
+  queryOptions({
+    queryKey: ['errors'],
+    queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/errors', { signal }))).items,
+    staleTime: Infinity,
+  });

@@ -1,0 +1,48 @@
+import { parseTime } from '../format/time';
+import type { Replay } from './types';
+
+/** Most points that one request for a replay may ask for; the server's limit lies above it. */
+export const maxPointsPerRequest = 10_000;
+
+/** Cuts a range of time, in milliseconds, into parts of at most `maxPoints` steps each, oldest first. */
+export function splitRange(from: number, to: number, stepSeconds: number, maxPoints = maxPointsPerRequest): [from: number, to: number][] {
+  const span = Math.max(1, stepSeconds) * 1000 * maxPoints;
+  const parts: [number, number][] = [];
+  for (let start = from; start < to; start += span) parts.push([start, Math.min(to, start + span)]);
+  return parts;
+}
+
+/**
+ * Puts a newer part of the same series behind what is known, drops what lies
+ * before `from` (in milliseconds), and lets the newer part win where both know
+ * a point or an anomaly.
+ */
+export function mergeReplay(known: Replay | undefined, newer: Replay, from: number): Replay {
+  if (!known) return trim(newer, from);
+  const firstNew = newer.points.length > 0 ? parseTime(newer.points[0]!.t) : Infinity;
+  const kept = known.points.filter((p) => parseTime(p.t) < firstNew);
+  const ids = new Set(newer.anomalies.map((a) => a.id));
+  return trim(
+    {
+      ...newer,
+      learning: known.learning && newer.learning,
+      points: kept.concat(newer.points),
+      anomalies: known.anomalies.filter((a) => !ids.has(a.id)).concat(newer.anomalies),
+    },
+    from,
+  );
+}
+
+function trim(replay: Replay, from: number): Replay {
+  return {
+    ...replay,
+    points: replay.points.filter((p) => parseTime(p.t) >= from),
+    anomalies: replay.anomalies.filter((a) => !(parseTime(a.resolved_at) < from)),
+  };
+}
+
+/** From where to ask for what is new, in milliseconds: two steps before the last known point, for samples that came late. */
+export function resumeFrom(known: Replay | undefined, stepSeconds: number, from: number): number {
+  const last = known?.points.at(-1);
+  return last ? Math.max(from, parseTime(last.t) - 2000 * stepSeconds) : from;
+}

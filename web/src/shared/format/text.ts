@@ -1,0 +1,18 @@
+// Controls and marks that change the direction of text or hide parts of it.
+// Telemetry is written by whoever runs the watched workload, so a label may
+// try to look like another one.
+const invisible = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/**
+ * Makes text from telemetry safe to look at: controls and direction marks are
+ * written as escapes instead of taking effect. It is no substitute for text
+ * nodes; it comes on top of them.
+ */
+export function plainText(text: string): string {
+  return text.replace(invisible, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** Writes a count with its noun: `1 series`, `2 anomalies`. */
+export function counted(n: number, one: string, many: string): string {
+  return `${n.toLocaleString('en-US')} ${n === 1 ? one : many}`;
+}

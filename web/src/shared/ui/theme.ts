@@ -1,0 +1,19 @@
+import { createTheme, Button, Drawer, SegmentedControl, TextInput, Skeleton } from '@mantine/core';
+
+/**
+ * The defaults of Mantine's components. Colours and distances are in
+ * tokens.css. Drawers do not lock the page's scrolling, because Mantine does
+ * that with a style element, which the content security policy forbids.
+ */
+export const theme = createTheme({
+  primaryColor: 'blue',
+  defaultRadius: 6,
+  cursorType: 'pointer',
+  components: {
+    Button: Button.extend({ defaultProps: { size: 'xs', variant: 'default' } }),
+    SegmentedControl: SegmentedControl.extend({ defaultProps: { size: 'xs' } }),
+    TextInput: TextInput.extend({ defaultProps: { size: 'xs' } }),
+    DrawerRoot: Drawer.Root.extend({ defaultProps: { lockScroll: false } }),
+    Skeleton: Skeleton.extend({ defaultProps: { radius: 4 } }),
+  },
+});
