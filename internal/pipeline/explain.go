@@ -180,7 +180,9 @@ func (e *Engine) similar(ctx context.Context, a model.Anomaly) ([]model.Anomaly,
 		return nil, fmt.Errorf("reading anomalies: %w", err)
 	}
 	key := a.Series.Key()
-	before = slices.DeleteFunc(before, func(b model.Anomaly) bool { return b.ID == a.ID || b.FiredAt.IsZero() })
+	before = slices.DeleteFunc(before, func(b model.Anomaly) bool {
+		return b.ID == a.ID || b.FiredAt.IsZero() || b.StartedAt.After(a.StartedAt)
+	})
 	slices.SortStableFunc(before, func(x, y model.Anomaly) int {
 		sx, sy := x.Series.Key() == key, y.Series.Key() == key
 		switch {

@@ -75,7 +75,7 @@ func (r *runner) restore(ctx context.Context, def *definition, v model.ModelVers
 		}
 		why = "snapshot damaged"
 		r.log.Warn("a snapshot cannot be used; trying the one before", "watermark", msTime(snap.Watermark), "err", err)
-		snap, err = r.e.store.SnapshotBefore(ctx, r.id, v.Version, snap.Watermark)
+		snap, err = r.e.store.SnapshotBefore(ctx, r.id, v.Version, snap.Watermark-1)
 	}
 	return nil, 0, why, nil
 }
@@ -233,8 +233,7 @@ func (c *core) setVersion(version int64) {
 func (r *runner) saveTrained(ctx context.Context, c *core, v model.ModelVersion) (model.ModelVersion, error) {
 	v.TrainedTo, v.Series, v.SizeBytes = msTime(c.watermark), c.live, c.sizeBytes()
 	v.CreatedAt = r.e.now()
-	v, err := r.e.store.SaveModelVersion(ctx, v, model.EventDetectorTrained)
-	if err != nil {
+	if err := r.e.store.SaveModelVersion(ctx, v); err != nil {
 		return v, fmt.Errorf("saving a model version: %w", err)
 	}
 	versions, err := r.e.store.ModelVersions(ctx, r.id)

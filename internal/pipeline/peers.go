@@ -40,19 +40,20 @@ type Store interface {
 	Anomaly(ctx context.Context, id string) (model.Anomaly, error) // KindNotFound when there is none
 	Evidence(ctx context.Context, anomalyID string) (model.Evidence, error)
 	OpenAnomalies(ctx context.Context, detectorID string) ([]model.Anomaly, error)
-	// AnomaliesBetween lists anomalies of detectorID ("" is any) that started
-	// in [from, to), newest first.
+	// AnomaliesBetween lists anomalies of detectorID ("" is any) that were
+	// open at some time in [from, to], newest first.
 	AnomaliesBetween(ctx context.Context, detectorID string, from, to time.Time, limit int) ([]model.Anomaly, error)
 
 	SaveSnapshot(ctx context.Context, s model.Snapshot) error
 	// LatestSnapshot returns KindNotFound when there is none.
 	LatestSnapshot(ctx context.Context, detectorID string, modelVersion int64) (model.Snapshot, error)
-	// SnapshotBefore returns the newest snapshot whose watermark is less than
+	// SnapshotBefore returns the newest snapshot whose watermark is at most
 	// the given one, in milliseconds, or KindNotFound.
 	SnapshotBefore(ctx context.Context, detectorID string, modelVersion, watermark int64) (model.Snapshot, error)
 
-	// SaveModelVersion writes a generation and the event ev; "" writes none.
-	// An active one retires the one that was active before.
-	SaveModelVersion(ctx context.Context, v model.ModelVersion, ev model.EventType) (model.ModelVersion, error)
+	// SaveModelVersion writes a trained generation, makes it the active one
+	// when its state says so (the former becomes retired) and tells of it with
+	// the event detector.trained.
+	SaveModelVersion(ctx context.Context, v model.ModelVersion) error
 	ModelVersions(ctx context.Context, detectorID string) ([]model.ModelVersion, error)
 }

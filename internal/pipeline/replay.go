@@ -210,7 +210,7 @@ func (p *player) anomalies() []model.Anomaly {
 // snapshot of the version before it, or an empty one where learning began.
 func (p *player) base(ctx context.Context, version int64, nth int, segFrom int64) (*core, error) {
 	v := p.view
-	snap, err := p.e.store.SnapshotBefore(ctx, p.r.id, version, segFrom)
+	snap, err := p.e.store.SnapshotBefore(ctx, p.r.id, version, segFrom-v.def.step)
 	switch {
 	case err == nil:
 		c, err := restoreSeries(v.def, snap, v.key)
