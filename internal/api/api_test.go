@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -94,21 +95,4 @@ func wantProblem(t *testing.T, rec *httptest.ResponseRecorder, status int, code 
 	return p
 }
 
-func TestSmoke(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	for _, c := range []struct{ method, path, body string }{
-		{"GET", "/api/v1/detectors", ""}, {"GET", "/api/v1/detectors/det_1", ""}, {"GET", "/health", ""}, {"GET", "/api/v1/errors", ""},
-		{"GET", "/api/openapi.json", ""}, {"POST", "/api/v1/detectors", exampleDetector}, {"PATCH", "/api/v1/detectors/det_1", `{"for":"2m"}`},
-		{"POST", "/api/v1/detectors/det_1/detect", `{"samples":[{"t":"2026-11-08T00:00:00Z","value":1}]}`},
-		{"GET", "/api/v1/anomalies/an_1/explain", ""}, {"GET", "/api/v1/sources", ""}, {"GET", "/", ""}, {"GET", "/nope/x.js", ""},
-		{"GET", "/api/v1/detectors?limit=0&foo=1", ""}, {"POST", "/api/v1/detectors", `{"nme":1}`}, {"DELETE", "/api/v1/errors", ""},
-	} {
-		rec := f.do(c.method, c.path, c.body)
-		b := rec.Body.String()
-		if len(b) > 700 {
-			b = b[:700]
-		}
-		t.Logf("%s %s → %d %v\n%s", c.method, c.path, rec.Code, rec.Header(), b)
-	}
-}
+func reloadOK(context.Context) error { return nil }

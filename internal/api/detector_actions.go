@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"aiops/internal/model"
 )
 
@@ -88,9 +90,7 @@ func (s *server) switchDetector(ctx context.Context, in *switchInput, enabled bo
 		if err != nil {
 			return nil, err
 		}
-		if err := s.opts.Engine.Sync(ctx); err != nil {
-			return nil, err
-		}
+		s.syncEngine(ctx)
 		return s.answerDetector(saved), nil
 	}
 }
@@ -178,23 +178,28 @@ type BacktestInput struct {
 	Detector DetectorInput `json:"detector"`
 }
 
-type backtestDefinitionInput struct{ Body BacktestInput }
+type backtestDefinitionInput struct {
+	Body     BacktestInput
+	checked  checkedDetector
+	from, to time.Time
+}
+
+// Resolve checks the definition and the range while huma checks their form.
+func (in *backtestDefinitionInput) Resolve(ctx huma.Context) []error {
+	s := requestOf(ctx.Context()).server
+	var v model.Invalid
+	in.from, in.to = in.Body.bounds(s.now(), &v)
+	in.checked.detector, in.checked.err = s.checkDetector(ctx.Context(), in.Body.Detector)
+	in.checked.err = under("/detector", in.checked.err)
+	err := v.Err("")
+	return append(takeFaults(&err), takeFaults(&in.checked.err)...)
+}
 
 func (s *server) backtestDefinition(ctx context.Context, in *backtestDefinitionInput) (*Accepted, error) {
-	var v model.Invalid
-	from, to := in.Body.bounds(s.now(), &v)
-	d, err := s.checkDetector(ctx, in.Body.Detector)
-	switch {
-	case err != nil && model.KindOf(err) == model.KindQuery && v.Err("") == nil:
-		return nil, under("/detector", err)
-	case err != nil && model.KindOf(err) != model.KindInvalid && model.KindOf(err) != model.KindQuery:
-		return nil, err
+	if in.checked.err != nil {
+		return nil, in.checked.err
 	}
-	addFaults(&v, under("/detector", err))
-	if err := v.Err(model.SubjectDetector); err != nil {
-		return nil, err
-	}
-	return s.enqueue(ctx, TaskBacktest, BacktestArgs{Definition: d, From: from, To: to})
+	return s.enqueue(ctx, TaskBacktest, BacktestArgs{Definition: in.checked.detector, From: in.from, To: in.to})
 }
 
 type detectInput struct {

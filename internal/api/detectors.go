@@ -2,10 +2,13 @@ package api
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"aiops/internal/model"
 )
@@ -44,7 +47,7 @@ func (s *server) registerDetectors() {
 	register(s, operation{id: "get-detector", method: http.MethodGet, path: detectorsPath + "/{id}", tag: tagDetectors,
 		summary: "Get a detector", codes: codes(readCodes, CodeDetectorNotFound)}, s.getDetector)
 	register(s, operation{id: "replace-detector", method: http.MethodPut, path: detectorsPath + "/{id}", tag: tagDetectors,
-		summary: "Replace a definition", description: "Fields that are left out take their defaults. " + sensitivityText,
+		summary: "Replace a definition", description: "Fields that are left out take their defaults, except enabled, which stays as it is. " + sensitivityText,
 		codes: codes(changeCodes, CodeDetectorNotFound, CodeDetectorConflict, CodeQuery), request: exampleDetector}, s.replaceDetector)
 	register(s, operation{id: "update-detector", method: http.MethodPatch, path: detectorsPath + "/{id}", tag: tagDetectors,
 		summary: "Change parts of a definition", description: "A JSON merge patch (RFC 7386): what is left out stays, null restores the default. " + sensitivityText,
@@ -90,7 +93,28 @@ func (s *server) listDetectors(ctx context.Context, in *listDetectorsInput) (*li
 }
 
 type createDetectorInput struct {
-	Body DetectorInput
+	Body    DetectorInput
+	checked checkedDetector
+}
+
+// Resolve checks the definition while huma checks its form, so that all faults
+// are told at once.
+func (in *createDetectorInput) Resolve(ctx huma.Context) []error {
+	return in.checked.check(ctx.Context(), in.Body)
+}
+
+// checkedDetector is what became of a definition: a detector, or the reason
+// why there is none.
+type checkedDetector struct {
+	detector model.Detector
+	err      error
+}
+
+// check returns faults of the input; any other error is kept for the handler.
+func (c *checkedDetector) check(ctx context.Context, in DetectorInput) []error {
+	s := requestOf(ctx).server
+	c.detector, c.err = s.checkDetector(ctx, in)
+	return takeFaults(&c.err)
 }
 
 type createdDetector struct {
@@ -100,17 +124,14 @@ type createdDetector struct {
 }
 
 func (s *server) createDetector(ctx context.Context, in *createDetectorInput) (*createdDetector, error) {
-	d, err := s.checkDetector(ctx, in.Body)
+	if in.checked.err != nil {
+		return nil, in.checked.err
+	}
+	d, err := s.opts.Detectors.CreateDetector(ctx, in.checked.detector)
 	if err != nil {
 		return nil, err
 	}
-	d, err = s.opts.Detectors.CreateDetector(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.opts.Engine.Sync(ctx); err != nil {
-		return nil, err
-	}
+	s.syncEngine(ctx)
 	return &createdDetector{Tagged: tagVersion(d.Version), Location: detectorsPath + "/" + d.ID, Body: s.detectorOf(d)}, nil
 }
 
@@ -122,12 +143,11 @@ type ValidDetector struct {
 
 type validateDetectorOutput struct{ Body ValidDetector }
 
-func (s *server) validateDetector(ctx context.Context, in *createDetectorInput) (*validateDetectorOutput, error) {
-	d, err := s.checkDetector(ctx, in.Body)
-	if err != nil {
-		return nil, err
+func (s *server) validateDetector(_ context.Context, in *createDetectorInput) (*validateDetectorOutput, error) {
+	if in.checked.err != nil {
+		return nil, in.checked.err
 	}
-	return &validateDetectorOutput{Body: ValidDetector{Valid: true, Detector: inputOf(d)}}, nil
+	return &validateDetectorOutput{Body: ValidDetector{Valid: true, Detector: inputOf(in.checked.detector)}}, nil
 }
 
 func (s *server) getDetector(ctx context.Context, in *DetectorPath) (*detectorAnswer, error) {
@@ -141,7 +161,13 @@ func (s *server) getDetector(ctx context.Context, in *DetectorPath) (*detectorAn
 type replaceDetectorInput struct {
 	DetectorPath
 	Precondition
-	Body DetectorInput
+	Body    DetectorInput
+	checked checkedDetector
+}
+
+// Resolve checks the definition while huma checks its form.
+func (in *replaceDetectorInput) Resolve(ctx huma.Context) []error {
+	return in.checked.check(ctx.Context(), in.Body)
 }
 
 func (s *server) replaceDetector(ctx context.Context, in *replaceDetectorInput) (*detectorAnswer, error) {
@@ -153,10 +179,10 @@ func (s *server) replaceDetector(ctx context.Context, in *replaceDetectorInput) 
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.checkDetector(ctx, in.Body)
-	if err != nil {
-		return nil, err
+	if in.checked.err != nil {
+		return nil, in.checked.err
 	}
+	d := in.checked.detector
 	if in.Body.Enabled == nil {
 		d.Enabled = old.Enabled
 	}
@@ -180,11 +206,14 @@ func (s *server) patchDetector(ctx context.Context, in *patchDetectorInput) (*de
 		if err != nil {
 			return nil, err
 		}
-		merged, err := s.mergeDetector(inputOf(old), in.Body)
+		merged, form, err := s.mergeDetector(inputOf(old), in.Body)
 		if err != nil {
 			return nil, err
 		}
 		d, err := s.checkDetector(ctx, merged)
+		if faults := append(form, takeFaults(&err)...); len(faults) > 0 {
+			return nil, humaError(ctx, http.StatusUnprocessableEntity, "", faults...)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -216,7 +245,8 @@ func (s *server) deleteDetector(ctx context.Context, in *deleteDetectorInput) (*
 	if err := s.opts.Detectors.DeleteDetector(ctx, in.ID, expect); err != nil {
 		return nil, err
 	}
-	return nil, s.opts.Engine.Sync(ctx)
+	s.syncEngine(ctx)
+	return nil, nil
 }
 
 // unlockedDetector reads a detector that may be changed here.
@@ -240,9 +270,7 @@ func (s *server) saveDetector(ctx context.Context, old, d model.Detector, expect
 	if err != nil {
 		return nil, err
 	}
-	if err := s.opts.Engine.Sync(ctx); err != nil {
-		return nil, err
-	}
+	s.syncEngine(ctx)
 	return s.answerDetector(saved), nil
 }
 
@@ -255,7 +283,7 @@ func (s *server) checkDetector(ctx context.Context, in DetectorInput) (model.Det
 	if s.opts.DefaultDetector != nil {
 		s.opts.DefaultDetector(&d)
 	}
-	if s.opts.ValidateDetector != nil && v.Err("") == nil {
+	if s.opts.ValidateDetector != nil {
 		addFaults(&v, s.opts.ValidateDetector(d))
 	}
 	src, err := s.sourceByName(ctx, d.Source)
@@ -264,18 +292,31 @@ func (s *server) checkDetector(ctx context.Context, in DetectorInput) (model.Det
 	}
 	var query error
 	if src == nil {
-		v.Add("/source", "unknown_source", "there is no source called %q; list them at /api/v1/sources", clip(d.Source, 64))
+		addFaults(&v, &model.Error{Fields: []model.FieldError{{Pointer: "/source", Code: "unknown_source",
+			Detail: fmt.Sprintf("there is no source called %q; list them at /api/v1/sources", clip(d.Source, 64))}}})
 	} else if d.Query != "" {
 		query = s.opts.Clients.ParseQuery(src.Name, d.Query)
 	}
-	if query == nil {
+	switch kind := model.KindOf(query); {
+	case query == nil:
 		return d, v.Err(model.SubjectDetector)
-	}
-	if v.Err("") == nil {
+	case v.Err("") == nil || kind != model.KindQuery && kind != model.KindInvalid:
 		return d, query
 	}
 	addFaults(&v, query)
 	return d, v.Err(model.SubjectDetector)
+}
+
+// syncEngine makes the engine take up a change that is stored already. A
+// failure is logged, not answered: the change itself succeeded.
+func (s *server) syncEngine(ctx context.Context) { s.sync(ctx, "engine", s.opts.Engine.Sync) }
+
+func (s *server) sync(ctx context.Context, what string, sync func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+	defer cancel()
+	if err := sync(ctx); err != nil {
+		s.log.LogAttrs(ctx, slog.LevelError, "stored change not taken up", slog.String("by", what), slog.Any("err", err), slog.String("request_id", RequestID(ctx)))
+	}
 }
 
 // sourceByName returns nil when there is none.
@@ -290,27 +331,6 @@ func (s *server) sourceByName(ctx context.Context, name string) (*model.Source, 
 		}
 	}
 	return nil, nil
-}
-
-// addFaults copies the faults that err carries into v.
-func addFaults(v *model.Invalid, err error) {
-	var e *model.Error
-	if err == nil || !errors.As(err, &e) {
-		if err != nil {
-			v.Add("", "invalid", "%s", "the definition is not valid")
-		}
-		return
-	}
-	for _, f := range e.Fields {
-		v.Add(f.Pointer, f.Code, "%s", f.Detail)
-	}
-	if len(e.Fields) == 0 {
-		pointer := ""
-		if e.Kind == model.KindQuery {
-			pointer = "/query"
-		}
-		v.Add(pointer, "invalid", "%s", e.Message)
-	}
 }
 
 func optionalBool(s string) *bool {

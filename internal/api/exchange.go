@@ -21,6 +21,9 @@ import (
 	"aiops/internal/model"
 )
 
+// bodyTimeout is how long a body may take to arrive.
+const bodyTimeout = 10 * time.Second
+
 // answer collects what an operation sends, so that it can be compared with
 // what the client has, stored for a repeated request, or dropped when the
 // operation panics.
@@ -68,8 +71,11 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 		s.finishRead(w, r, ans)
 		return
 	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // the machine's clock: it is the connection's
 	hash, release, err := s.takeBody(r, op)
 	defer release()
+	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		failure(ctx, err).write(w)
 		return

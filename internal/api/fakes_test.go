@@ -43,13 +43,20 @@ type keyRecord struct {
 }
 
 func newWorld() *world {
-	w := &world{
-		detectors: map[string]model.Detector{}, anomalies: map[string]model.Anomaly{}, sources: map[string]model.Source{},
-		tasks: map[string]model.Task{}, models: map[string][]model.ModelVersion{}, keys: map[string]*keyRecord{},
-		health: []health.Component{
-			{Name: "database", Status: health.Healthy, Message: "writes and reads", CheckedAt: testTime, Critical: true, Details: map[string]any{"rows": 1}},
-			{Name: "prometheus", Status: health.Degraded, Message: "slow", CheckedAt: testTime},
-		},
+	w := &world{}
+	w.reset()
+	return w
+}
+
+// reset puts the first things back.
+func (w *world) reset() {
+	defer w.lock()()
+	w.detectors, w.anomalies, w.sources = map[string]model.Detector{}, map[string]model.Anomaly{}, map[string]model.Source{}
+	w.tasks, w.models, w.keys = map[string]model.Task{}, map[string][]model.ModelVersion{}, map[string]*keyRecord{}
+	w.events = nil
+	w.health = []health.Component{
+		{Name: "database", Status: health.Healthy, Message: "writes and reads", CheckedAt: testTime, Critical: true, Details: map[string]any{"rows": 1}},
+		{Name: "prometheus", Status: health.Degraded, Message: "slow", CheckedAt: testTime},
 	}
 	w.sources["src_builtin"] = model.Source{ID: "src_builtin", Name: "builtin", Type: model.SourceBuiltin, Provisioned: true, Version: 1, CreatedAt: testTime, UpdatedAt: testTime}
 	w.sources["src_main"] = model.Source{ID: "src_main", Name: "main", Type: model.SourcePrometheus, URL: "http://prometheus:9090", Version: 1, CreatedAt: testTime, UpdatedAt: testTime,
@@ -67,7 +74,6 @@ func newWorld() *world {
 	w.tasks["task_2"] = model.Task{ID: "task_2", Kind: TaskBacktest, State: model.TaskSucceeded, Progress: 1, Result: json.RawMessage(`{"series":1}`), CreatedAt: testTime, UpdatedAt: testTime}
 	w.models["det_1"] = []model.ModelVersion{{DetectorID: "det_1", Version: 2, DetectorVersion: 7, State: model.ModelActive, CreatedAt: testTime, Reason: "trained"},
 		{DetectorID: "det_1", Version: 1, DetectorVersion: 6, State: model.ModelRetired, TrainedFrom: testTime, TrainedTo: testTime, CreatedAt: testTime, Reason: "created"}}
-	return w
 }
 
 func (w *world) options() Options {

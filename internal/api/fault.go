@@ -35,16 +35,20 @@ func queryParameters(op *huma.Operation) map[string]bool {
 func parameterFaults(r *http.Request, op *huma.Operation) []ProblemField {
 	var faults []ProblemField
 	add := func(in, name, code, detail string) {
-		faults = append(faults, ProblemField{Pointer: clip("/"+escapePointer(name), maxPointer), In: in, Code: code, Detail: detail})
+		pointer := ""
+		if name != "" {
+			pointer = clip("/"+escapePointer(name), maxPointer)
+		}
+		faults = append(faults, ProblemField{Pointer: pointer, In: in, Code: code, Detail: detail})
 	}
 	if !storable(r.URL.Path) {
 		add("path", "", "encoding", "the path is not valid UTF-8")
 	}
+	strict := strings.HasPrefix(op.Path, "/api/")
 	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
+	if err != nil && strict {
 		add("query", "", "encoding", "the query string is not valid")
 	}
-	strict := strings.HasPrefix(op.Path, "/api/")
 	known, _ := op.Metadata[metaQuery].(map[string]bool)
 	for name, given := range values {
 		repeatable, ok := known[name]
@@ -96,4 +100,58 @@ func under(prefix string, err error) error {
 
 func indexed(list string, i int, field string) string {
 	return list + "/" + strconv.Itoa(i) + "/" + field
+}
+
+// addFaults copies the faults that err carries into v, except at places where v
+// has one already: a fault of the form makes those of the meaning pointless.
+func addFaults(v *model.Invalid, err error) {
+	if err == nil {
+		return
+	}
+	known := map[string]bool{}
+	for _, f := range fieldsOf(v.Err("")) {
+		known[f.Pointer] = true
+	}
+	for _, f := range fieldsOf(err) {
+		if !known[f.Pointer] {
+			v.Add(f.Pointer, f.Code, "%s", f.Detail)
+		}
+	}
+}
+
+// fieldsOf returns the faults that err carries; one that names no place is a
+// fault of the whole, or of the query.
+func fieldsOf(err error) []model.FieldError {
+	var e *model.Error
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &e):
+		return []model.FieldError{{Code: "invalid", Detail: "the definition is not valid"}}
+	case len(e.Fields) > 0:
+		return e.Fields
+	case e.Kind == model.KindQuery:
+		return []model.FieldError{{Pointer: "/query", Code: "query", Detail: e.Message}}
+	}
+	return []model.FieldError{{Code: "invalid", Detail: e.Message}}
+}
+
+// fault is a fault of the body's meaning on its way through huma.
+type fault struct{ model.FieldError }
+
+func (f fault) Error() string { return f.Detail }
+
+// takeFaults moves the faults out of a KindInvalid error, leaving nil. Other
+// errors stay.
+func takeFaults(err *error) []error {
+	var e *model.Error
+	if !errors.As(*err, &e) || e.Kind != model.KindInvalid {
+		return nil
+	}
+	out := make([]error, 0, len(e.Fields))
+	for _, f := range fieldsOf(e) {
+		out = append(out, fault{f})
+	}
+	*err = nil
+	return out
 }

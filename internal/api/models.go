@@ -108,9 +108,7 @@ func (s *server) changeModel(ctx context.Context, id string, change func() (mode
 	if err != nil {
 		return nil, err
 	}
-	if err := s.opts.Engine.Sync(ctx); err != nil {
-		return nil, err
-	}
+	s.syncEngine(ctx)
 	return &modelAnswer{Body: modelVersionOf(v)}, nil
 }
 

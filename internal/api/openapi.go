@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -66,9 +67,10 @@ func codes(base []Code, more ...Code) []Code {
 	return slices.Compact(out)
 }
 
-// documents are the OpenAPI document in its two forms, made once by New.
+// documents are the OpenAPI document in its two forms, each made once.
 type documents struct {
-	json, yaml []byte
+	json []byte
+	yaml func() []byte // on first use: rendering it takes as long as all of New
 }
 
 // document completes what huma derived from the types: problems by status,
@@ -217,9 +219,13 @@ func (s *server) finishDocument() error {
 	}
 	indented.WriteByte('\n')
 	s.documents.json = indented.Bytes()
-	if s.documents.yaml, err = doc.YAML(); err != nil {
-		return fmt.Errorf("rendering the OpenAPI document as YAML: %w", err)
-	}
+	s.documents.yaml = sync.OnceValue(func() []byte {
+		text, err := doc.YAML()
+		if err != nil {
+			panic("BUG: the OpenAPI document cannot be written as YAML: " + err.Error())
+		}
+		return text
+	})
 	return nil
 }
 

@@ -64,48 +64,42 @@ func nullable(r huma.Registry, s *huma.Schema) *huma.Schema {
 	return &c
 }
 
-// mergeDetector applies a patch and checks the result like any other input.
-func (s *server) mergeDetector(base DetectorInput, patch DetectorPatch) (DetectorInput, error) {
+// mergeDetector applies a patch. It returns the result with the faults of its
+// form.
+func (s *server) mergeDetector(base DetectorInput, patch DetectorPatch) (DetectorInput, []error, error) {
 	var changes map[string]any
 	if err := decodeExact(patch.text, &changes); err != nil {
-		return base, badJSON("", "type", "a merge patch is an object")
+		return base, nil, badJSON("", "type", "a merge patch is an object")
 	}
 	if changes["sensitivity"] != nil {
 		base.FalseAlarmsPerWeek = nil // the two say the same thing
 	}
 	text, err := json.Marshal(base)
 	if err != nil {
-		return base, err
+		return base, nil, err
 	}
 	var target map[string]any
 	if err := decodeExact(text, &target); err != nil {
-		return base, err
+		return base, nil, err
 	}
 	merged, err := json.Marshal(mergePatch(target, changes))
 	if err != nil {
-		return base, err
+		return base, nil, err
 	}
 	var loose any
 	if err := json.Unmarshal(merged, &loose); err != nil {
-		return base, err
+		return base, nil, err
 	}
 	registry := s.api.OpenAPI().Components.Schemas
 	schema := registry.Schema(reflect.TypeFor[DetectorInput](), false, "")
 	path, result := huma.NewPathBuffer(nil, 0), &huma.ValidateResult{}
 	path.Push("body")
 	huma.Validate(registry, schema, path, huma.ModeWriteToServer, loose, result)
-	if len(result.Errors) > 0 {
-		p := newProblem(CodeValidation, 0, "The detector would not be valid after the change.")
-		for _, err := range result.Errors[:min(len(result.Errors), maxFieldErrors)] {
-			p.Errors = append(p.Errors, fieldOf(err))
-		}
-		return base, p
-	}
 	var out DetectorInput
-	if err := json.Unmarshal(merged, &out); err != nil {
-		return base, badJSON("", "type", "a value does not fit its field")
+	if err := json.Unmarshal(merged, &out); err != nil && len(result.Errors) == 0 {
+		return base, nil, badJSON("", "type", "a value does not fit its field")
 	}
-	return out, nil
+	return out, result.Errors, nil
 }
 
 // mergePatch is the algorithm of RFC 7386, section 2.

@@ -202,11 +202,7 @@ func humaError(ctx context.Context, status int, msg string, errs ...error) *Prob
 	if info := requestOf(ctx); info != nil {
 		p.Errors = append(p.Errors, info.faults...)
 	}
-	for _, err := range errs {
-		if err != nil {
-			p.Errors = append(p.Errors, fieldOf(err))
-		}
-	}
+	p.Errors = append(p.Errors, bodyFaults(errs)...)
 	count := len(p.Errors)
 	p.Errors = p.Errors[:min(count, maxFieldErrors)]
 	switch {
@@ -220,19 +216,49 @@ func humaError(ctx context.Context, status int, msg string, errs ...error) *Prob
 	return p
 }
 
+// bodyFaults lists faults of the form first; one of the meaning is left out
+// where the form is at fault already.
+func bodyFaults(errs []error) []ProblemField {
+	var out []ProblemField
+	seen := map[string]bool{}
+	for _, err := range errs {
+		if f, ok := err.(fault); ok && (seen[f.Pointer] || seen[""]) { //nolint:errorlint // made by takeFaults, never wrapped
+			continue
+		}
+		if err != nil {
+			f := fieldOf(err)
+			if f.In == "body" {
+				seen[f.Pointer] = true
+			}
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // fieldOf translates one of huma's validation errors.
 func fieldOf(err error) ProblemField {
+	if f, ok := err.(fault); ok { //nolint:errorlint
+		return ProblemField{Pointer: clip(f.Pointer, maxPointer), In: "body", Code: f.Code, Detail: clip(f.Detail, maxDetail)}
+	}
 	var d huma.ErrorDetailer
 	if !errors.As(err, &d) {
 		return ProblemField{Pointer: "", In: "body", Code: "invalid", Detail: "the request is not valid"}
 	}
 	detail := d.ErrorDetail()
 	in, pointer := pointerOf(detail.Location)
-	code, name := faultOf(detail.Message)
+	message := detail.Message
+	switch {
+	case strings.HasPrefix(message, "json: "):
+		message = "a value does not fit its field" // huma shows the types of Go here
+	case strings.HasPrefix(message, "invalid date/time"):
+		message = "invalid time; write RFC 3339, such as 2026-11-08T12:00:00Z"
+	}
+	code, name := faultOf(message)
 	if name != "" {
 		pointer += "/" + escapePointer(name)
 	}
-	return ProblemField{Pointer: clip(pointer, maxPointer), In: in, Code: code, Detail: clip(detail.Message, maxDetail)}
+	return ProblemField{Pointer: clip(pointer, maxPointer), In: in, Code: code, Detail: clip(message, maxDetail)}
 }
 
 // pointerOf reads a location such as body.items[3].tags or query.limit.
@@ -284,6 +310,7 @@ var faults = []struct{ prefix, code string }{
 	{"expected array", "type"},
 	{"expected object", "type"},
 	{"invalid", "format"},
+	{"a value does not fit", "type"},
 }
 
 func faultOf(message string) (code, property string) {

@@ -62,6 +62,7 @@ func ClassOf(method, path string) Class {
 // requestInfo is what is known of a request while it is served. One
 // goroutine at a time uses it.
 type requestInfo struct {
+	server      *server
 	id          string
 	traceparent string
 	path        string
@@ -72,6 +73,10 @@ type requestInfo struct {
 	err         error    // cause of a failure, for the log only
 	problem     *Problem // what was answered, when it was a failure
 }
+
+// statusClientGone is how a request shows in log and metrics whose client left
+// before the answer. It is never sent.
+const statusClientGone = 499
 
 type requestKey struct{}
 
@@ -100,7 +105,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
 		info := &requestInfo{
-			id: requestID(r.Header.Get("X-Request-Id")), traceparent: traceparent(r.Header.Get("Traceparent")),
+			server: s, id: requestID(r.Header.Get("X-Request-Id")), traceparent: traceparent(r.Header.Get("Traceparent")),
 			path: clip(r.URL.EscapedPath(), 512),
 		}
 		info.chi = chi.NewRouteContext()
@@ -151,6 +156,9 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 	}
 	class, route := ClassOf(r.Method, r.URL.Path), info.route()
 	level := slog.LevelInfo
+	if errors.Is(info.err, context.Canceled) && r.Context().Err() != nil {
+		status = statusClientGone
+	}
 	switch {
 	case status >= 500:
 		level = slog.LevelWarn
@@ -163,7 +171,7 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 		slog.Int64("bytes", rec.bytes), slog.String("client", clientOf(r)),
 		slog.String("request_id", info.id), slog.String("traceparent", info.traceparent),
 	}
-	if info.err != nil && (status >= 500 || errors.Is(info.err, context.Canceled)) {
+	if info.err != nil && status >= 499 {
 		attrs = append(attrs, slog.String("err", info.err.Error()))
 	}
 	s.log.LogAttrs(r.Context(), level, "request", attrs...)

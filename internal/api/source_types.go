@@ -110,7 +110,7 @@ type SourceInput struct {
 }
 
 // SourceAuthInput is how the program shall identify itself to a source: with a
-// username and password, or with a bearer token.
+// username and password, or with a bearer token. Giving one removes the other.
 type SourceAuthInput struct {
 	Username    string  `json:"username,omitempty" maxLength:"256"`
 	Password    *string `json:"password,omitempty" writeOnly:"true" maxLength:"4096" doc:"Left out: as it is; empty: removed"`
@@ -164,18 +164,9 @@ func (in SourceInput) apply(old model.Source) (model.Source, error) {
 // secrets sets auth and headers and reports whether any stored secret stays.
 func (in SourceInput) secrets(src *model.Source, old model.Source, v *model.Invalid) (kept bool) {
 	if in.Auth != nil {
-		src.Auth.Username = in.Auth.Username
-		if in.Auth.Password != nil {
-			src.Auth.Password = model.Secret(*in.Auth.Password)
-		}
-		if in.Auth.BearerToken != nil {
-			src.Auth.BearerToken = model.Secret(*in.Auth.BearerToken)
-		}
-	}
-	kept = src.Auth.Password != "" && (in.Auth == nil || in.Auth.Password == nil) ||
-		src.Auth.BearerToken != "" && (in.Auth == nil || in.Auth.BearerToken == nil)
-	if src.Auth.BearerToken != "" && (src.Auth.Username != "" || src.Auth.Password != "") {
-		v.Add("/auth", "one_of", "give a username and password, or a bearer token, not both; an empty text removes a stored one")
+		kept = in.Auth.apply(&src.Auth, v)
+	} else {
+		kept = src.Auth != model.SourceAuth{}
 	}
 	if in.Headers == nil {
 		return kept || len(old.Headers) > 0
@@ -198,6 +189,31 @@ func (in SourceInput) secrets(src *model.Source, old model.Source, v *model.Inva
 		}
 	}
 	return kept
+}
+
+// apply writes the input over what is stored and reports whether any stored
+// secret stays. Giving one way of identification removes the other.
+func (in SourceAuthInput) apply(auth *model.SourceAuth, v *model.Invalid) (kept bool) {
+	old := *auth
+	byToken := in.BearerToken != nil && *in.BearerToken != ""
+	byName := in.Username != "" || in.Password != nil && *in.Password != ""
+	if byToken && byName {
+		v.Add("/auth", "one_of", "give a username and password, or a bearer token, not both")
+	}
+	switch {
+	case in.BearerToken != nil:
+		auth.BearerToken = model.Secret(*in.BearerToken)
+	case byName:
+		auth.BearerToken = ""
+	}
+	auth.Username = in.Username
+	switch {
+	case in.Password != nil:
+		auth.Password = model.Secret(*in.Password)
+	case byToken || old.Username != "" && in.Username == "":
+		auth.Password = ""
+	}
+	return auth.Password != "" && in.Password == nil || auth.BearerToken != "" && in.BearerToken == nil
 }
 
 // headerName refuses what is no token, and the headers that HTTP itself or

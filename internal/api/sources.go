@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"aiops/internal/model"
 )
 
@@ -62,7 +64,24 @@ func (s *server) listSources(ctx context.Context, _ *struct{}) (*listSourcesOutp
 	return out, nil
 }
 
-type createSourceInput struct{ Body SourceInput }
+type createSourceInput struct {
+	Body    SourceInput
+	checked checkedSource
+}
+
+// Resolve checks the source while huma checks its form, so that all faults are
+// told at once.
+func (in *createSourceInput) Resolve(huma.Context) []error {
+	in.checked.source, in.checked.err = in.Body.apply(model.Source{})
+	return takeFaults(&in.checked.err)
+}
+
+// checkedSource is what became of an input: a source, or the reason why there
+// is none.
+type checkedSource struct {
+	source model.Source
+	err    error
+}
 
 type createdSource struct {
 	Tagged
@@ -71,17 +90,14 @@ type createdSource struct {
 }
 
 func (s *server) createSource(ctx context.Context, in *createSourceInput) (*createdSource, error) {
-	src, err := in.Body.apply(model.Source{})
+	if in.checked.err != nil {
+		return nil, in.checked.err
+	}
+	src, err := s.opts.Sources.CreateSource(ctx, in.checked.source)
 	if err != nil {
 		return nil, err
 	}
-	src, err = s.opts.Sources.CreateSource(ctx, src)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.opts.Clients.Sync(ctx); err != nil {
-		return nil, err
-	}
+	s.sync(ctx, "sources", s.opts.Clients.Sync)
 	return &createdSource{Tagged: tagVersion(src.Version), Location: sourcesPath + "/" + src.ID, Body: s.sourceOf(src)}, nil
 }
 
@@ -121,7 +137,19 @@ func (s *server) getSource(ctx context.Context, in *SourcePath) (*sourceAnswer, 
 type replaceSourceInput struct {
 	SourcePath
 	Precondition
-	Body SourceInput
+	Body    SourceInput
+	old     model.Source
+	checked checkedSource
+}
+
+// Resolve checks the source against the stored one while huma checks its form.
+func (in *replaceSourceInput) Resolve(ctx huma.Context) []error {
+	s := requestOf(ctx.Context()).server
+	if in.old, in.checked.err = s.unlockedSource(ctx.Context(), in.ID); in.checked.err != nil {
+		return nil
+	}
+	in.checked.source, in.checked.err = in.Body.apply(in.old)
+	return takeFaults(&in.checked.err)
 }
 
 func (s *server) replaceSource(ctx context.Context, in *replaceSourceInput) (*sourceAnswer, error) {
@@ -129,14 +157,10 @@ func (s *server) replaceSource(ctx context.Context, in *replaceSourceInput) (*so
 	if err != nil {
 		return nil, err
 	}
-	old, err := s.unlockedSource(ctx, in.ID)
-	if err != nil {
-		return nil, err
+	if in.checked.err != nil {
+		return nil, in.checked.err
 	}
-	src, err := in.Body.apply(old)
-	if err != nil {
-		return nil, err
-	}
+	old, src := in.old, in.checked.source
 	if src.Name != old.Name {
 		if err := s.unusedSource(ctx, old, "renamed"); err != nil {
 			return nil, err
@@ -149,9 +173,7 @@ func (s *server) replaceSource(ctx context.Context, in *replaceSourceInput) (*so
 	if err != nil {
 		return nil, err
 	}
-	if err := s.opts.Clients.Sync(ctx); err != nil {
-		return nil, err
-	}
+	s.sync(ctx, "sources", s.opts.Clients.Sync)
 	return &sourceAnswer{Tagged: tagVersion(src.Version), Body: s.sourceOf(src)}, nil
 }
 
@@ -175,7 +197,8 @@ func (s *server) deleteSource(ctx context.Context, in *deleteSourceInput) (*stru
 	if err := s.opts.Sources.DeleteSource(ctx, old.ID, expect); err != nil {
 		return nil, err
 	}
-	return nil, s.opts.Clients.Sync(ctx)
+	s.sync(ctx, "sources", s.opts.Clients.Sync)
+	return nil, nil
 }
 
 // unlockedSource reads a source that may be changed here.

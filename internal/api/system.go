@@ -40,14 +40,18 @@ func (s *server) registerSystem() {
 		description: "A file with a fault changes nothing: the faults are answered and the program goes on as before.", timeout: longTimeout,
 		codes: codes(writeCodes)}, s.reload)
 	s.raw(operation{id: "get-metrics", method: http.MethodGet, path: "/metrics", tag: tagSystem, summary: "Get the program's own metrics",
-		description: "In the Prometheus text format or, when asked for, OpenMetrics.", codes: []Code{CodeNotFound}}, "text/plain", s.metrics)
+		description: "In the Prometheus text format or, when asked for, OpenMetrics.", codes: []Code{CodeNotFound}}, "text/plain", false, s.metrics)
 }
 
 // raw adds a route that is not JSON, with its entry in the document.
-func (s *server) raw(o operation, contentType string, handler http.HandlerFunc) {
+func (s *server) raw(o operation, contentType string, tagged bool, handler http.HandlerFunc) {
+	headers := map[string]*huma.Param{}
+	if tagged {
+		headers["ETag"] = &huma.Param{Description: "Version of the answer, for If-None-Match", Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	s.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag}, Summary: o.summary, Description: o.description,
-		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Headers: headers, Content: map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	})
 	s.document(o)
 	s.router.Method(o.method, o.path, handler)
@@ -225,7 +229,10 @@ func (s *server) started(context.Context, *struct{}) (*probeOutput, error) {
 	return ok(), nil
 }
 
-type deploymentOutput struct{ Body Deployment }
+type deploymentOutput struct {
+	CacheControl string `header:"Cache-Control" hidden:"true"`
+	Body         Deployment
+}
 
 func (s *server) deployment(context.Context, *struct{}) (*deploymentOutput, error) {
 	var d Deployment
@@ -238,7 +245,7 @@ func (s *server) deployment(context.Context, *struct{}) (*deploymentOutput, erro
 	if d.Limits == nil {
 		d.Limits = map[string]any{}
 	}
-	return &deploymentOutput{Body: d}, nil
+	return &deploymentOutput{CacheControl: "no-store", Body: d}, nil
 }
 
 func (s *server) reload(ctx context.Context, _ *struct{}) (*struct{}, error) {
