@@ -106,7 +106,7 @@ func (c *Client) exchange(ctx context.Context, path string, form url.Values, spa
 	if deadline, ok := ctx.Deadline(); ok {
 		// The source should not go on when we no longer wait.
 		timeout = max(time.Until(deadline), time.Millisecond)
-		form.Set("timeout", strconv.FormatFloat(timeout.Seconds(), 'f', 3, 64)+"s")
+		form.Set("timeout", strconv.FormatInt(max(timeout.Milliseconds(), 1), 10)+"ms")
 	}
 	req, err := c.newRequest(ctx, path, form)
 	if err != nil {
