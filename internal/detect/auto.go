@@ -22,9 +22,8 @@ const (
 
 // autoWeights says how much each component counts.
 var autoWeights = [partsN]float64{
-	partMedian: 0, partLevel: 0.3, partStep: 0, partDrift: 0.3, partDay: 1, partWeek: 0.6,
-	partShift: 0.3, partRough: 0, partCalm: 0, partRange: 1.6, partRange5: 1, partRange24: 0,
-	partRange288: 1, partRhythm: 0.6, partFlat: 0.3,
+	partLevel: 0.5, partDrift: 0.3, partDay: 1, partWeek: 1, partShift: 0.3, partCalm: 0.3,
+	partRange: 1.6, partRange5: 1, partRange24: 1, partRange288: 1.6,
 }
 
 // autoNames are the components as people read them.
@@ -84,7 +83,7 @@ type auto struct {
 	isRead    bool
 	hasLast   bool
 	last      reading
-	lastPart  [partsN]float64
+	lastPart  [partsN]float32
 	lastSum   float64
 	lastScore float64
 }
@@ -120,13 +119,14 @@ func (m *auto) read(t int64, v float64) {
 }
 
 // sum weighs what the gauges say of a reading.
-func (m *auto) sum(r *reading, part *[partsN]float64) float64 {
+func (m *auto) sum(r *reading, part *[partsN]float32) float64 {
 	var sum float64
 	for i := range m.gauges {
 		part[i] = 0
 		if w := autoWeights[i]; w > 0 {
-			part[i] = mul(w, m.gauges[i].read(r.raw[i], m.top))
-			sum += part[i]
+			p := mul(w, m.gauges[i].read(r.raw[i], m.top))
+			part[i] = float32(p)
+			sum += p
 		}
 	}
 	return sum
@@ -166,6 +166,7 @@ func (m *auto) Score(t int64, v float64) Result {
 		if m.direction == model.DirectionBoth {
 			lnP += ln2Hi + ln2Lo
 		}
+		r.Strength = m.lastSum
 		r.Score, r.Extrapolated = min(max(-mul(lnP, invLn10), 0), MaxScore), beyond
 	}
 	m.lastScore = r.Score
@@ -319,7 +320,7 @@ func (m *auto) track(side int) {
 		x = center - reach
 	}
 	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
-	var part [partsN]float64
+	var part [partsN]float32
 	m.parts.read(x, &r)
 	if m.sum(&r, &part) > m.goal[side] {
 		m.reach[side] = reach / autoTrack
@@ -373,9 +374,9 @@ func (m *auto) Contributions() []model.Contribution {
 	var out []model.Contribution
 	for i, p := range m.lastPart {
 		if p > 0 && m.lastSum > 0 {
-			share := p / m.lastSum
+			share := float64(p) / m.lastSum
 			out = append(out, model.Contribution{Name: autoNames[i], Score: mul(share, m.lastScore), Share: share,
-				Note: autoNote(p/autoWeights[i], m.top)})
+				Note: autoNote(float64(p)/autoWeights[i], m.top)})
 		}
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Share > out[j].Share })

@@ -62,6 +62,11 @@ type Result struct {
 	// thousand. It is between 0 and MaxScore.
 	Score float64
 
+	// Strength orders the samples of a series where a model knows more than
+	// their rarity: the sum of an ensemble before calibration. 0: there is
+	// none, and Score orders them.
+	Strength float64
+
 	// Expected is the most likely value, NaN while unknown.
 	Expected float64
 

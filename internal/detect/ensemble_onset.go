@@ -1,0 +1,73 @@
+package detect
+
+import (
+	"math"
+	"time"
+)
+
+// The constants of Onsets; times are in samples where no unit is given.
+const (
+	onsetRefractory = 100  // an alarm holds back weaker ones for so long
+	onsetEscalation = 1.3  // times the strength of the alarm before, which breaks through
+	onsetHabit      = 0.07 // of the strength that each recent alarm takes from the next
+	onsetForget     = 8000 // samples in which habit falls to a third
+
+	onsetHold  = 30 * time.Minute // what is strong is held for about so long
+	onsetLeast = 10               // but for at least so many samples
+	onsetMost  = 30               // and at most so many
+)
+
+// Onsets ranks the samples of one series for a reader of alarms: what begins an
+// episode ranks above Level, everything else below it, in the order of its
+// strength. It is the stage between scores and alarms for programs that see
+// samples one by one and do not track episodes; the pipeline does not use it.
+//
+// Refractory: after an onset, samples begin no other for 100 samples, unless
+// they are 1.3 times as strong. Habit: each onset makes the series' next ones
+// weigh 7 % less, fading over 8000 samples, so that a series which alarms often
+// has to show more. Hold: below Level a sample ranks by the decaying maximum
+// of the strengths of half an hour (10 to 30 samples) before it, so that the end of an episode ranks above quiet
+// times. Cost: a few multiplications; it is causal and not safe for concurrent
+// use.
+type Onsets struct {
+	Level float64 // strength at which an episode can begin
+
+	hold  float64 // share of the strength that the next sample keeps
+	held  float64 // strength of the last onset
+	age   int     // samples since
+	habit float64
+	peak  float64 // decaying maximum
+}
+
+// NewOnsets returns an Onsets for a series with that step.
+func NewOnsets(level float64, step time.Duration) Onsets {
+	n := min(max(float64(onsetHold)/float64(max(step, MinStep)), onsetLeast), onsetMost)
+	return Onsets{Level: level, hold: 1 - 1/n}
+}
+
+// Next takes the strength of the next sample and returns its rank, 0 or more.
+func (o *Onsets) Next(strength float64) float64 {
+	if !(strength > 0) {
+		strength = 0
+	}
+	if o.age < onsetRefractory {
+		o.age++
+	}
+	o.habit -= o.habit / onsetForget
+	o.peak = max(strength, mul(o.peak, o.hold))
+	below := mul(o.Level, o.peak/(o.peak+o.Level))
+	tired := strength / (1 + o.habit)
+	if tired < o.Level {
+		return below
+	}
+	over := o.held == 0 || o.age >= onsetRefractory
+	begins := over || tired >= mul(onsetEscalation, o.held)
+	if over || tired >= o.held {
+		o.held, o.age = tired, 0
+	}
+	if !begins {
+		return below
+	}
+	o.habit += onsetHabit
+	return min(tired, math.MaxFloat64)
+}
