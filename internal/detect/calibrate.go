@@ -12,14 +12,16 @@ const (
 )
 
 // The bins of a calibrator by absolute deviation: the first ends at 2^-6, then
-// come 2 bins per octave to 1/2, 8 to 64, 4 to 4096, and the last has no end.
-// An index follows from the bits of the number, without a logarithm.
+// come 2 bins per octave to 1/2, 8 to 64, 4 to 4096, 2 to 2^20, and the last
+// has no end. An index follows from the bits of the number, without a
+// logarithm.
 const (
-	lowExp, midExp, highExp, endExp = -6, -1, 6, 12
+	lowExp, midExp, highExp, farExp, endExp = -6, -1, 6, 12, 20
 
 	midBin  = 1 + (midExp-lowExp)*2
 	highBin = midBin + (highExp-midExp)*8
-	lastBin = highBin + (endExp-highExp)*4
+	farBin  = highBin + (farExp-highExp)*4
+	lastBin = farBin + (endExp-farExp)*2
 	binsN   = lastBin + 1
 )
 
@@ -38,9 +40,10 @@ const (
 	rarest = 10
 
 	leastPeaks   = 12    // fewer peaks make no fit
-	shapePrior   = 0.2   // of the generalised Pareto tail
+	shapePrior   = 0.15  // of the generalised Pareto tail
 	shapeWeight  = 50    // peaks that the prior shape counts for
 	shapeBeyond  = 0.3   // least shape beyond the evidence
+	shapeMargin  = 0.5   // standard errors, roughly, that the shape is taken too large
 	maxDeviation = 1e100 // a larger one counts as this
 )
 
@@ -78,8 +81,8 @@ const (
 //
 // It is deterministic: counts are integers, and halving carries remainders
 // from bin to bin. Cost per point: one or two logarithms and the sum of at
-// most 92 small integers; the tail is fitted again after a sixteenth more
-// samples, at most every 1024. Memory: about 500 bytes. It fails for
+// most 108 small integers; the tail is fitted again after a sixteenth more
+// samples, at most every 1024. Memory: about 600 bytes. It fails for
 // deviations whose distribution depends on time, which the model in front of
 // it has to remove.
 type calibrator struct {
@@ -120,8 +123,10 @@ func binOf(z float64) int {
 		return 1 + (e-lowExp)<<1 + int(bits>>51&1)
 	case e < highExp:
 		return midBin + (e-midExp)<<3 + int(bits>>49&7)
-	case e < endExp:
+	case e < farExp:
 		return highBin + (e-highExp)<<2 + int(bits>>50&3)
+	case e < endExp:
+		return farBin + (e-farExp)<<1 + int(bits>>51&1)
 	}
 	return lastBin
 }
@@ -135,8 +140,10 @@ func binStart(b int) float64 {
 		return octave(b-1, 1, lowExp)
 	case b < highBin:
 		return octave(b-midBin, 3, midExp)
-	case b <= lastBin:
+	case b < farBin:
 		return octave(b-highBin, 2, highExp)
+	case b <= lastBin:
+		return octave(b-farBin, 1, farExp)
 	}
 	return math.Inf(1)
 }
@@ -165,8 +172,8 @@ func (c *calibrator) beyond(side, b int) uint32 {
 	return sum
 }
 
-// mass is the smoothed weight of what exceeds the start of bin b, of which
-// seen samples were counted.
+// mass is the smoothed weight of what is in bin b and above, of which seen
+// samples were counted.
 func mass(b int, seen uint32) float64 {
 	return float64(seen) + priorWeight*priorTail(binStart(b))
 }
@@ -184,16 +191,17 @@ func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bo
 		return ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total) + l, beyond
 	}
 	b := binOf(z)
-	above := c.beyond(side, b+1)
-	here := above + uint32(c.counts[side][b])
-	var m float64
-	if b == lastBin {
+	here := c.beyond(side, b)
+	m := mass(b, here)
+	switch b {
+	case 0:
+	case lastBin:
 		r := binStart(lastBin) / z
-		m = mul(mass(b, here), mul(r, r))
-	} else {
+		m = mul(m, mul(r, r))
+	default:
 		lo, hi := binStart(b), binStart(b+1)
-		high := mass(b+1, above)
-		m = high + mul(mass(b, here)-high, (hi-z)/(hi-lo))
+		high := mass(b-1, here+uint32(c.counts[side][b-1]))
+		m += mul(high-m, (hi-z)/(hi-lo))
 	}
 	return ln(m / total), mul(m, evidence) < 1
 }
@@ -238,20 +246,29 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 		}
 	}
 	want := mul(exp(lnP), total)
-	var above uint32
-	for b := lastBin; b >= 0; b-- {
-		here := above + uint32(c.counts[side][b])
-		m := mass(b, here)
-		if m < want {
-			above = here
-			continue
+	top := lastBin
+	if t := &c.tails[side]; t.bin > 0 {
+		top = int(t.bin) - 1
+	}
+	here := c.beyond(side, top)
+	m := mass(top, here)
+	if want < m {
+		if top < lastBin {
+			return binStart(top + 1) // the tail begins below what the body ends with
 		}
-		if b == lastBin {
-			return unlimited(mul(binStart(b), math.Sqrt(m/want)))
+		return unlimited(mul(binStart(lastBin), math.Sqrt(m/want)))
+	}
+	for b := top; b > 0; b-- {
+		here += uint32(c.counts[side][b-1])
+		high := mass(b-1, here)
+		if want < high {
+			lo, hi := binStart(b), binStart(b+1)
+			if b == lastBin {
+				return lo
+			}
+			return hi - mul(hi-lo, (want-m)/(high-m))
 		}
-		lo, hi := binStart(b), binStart(b+1)
-		high := mass(b+1, above)
-		return hi - mul(hi-lo, (want-high)/(m-high))
+		m = high
 	}
 	return 0
 }
@@ -314,9 +331,10 @@ func (c *calibrator) fit(side int) {
 	c.tails[side].limit = min(c.deviation(side, -ln(mul(rarest, float64(c.n)))), maxDeviation)
 }
 
-// peaks chooses the bin at which the peaks begin and counts them: about a
-// twentieth of all samples, never more than a fifth. It returns bin 0 when
-// there are too few.
+// peaks chooses the bin at which the peaks begin and counts them: about
+// 1.6*n^0.6, never more than a fifth of all samples. It returns bin 0 when
+// there are too few, or when most of them lie in one bin, as with whole
+// numbers, and nothing can be said of how they fall off.
 func (c *calibrator) peaks(side int) (bin int, peaks uint32) {
 	want := max(uint32(mul(1.6, exp(mul(0.6, ln(float64(c.n)))))), 2*leastPeaks)
 	var sum uint32
@@ -326,7 +344,7 @@ func (c *calibrator) peaks(side int) (bin int, peaks uint32) {
 			break
 		}
 		sum += k
-		if k > 0 && sum >= leastPeaks {
+		if sum >= leastPeaks && k > 0 && k <= sum-sum/5 {
 			bin, peaks = b, sum
 		}
 		if sum >= want {
@@ -366,6 +384,7 @@ func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
 		shape = min(max(2-a0/d, -0.5), 0.9)
 	}
 	shape = (mul(float64(peaks), shape) + shapeWeight*shapePrior) / (float64(peaks) + shapeWeight)
+	shape += shapeMargin / math.Sqrt(float64(peaks))
 	if math.Abs(shape) < 1e-6 {
 		shape = 0
 	}

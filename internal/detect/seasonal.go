@@ -7,21 +7,24 @@ import (
 )
 
 const (
-	daysPerWeek   = 7
-	hoursPerDay   = 24
-	seasonalClip  = 3    // scales of a value that are learned at most
-	profileRate   = 0.2  // least weight of a new visit in a slot
-	spreadRate    = 0.1  // least weight of a new visit in the spread of an hour
-	errorRate     = 0.02 // weight of a new slot in the errors of the profiles
-	madToSigmaAbs = 1.2533
-	seasonalLeast = 48 * time.Hour
+	daysPerWeek       = 7
+	hoursPerDay       = 24
+	seasonalClip      = 3    // scales of a value that are learned at most
+	profileRate       = 0.2  // least weight of a new visit in a slot
+	spreadRate        = 0.1  // least weight of a new visit in the spread of an hour
+	errorRate         = 0.02 // weight of a new slot in the errors of the profiles
+	seasonalLevelClip = 1    // scales of a residual that move the level at most
+	slotSamples       = 48   // values of a slot whose median is taken
+	madToSigmaAbs     = 1.2533
+	seasonalLeast     = 48 * time.Hour
 )
 
 // seasonal is the model "seasonal": what is usual at this hour of this day of
 // the week, in the time zone of the detector, plus a slowly moving level.
 //
 // A week has one slot per hour (or more, see the parameter slots_per_hour). A
-// slot keeps the mean of its past visits, newer ones weighing more. What is
+// visit of a slot counts as the median of up to 48 of its values, and a slot
+// keeps the mean of its past visits, newer ones weighing more. What is
 // expected is a blend of the slot itself (the weekly rhythm) and of the median
 // of its hour over the seven days (the daily rhythm); the blend follows the
 // errors that both made so far, so that a series with weekends gets a weekly
@@ -32,12 +35,13 @@ const (
 //
 // The level follows the residual with the parameter level_half_life. When all
 // residuals of that long a time lie beyond three scales on the same side, the
-// level jumps: a sustained shift alarms for one level half-life. Clocks that
+// whole profile moves by their mean: a sustained shift alarms for one level
+// half-life. Clocks that
 // change to summer time and back need nothing special, because a slot is found
 // by the clock on the wall.
 //
 // Cost per point: about ten additions; once per slot the blend of three slots
-// is renewed. Memory: about 1.1 KiB with one slot per hour, whatever the step.
+// is renewed. Memory: about 1.4 KiB with one slot per hour, whatever the step.
 // It fails on rhythms other than day and week, on patterns finer than a slot,
 // and in the first two days, when it only learns; until the first week is over
 // a weekend looks like weekdays.
@@ -61,9 +65,11 @@ type seasonal struct {
 	n      uint64               // samples learned
 
 	slot     int     // the slot being filled, -1: none
-	sum      float64 // of the values in it, clipped, relative to base and level
+	sum      float64 // of the values in it, clipped, relative to base
 	absolute float64 // sum of absolute residuals in it
 	count    int
+	stride   int                  // every so many of them are kept
+	kept     [slotSamples]float32 // likewise
 
 	run      int     // residuals beyond the clip, on one side, in a row; negative: below
 	runTotal float64 // their sum
@@ -83,6 +89,8 @@ func newSeasonal(c config) (Model, error) {
 		alpha: decay(max(halfLife, 1)), shift: int(max(halfLife, 8)),
 		least: seasonalMinHistory(c.step), slot: -1,
 	}
+	perSlot := int(time.Hour / time.Duration(perHour) / c.step)
+	p.stride = max(1, (perSlot+slotSamples-1)/slotSamples)
 	p.profile = make([]float32, p.slots)
 	p.visits = make([]uint8, p.slots)
 	return newStandard(c, p), nil
@@ -223,19 +231,45 @@ func (m *seasonal) learn(t int64, v float64, p prediction) {
 		m.base = v
 	}
 	m.n++
-	m.count++
 	if !p.ok {
-		m.sum += v - m.base - m.level
+		m.keep(v)
 		m.learnUnexpected(v)
 		return
 	}
 	clipped := p.clip(v, seasonalClip)
-	m.sum += clipped - m.base - m.level
+	m.keep(clipped)
 	residual := clipped - p.center
 	m.absolute += math.Abs(residual)
 	m.usual += mul(m.slowRate(), math.Abs(residual)-m.usual)
-	m.level += mul(m.alpha, residual)
+	m.level += mul(m.alpha, p.clip(v, seasonalLevelClip)-p.center)
 	m.follow(v, clipped, v-p.center)
+}
+
+// keep counts a value in the slot.
+func (m *seasonal) keep(v float64) {
+	v -= m.base
+	m.sum += v
+	if i := m.count / m.stride; m.count%m.stride == 0 && i < slotSamples {
+		m.kept[i] = narrow(v)
+	}
+	m.count++
+}
+
+// held is how many values of the slot are kept.
+func (m *seasonal) held() int { return min((m.count+m.stride-1)/m.stride, slotSamples) }
+
+// middle returns the median of the values kept.
+func (m *seasonal) middle() float64 {
+	n := m.held()
+	values := m.kept[:n]
+	for i := 1; i < n; i++ {
+		v, j := values[i], i
+		for ; j > 0 && values[j-1] > v; j-- {
+			values[j] = values[j-1]
+		}
+		values[j] = v
+	}
+	return (float64(values[(n-1)/2]) + float64(values[n/2])) / 2
 }
 
 // learnUnexpected learns the size of residuals in a slot that has no past,
@@ -244,7 +278,7 @@ func (m *seasonal) learnUnexpected(v float64) {
 	if m.count < 2 {
 		return
 	}
-	mean := m.base + m.level + m.sum/float64(m.count)
+	mean := m.base + m.sum/float64(m.count)
 	d := math.Abs(v - mean)
 	if m.usual > 0 {
 		d = min(d, mul(8, m.usual))
@@ -269,9 +303,18 @@ func (m *seasonal) follow(v, clipped, residual float64) {
 	}
 	m.runTotal += residual
 	if m.run >= m.shift || -m.run >= m.shift {
-		m.level += m.runTotal / math.Abs(float64(m.run))
-		m.run, m.runTotal = 0, 0
+		m.move(m.runTotal / math.Abs(float64(m.run)))
 	}
+}
+
+// move moves the whole profile.
+func (m *seasonal) move(by float64) {
+	m.base += by
+	m.sum -= mul(by, float64(m.count))
+	for i := range m.kept[:m.held()] {
+		m.kept[i] = narrow(float64(m.kept[i]) - by)
+	}
+	m.run, m.runTotal = 0, 0
 }
 
 // closeSlot takes the slot that was being filled into the profile.
@@ -279,7 +322,7 @@ func (m *seasonal) closeSlot() {
 	if m.slot < 0 || m.count == 0 {
 		return
 	}
-	mean := m.sum / float64(m.count)
+	mean := m.middle()
 	m.compare(mean)
 	visits := m.visits[m.slot]
 	rate := max(1/(float64(visits)+1), profileRate)
@@ -361,6 +404,9 @@ func (m *seasonal) append(w *writer) {
 	w.f64(m.sum)
 	w.f64(m.absolute)
 	w.uvarint(uint64(m.count))
+	for _, v := range m.kept[:m.held()] {
+		w.f32(v)
+	}
 	w.i64(int64(m.run))
 	w.f64(m.runTotal)
 }
@@ -391,6 +437,10 @@ func (m *seasonal) read(d *reader) {
 	r.slot = int(d.uvarint(uint64(m.slots))) - 1
 	r.sum, r.absolute = d.finite(), d.finite()
 	r.count = int(d.uvarint(math.MaxInt32))
+	for i := range r.held() {
+		r.kept[i] = d.f32()
+		d.check(finite(float64(r.kept[i])))
+	}
 	run := d.i64()
 	d.check(run <= math.MaxInt32 && run >= -math.MaxInt32)
 	r.run = int(run)

@@ -37,6 +37,7 @@ type prediction struct {
 	center  float64
 	scale   [2]float64 // by side; the standard raises it to the floor
 	floored [2]bool    // set by the standard
+	half    float64    // half of the grain, set by the standard
 	ok      bool
 }
 
@@ -77,6 +78,7 @@ func (m *standard) expect(t int64) prediction {
 	p := m.predictor.predict(t)
 	if p.ok {
 		least := m.floor.at(p.center)
+		p.half = m.floor.step() / 2
 		for side, s := range p.scale {
 			if !(s >= least) {
 				p.scale[side], p.floored[side] = least, true
@@ -87,13 +89,14 @@ func (m *standard) expect(t int64) prediction {
 	return p
 }
 
-// deviate returns the side on which v lies and its distance in scales.
-func (p *prediction) deviate(v float64) (side int, z float64) {
+// deviate returns the side on which v lies and its distance in scales, less
+// what is given away of the distance.
+func (p *prediction) deviate(v, less float64) (side int, z float64) {
 	d := v - p.center
 	if d < 0 {
 		side, d = sideBelow, -d
 	}
-	return side, min(d/p.scale[side], maxDeviation)
+	return side, min(max(d-less, 0)/p.scale[side], maxDeviation)
 }
 
 func clampValue(v float64) float64 { return min(max(v, -maxValue), maxValue) }
@@ -104,15 +107,17 @@ func (m *standard) Score(t int64, v float64) Result {
 	r := Result{Expected: math.NaN(), Lower: math.NaN(), Upper: math.NaN(), Learning: m.learning()}
 	if p.ok {
 		r.Expected = p.center
-		r.Lower = p.center - mul(p.scale[sideBelow], m.band(&p, sideBelow))
-		r.Upper = p.center + mul(p.scale[sideAbove], m.band(&p, sideAbove))
+		r.Lower = p.center - p.half - mul(p.scale[sideBelow], m.band(&p, sideBelow))
+		r.Upper = p.center + p.half + mul(p.scale[sideAbove], m.band(&p, sideAbove))
 	}
 	m.lastZ, m.hasLast = 0, true
 	switch {
 	case !finite(v):
 		r.Reason = ReasonNotANumber
 	case p.ok:
-		side, z := p.deviate(clampValue(v))
+		// A value stands for all that would have been rounded to it: the one at
+		// the near end of its grain is the one to judge.
+		side, z := p.deviate(clampValue(v), p.half)
 		lnP, beyond := m.lnProbability(&p, side, z)
 		r.Score = min(max(-mul(lnP, invLn10), 0), MaxScore)
 		r.Extrapolated = beyond
@@ -196,7 +201,7 @@ func (m *standard) Learn(t int64, v float64) {
 	deviation := math.NaN()
 	if p.ok {
 		deviation = v - p.center
-		m.cal.learn(p.deviate(v))
+		m.cal.learn(p.deviate(v, 0))
 	}
 	m.predictor.learn(t, v, p)
 	m.floor.learn(v, deviation)
