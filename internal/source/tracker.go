@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ const (
 	leastFailed    = 3   // and their least number
 	gapsToLearn    = 3   // observed gaps before the learned interval counts
 	gapsKept       = 8
+	changesKept    = 64
+	tickEvery      = time.Second
 	longestGap     = 5 * time.Minute
 )
 
@@ -54,9 +57,9 @@ const (
 // the last 8 distances between different newest samples that were seen while
 // the source was fresh, at most 5 minutes and at least a quarter of Interval.
 //
-// A Tracker is safe for concurrent use. It starts nothing: Health applies the
-// passing of time by itself, OnChange functions run only within an observation
-// or Tick.
+// A Tracker is safe for concurrent use, and observing never blocks on a
+// listener: those run within Run or Deliver. Health applies the passing of time
+// by itself.
 type Tracker struct {
 	cfg TrackerConfig
 	now func() time.Time
@@ -80,9 +83,14 @@ type Tracker struct {
 	staleNewest   time.Time // newest when staleness was declared
 	gaps          []time.Duration
 	listeners     []func(old, now model.SourceHealth)
+	pending       []change // not delivered yet
 
-	notify sync.Mutex // orders the calls of listeners
+	changed   chan struct{} // holds one token while pending is not empty
+	delivered sync.Mutex    // keeps the calls of listeners in order
 }
+
+// change is a transition that listeners have to hear of.
+type change struct{ old, now model.SourceHealth }
 
 type outcome struct {
 	at time.Time
@@ -109,12 +117,12 @@ func NewTracker(cfg TrackerConfig, now func() time.Time) *Tracker {
 	if cfg.SuccessesToUp <= 0 {
 		cfg.SuccessesToUp = 2
 	}
-	return &Tracker{cfg: cfg, now: now, health: model.SourceHealth{State: model.SourceUnknown, Since: now()}}
+	return &Tracker{cfg: cfg, now: now, changed: make(chan struct{}, 1), health: model.SourceHealth{State: model.SourceUnknown, Since: now()}}
 }
 
-// OnChange registers a function that is called after each change of the state,
-// in order, without locks held that Health needs. It must not block and must
-// not observe.
+// OnChange registers a function that Run or Deliver calls after each change of
+// the state, in order. While it blocks, further changes wait; of more than 64
+// that wait the oldest are dropped.
 func (t *Tracker) OnChange(f func(old, now model.SourceHealth)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,6 +145,43 @@ func (t *Tracker) Health() model.SourceHealth {
 
 // Tick applies the passing of time, so that listeners hear of it.
 func (t *Tracker) Tick() { t.observe(func(time.Time) {}) }
+
+// Run delivers changes and applies the passing of time every second, until ctx
+// ends. What is pending then is delivered before it returns.
+func (t *Tracker) Run(ctx context.Context) {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			t.Deliver()
+			return
+		case <-ticker.C:
+			t.Tick()
+		case <-t.changed:
+			t.Deliver()
+		}
+	}
+}
+
+// Deliver calls the listeners for all changes that they have not heard of.
+func (t *Tracker) Deliver() {
+	t.delivered.Lock()
+	defer t.delivered.Unlock()
+	for {
+		t.mu.Lock()
+		if len(t.pending) == 0 {
+			t.mu.Unlock()
+			return
+		}
+		c, listeners := t.pending[0], t.listeners
+		t.pending = t.pending[1:]
+		t.mu.Unlock()
+		for _, f := range listeners {
+			f(c.old, c.now)
+		}
+	}
+}
 
 // Succeeded notes a query that was answered. It says nothing about speed,
 // because a query may be heavy by itself.
@@ -295,18 +340,17 @@ func (t *Tracker) flaps(now time.Time) bool {
 	return failed >= leastFailed && float64(failed) >= failedShare*float64(all)
 }
 
-// observe applies change, judges again and tells the listeners.
-func (t *Tracker) observe(change func(now time.Time)) {
-	t.notify.Lock()
-	defer t.notify.Unlock()
+// observe applies an observation, judges again and notes a change for the
+// listeners.
+func (t *Tracker) observe(observation func(now time.Time)) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	now := t.now()
-	change(now)
+	observation(now)
 	old := t.health
 	state, reason := t.judge(now)
 	t.health.LastError = reason
 	if state == old.State {
-		t.mu.Unlock()
 		return
 	}
 	t.health.State, t.health.Since = state, now
@@ -320,9 +364,12 @@ func (t *Tracker) observe(change func(now time.Time)) {
 		}
 		t.falls = append(t.falls, now)
 	}
-	current, listeners := t.health, t.listeners
-	t.mu.Unlock()
-	for _, f := range listeners {
-		f(old, current)
+	if len(t.pending) >= changesKept {
+		t.pending = append(t.pending[:0], t.pending[1:]...)
+	}
+	t.pending = append(t.pending, change{old, t.health})
+	select {
+	case t.changed <- struct{}{}:
+	default:
 	}
 }

@@ -1,10 +1,12 @@
 package source
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aiops/internal/model"
@@ -64,6 +66,7 @@ func play(t *testing.T, cfg TrackerConfig, script string) (heard []model.HealthS
 		default:
 			t.Fatalf("no such word: %s", word)
 		}
+		tracker.Deliver()
 	}
 	return heard, tracker, c
 }
@@ -133,6 +136,42 @@ func TestTrackerHealth(t *testing.T) {
 	}
 }
 
+// Run delivers what happens, and time passing alone makes a source stale. A
+// listener that blocks holds up nobody who observes.
+func TestTrackerRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tracker := NewTracker(TrackerConfig{Interval: 10 * time.Second}, nil)
+		heard := make(chan model.HealthState)
+		tracker.OnChange(func(_, now model.SourceHealth) { heard <- now.State })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); tracker.Run(ctx) }()
+		tracker.Checked(time.Millisecond, time.Now())
+		tracker.Failed("x")
+		<-time.After(time.Second)
+		tracker.Failed("x")
+		for _, want := range []model.HealthState{model.SourceUp, model.SourceDown} {
+			if got := <-heard; got != want {
+				t.Errorf("heard %s, want %s", got, want)
+			}
+		}
+		tracker.Checked(time.Millisecond, time.Now())
+		tracker.Checked(time.Millisecond, time.Now())
+		begin := time.Now()
+		for _, want := range []model.HealthState{model.SourceUp, model.SourceStale} {
+			if got := <-heard; got != want {
+				t.Errorf("heard %s, want %s", got, want)
+			}
+		}
+		if waited := time.Since(begin); waited < 20*time.Second || waited > 22*time.Second {
+			t.Errorf("stale after %s, want 20 s", waited)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestTrackerMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newClock()
@@ -145,7 +184,7 @@ func TestTrackerMemoryIsBounded(t *testing.T) {
 			tracker.Checked(time.Millisecond, c.now())
 		}
 	}
-	if len(tracker.outcomes) > recentOutcomes || len(tracker.falls) > fallsToFlap || len(tracker.gaps) > gapsKept {
+	if len(tracker.outcomes) > recentOutcomes || len(tracker.falls) > fallsToFlap || len(tracker.gaps) > gapsKept || len(tracker.pending) > changesKept {
 		t.Errorf("the tracker keeps %d outcomes, %d falls, %d gaps", len(tracker.outcomes), len(tracker.falls), len(tracker.gaps))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"aiops/internal/model"
@@ -29,8 +30,11 @@ const (
 )
 
 // Run checks the source's health every CheckInterval, and more often while it
-// is not well, until ctx ends. It returns nil.
+// is down, and tells of changes, until ctx ends. It returns nil.
 func (c *Client) Run(ctx context.Context) error {
+	var telling sync.WaitGroup
+	telling.Go(func() { c.tracker.Run(ctx) })
+	defer telling.Wait()
 	for {
 		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
 			c.log.Debug("health check failed", "err", err)

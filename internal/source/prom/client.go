@@ -67,21 +67,12 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) (*Client, e
 		c.secrets = append(c.secrets, s.Reveal())
 	}
 	c.secrets = append(c.secrets, cfg.Source.Auth.Password.Reveal(), cfg.Source.Auth.BearerToken.Reveal())
-	c.tracker.OnChange(c.logHealth)
 	c.metrics = newMetrics(reg, c)
 	c.guard = newGuard(cfg.Concurrency, time.Now, c.metrics.retries.Inc)
 	if err := c.metrics.register(); err != nil {
 		return nil, fmt.Errorf("registering the metrics of source %q: %w", cfg.Source.Name, err)
 	}
 	return c, nil
-}
-
-func (c *Client) logHealth(old, now model.SourceHealth) {
-	level := slog.LevelInfo
-	if !now.State.Usable() {
-		level = slog.LevelWarn
-	}
-	c.log.Log(context.Background(), level, "source health changed", "from", old.State, "to", now.State, "reason", now.LastError)
 }
 
 // Close ends idle connections and removes the client's metrics. Queries under
@@ -92,8 +83,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// OnHealthChange registers a function that is called after each change of the
-// health state, in order. It must not block.
+// OnHealthChange registers a function that Run calls after each change of the
+// health state, in order. While it blocks, queries and checks go on.
 func (c *Client) OnHealthChange(f func(old, now model.SourceHealth)) { c.tracker.OnChange(f) }
 
 // Health returns the source's health now. It never blocks.
