@@ -198,7 +198,14 @@ func (s *Store) CommitAnomalies(ctx context.Context, changes []model.AnomalyChan
 		if err != nil {
 			return err
 		}
+		known := make(map[string]bool)
 		for _, c := range prepared {
+			if _, exists := stored[c.row.ID]; !exists && !known[c.row.DetectorID] {
+				if err := tx.detectorExists(ctx, c.row.DetectorID); err != nil {
+					return err
+				}
+				known[c.row.DetectorID] = true
+			}
 			if err := tx.commitAnomaly(ctx, stored, c); err != nil {
 				return err
 			}
@@ -269,9 +276,6 @@ func (t *tx) commitAnomaly(ctx context.Context, stored map[string]anomalyRow, c 
 	row := c.row
 	row.UpdatedAt = t.now
 	if !exists {
-		if err := t.detectorExists(ctx, row.DetectorID); err != nil {
-			return err
-		}
 		row.Version = 1
 		if err := t.insertAnomaly(ctx, row, c.labels); err != nil {
 			return err

@@ -60,6 +60,7 @@ func (f AnomalyFilter) validate() error {
 	if len(f.Matchers) > maxMatchers {
 		v.Add("/matchers", "too_many", "%d matchers are given; at most %d are possible", len(f.Matchers), maxMatchers)
 	}
+	checkQuery(&v, f.Query)
 	for _, st := range f.State {
 		if stateRank(string(st)) == 0 {
 			v.Add("/state", "unknown_state", "%q is not a state of an anomaly; use pending, firing or resolved", st)
@@ -76,6 +77,15 @@ func (f AnomalyFilter) validate() error {
 		v.Add("/label", "unknown_label", "%q is not a label; use true, false or none", f.Label)
 	}
 	return v.Err(model.SubjectAnomaly)
+}
+
+// maxQuery bounds the text that is searched for.
+const maxQuery = 2000
+
+func checkQuery(v *model.Invalid, q string) {
+	if len(q) > maxQuery {
+		v.Add("/query", "too_long", "the text searched for has %d bytes; at most %d are possible", len(q), maxQuery)
+	}
 }
 
 // label returns the number of the label that is asked for.

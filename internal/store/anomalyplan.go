@@ -232,7 +232,7 @@ func (l *anomalyList) choose(ctx context.Context) error {
 		l.drive = d
 		conds := l.walk(&b, false)
 		var n int
-		err := l.s.read.DB.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE %s LIMIT %d) AS some",
+		err := l.s.read.DB.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s WHERE %s LIMIT %d) AS sample",
 			l.table(), strings.Join(conds, " AND "), min(countCap, least)), b.args...).Scan(&n)
 		if err != nil {
 			return err

@@ -39,6 +39,7 @@ type tx struct {
 	now       int64 // milliseconds, the same for the whole batch
 	forUpdate string
 	bun       *bun.DB
+	stmts     *stmtCache // nil: the engine caches by itself
 
 	events []*model.Event // to be numbered and written at the end of the batch
 }
@@ -132,6 +133,7 @@ func (s *Store) writable() error {
 // without load nothing waits.
 func (s *Store) runWriter() {
 	defer close(s.stopped)
+	defer s.stmts.close()
 	batch := make([]*write, 0, s.cfg.WriteBatch)
 	for {
 		select {
@@ -222,7 +224,8 @@ func (s *Store) tryBatch(batch []*write) (results []error, err error) {
 	if err != nil {
 		return nil, s.note(fmt.Errorf("beginning: %w", err))
 	}
-	t := &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), bun: s.write}
+	t := s.newTx(sqltx)
+	t.stmts = s.stmts
 	results, err = s.runFuncs(ctx, t, batch)
 	if err == nil {
 		err = s.writeEvents(ctx, t)
@@ -238,11 +241,16 @@ func (s *Store) tryBatch(batch []*write) (results []error, err error) {
 	if len(t.events) > 0 {
 		s.signal.wake()
 	}
+	s.stmts.fill(ctx, s.write.DB)
 	if err := s.eng.AfterCommit(ctx); err != nil {
 		// The batch is on disk; only what follows may be refused.
 		s.log.Warn("the log could not be copied into the database", "err", s.note(err))
 	}
 	return results, nil
+}
+
+func (s *Store) newTx(sqltx *sql.Tx) *tx {
+	return &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), bun: s.write}
 }
 
 // note marks the store as failed when err says that it is.

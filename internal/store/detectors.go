@@ -300,6 +300,10 @@ var detectorSorts = map[string]sortKey{
 // the page after it, "" on the last one. What is created or deleted meanwhile
 // makes no other detector appear twice or not at all.
 func (s *Store) Detectors(ctx context.Context, f DetectorFilter) ([]model.Detector, string, error) {
+	var bad model.Invalid
+	if checkQuery(&bad, f.Query); bad.Err("") != nil {
+		return nil, "", bad.Err(model.SubjectDetector)
+	}
 	p, err := s.newPage("detectors", detectorSorts, "name", f.Sort, f.Cursor, f.Limit,
 		f.Query, f.Source, optional(f.Enabled), optional(f.Provisioned))
 	if err != nil {

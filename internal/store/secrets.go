@@ -181,7 +181,7 @@ func (s *Store) checkKey(ctx context.Context) error {
 	if err != nil {
 		return s.wrap(err, "checking the master key")
 	}
-	t := &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), bun: s.write}
+	t := s.newTx(sqltx)
 	if err := s.adoptKey(ctx, t, ok); err != nil {
 		return errors.Join(s.wrap(err, "checking the master key"), sqltx.Rollback())
 	}

@@ -57,6 +57,7 @@ type Store struct {
 	lock     *dirLock
 	keys     *keyring
 	codec    *codec
+	stmts    *stmtCache // nil: the engine caches by itself
 	metrics  *metrics
 	now      func() time.Time
 	instance string // names this process among those that share the database
@@ -111,6 +112,9 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 		queue:  make(chan *write, cfg.WriteQueue),
 		closed: make(chan struct{}), stopped: make(chan struct{}),
 		failed: make(chan struct{}),
+	}
+	if eng.Name() == "sqlite" {
+		s.stmts = newStmtCache()
 	}
 	if err := s.setUp(ctx, reg); err != nil {
 		return nil, errors.Join(err, eng.Close())

@@ -43,9 +43,14 @@ type DB struct {
 	reader *sql.DB
 }
 
-// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, at
-// which AfterCommit copies it into the database.
-const checkpointPages = 2000
+// The lengths of the write-ahead log, in pages, at which AfterCommit copies it
+// into the database beside the readers, and at which it waits for them so that
+// the log can begin anew.
+const (
+	pageBytes       = 4096
+	checkpointPages = 2000
+	truncatePages   = 16000
+)
 
 // Open opens the file, creating it when it is missing, and recovers what a
 // crash left in its log.
@@ -197,19 +202,25 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 // AfterCommit copies the write-ahead log into the database when it has grown
 // long. It is called by the writer between two transactions.
 func (d *DB) AfterCommit(ctx context.Context) error {
-	st, err := os.Stat(d.path + "-wal")
-	if err != nil || st.Size() < checkpointPages*4096 {
-		return nil // a missing log is an empty one
+	waiting, err := d.checkpoint(ctx, "NOOP") // only asks
+	if err != nil || waiting < checkpointPages {
+		return err
 	}
-	return d.checkpoint(ctx, "PASSIVE")
+	if waiting >= truncatePages {
+		_, err = d.checkpoint(ctx, "TRUNCATE")
+	} else {
+		_, err = d.checkpoint(ctx, "PASSIVE")
+	}
+	return err
 }
 
-func (d *DB) checkpoint(ctx context.Context, mode string) error {
+// checkpoint returns how many pages of the log are not in the database yet.
+func (d *DB) checkpoint(ctx context.Context, mode string) (waiting int, err error) {
 	var busy, log, done int
 	if err := d.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
-		return fmt.Errorf("copying the log into the database: %w", err)
+		return 0, fmt.Errorf("copying the log into the database: %w", err)
 	}
-	return nil
+	return log - done, nil
 }
 
 // Listen does nothing until ctx ends: one process has the file, and wakes its
@@ -371,7 +382,8 @@ func (d *DB) Maintain(ctx context.Context) error {
 	if _, err := d.writer.ExecContext(ctx, "PRAGMA optimize=0x10002"); err != nil {
 		return fmt.Errorf("refreshing statistics: %w", err)
 	}
-	return d.checkpoint(ctx, "PASSIVE")
+	_, err := d.checkpoint(ctx, "PASSIVE")
+	return err
 }
 
 // Close copies the log into the database and closes the file.
