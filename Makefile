@@ -28,7 +28,7 @@ demo: build ## The same, with a small shop under load and faults on a schedule
 
 .PHONY: build
 build: web ## Build the page and the program into bin/
-	$(GO) build -trimpath -ldflags "$(STAMP)" -o $(BIN) ./cmd/aiops
+	$(GO) build -ldflags "$(STAMP)" -o $(BIN) ./cmd/aiops
 
 .PHONY: web
 web: web/dist/index.html ## Build the page

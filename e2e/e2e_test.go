@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "aiops")
-		build := exec.Command("go", "build", "-o", binary, "../cmd/aiops")
+		args := []string{"build", "-o", binary}
+		if raced {
+			args = append(args, "-race")
+		}
+		build := exec.Command("go", append(args, "../cmd/aiops")...)
 		if out, err := build.CombinedOutput(); err != nil {
 			return 1, fmt.Errorf("building the program: %w\n%s", err, out)
 		}
@@ -121,6 +125,9 @@ func launch(t *testing.T, dir string, command string, args ...string) *server {
 	}()
 	t.Cleanup(func() {
 		s.kill()
+		if strings.Contains(s.out.String(), "WARNING: DATA RACE") {
+			t.Errorf("the program raced")
+		}
 		if t.Failed() {
 			t.Logf("output of the program:\n%s", tail(s.out.String(), 60))
 		}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"aiops/bench"
+)
+
+type benchCommand struct {
+	Accuracy benchAccuracy `cmd:"" help:"Accuracy of the models on labelled series."`
+	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
+}
+
+// report is what a measure returns: a table for people, and JSON.
+type report interface {
+	WriteTable(w io.Writer) error
+	WriteJSON(w io.Writer) error
+}
+
+// show prints the table, and the JSON behind it or into file.
+func show(e *environment, r report, file string) error {
+	if err := r.WriteTable(e.stdout); err != nil {
+		return err
+	}
+	if file == "" {
+		fmt.Fprintln(e.stdout)
+		return r.WriteJSON(e.stdout)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return errors.Join(r.WriteJSON(out), out.Close())
+}
+
+type benchAccuracy struct {
+	Data    string   `help:"Folder with NAB, CMD, TODS and more.tar.xz." required:"" type:"existingdir"`
+	Models  []string `help:"Models to measure; default all." placeholder:"NAME,..."`
+	Sets    []string `help:"Data sets to measure; default all." placeholder:"NAME,..."`
+	Every   int      `help:"Measure every n-th series only." default:"1"`
+	Workers int      `help:"Series measured at the same time; default one per core."`
+	JSON    string   `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints.
+func (c *benchAccuracy) Run(e *environment) error {
+	r, err := bench.Accuracy(e.ctx, bench.AccuracyOptions{
+		Data: c.Data, Models: c.Models, Datasets: c.Sets, Every: c.Every, Workers: c.Workers,
+		Progress: func(done, total int) {
+			if done%50 == 0 || done == total {
+				fmt.Fprintf(e.stderr, "%d of %d\n", done, total)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type benchSpeed struct {
+	Models  []string `help:"Models to measure; default all." placeholder:"NAME,..."`
+	Samples int      `help:"Samples per model."`
+	JSON    string   `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints.
+func (c *benchSpeed) Run(e *environment) error {
+	r, err := bench.Speed(e.ctx, bench.SpeedOptions{Models: c.Models, Samples: c.Samples})
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type scoreCommand struct {
+	In                 string  `help:"CSV of timestamp,value; - is standard input." required:"" placeholder:"FILE"`
+	Out                string  `help:"CSV to write; - is standard output." required:"" placeholder:"FILE"`
+	Model              string  `help:"Name of the model." default:"auto"`
+	FalseAlarmsPerWeek float64 `help:"Tolerable false alarms." default:"1"`
+}
+
+// Run scores a file.
+func (c *scoreCommand) Run(e *environment) error {
+	return transform(e, c.In, c.Out, func(ctx context.Context, in io.Reader, out io.Writer) error {
+		summary, err := bench.Score(ctx, in, out, bench.ScoreOptions{Model: c.Model, FalseAlarmsPerWeek: c.FalseAlarmsPerWeek})
+		if err == nil {
+			fmt.Fprintf(e.stderr, "%d rows, a step of %s, %d alarms\n", summary.Rows, summary.Step, summary.Alarms)
+		}
+		return err
+	})
+}
+
+// transform reads one file and writes another. The output appears only when
+// it is complete, so that a failure leaves no half of it behind.
+func transform(e *environment, inFile, outFile string, f func(ctx context.Context, in io.Reader, out io.Writer) error) (err error) {
+	var in io.Reader = os.Stdin
+	if inFile != "-" {
+		opened, err := os.Open(inFile)
+		if err != nil {
+			return usageError{err}
+		}
+		defer opened.Close()
+		in = opened
+	}
+	if outFile == "-" {
+		return f(e.ctx, in, e.stdout)
+	}
+	part, err := os.CreateTemp(filepath.Dir(outFile), ".aiops-*")
+	if err != nil {
+		return usageError{err}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(part.Name()))
+		}
+	}()
+	if err := errors.Join(f(e.ctx, in, part), part.Chmod(0o644), part.Close()); err != nil {
+		return err
+	}
+	return os.Rename(part.Name(), outFile)
+}
