@@ -16,7 +16,7 @@ var docsFiles embed.FS
 func (s *server) registerDocs() {
 	s.raw(operation{id: "get-openapi-json", method: http.MethodGet, path: "/api/openapi.json", tag: tagSystem, summary: "Get this document as JSON"}, "application/openapi+json", true,
 		func(w http.ResponseWriter, r *http.Request) {
-			s.static(w, r, "application/openapi+json", s.documents.json)
+			s.static(w, r, "application/openapi+json", s.documents.json())
 		})
 	s.raw(operation{id: "get-openapi-yaml", method: http.MethodGet, path: "/api/openapi.yaml", tag: tagSystem, summary: "Get this document as YAML"}, "application/openapi+yaml", true,
 		func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -67,10 +66,10 @@ func codes(base []Code, more ...Code) []Code {
 	return slices.Compact(out)
 }
 
-// documents are the OpenAPI document in its two forms, each made once.
+// documents are the OpenAPI document in its two forms, each made on first use:
+// rendering them takes longer than all the rest of New.
 type documents struct {
-	json []byte
-	yaml func() []byte // on first use: rendering it takes as long as all of New
+	json, yaml func() []byte
 }
 
 // document completes what huma derived from the types: problems by status,
@@ -189,8 +188,9 @@ func operationOf(item *huma.PathItem, method string) *huma.Operation {
 	return nil
 }
 
-// finishDocument renders the document once every operation is registered.
-func (s *server) finishDocument() error {
+// finishDocument adds what every answer has, once every operation is
+// registered. The document is not changed afterwards.
+func (s *server) finishDocument() {
 	doc := s.api.OpenAPI()
 	for _, item := range doc.Paths {
 		for _, m := range methods {
@@ -209,16 +209,13 @@ func (s *server) finishDocument() error {
 			}
 		}
 	}
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return fmt.Errorf("rendering the OpenAPI document: %w", err)
-	}
-	var indented bytes.Buffer
-	if err := json.Indent(&indented, raw, "", "  "); err != nil {
-		return fmt.Errorf("rendering the OpenAPI document: %w", err)
-	}
-	indented.WriteByte('\n')
-	s.documents.json = indented.Bytes()
+	s.documents.json = sync.OnceValue(func() []byte {
+		text, err := json.MarshalIndent(doc, "", "  ")
+		if err != nil {
+			panic("BUG: the OpenAPI document cannot be written as JSON: " + err.Error())
+		}
+		return append(text, '\n')
+	})
 	s.documents.yaml = sync.OnceValue(func() []byte {
 		text, err := doc.YAML()
 		if err != nil {
@@ -226,7 +223,6 @@ func (s *server) finishDocument() error {
 		}
 		return text
 	})
-	return nil
 }
 
 // Document returns the OpenAPI document as JSON, the same bytes each time: it
@@ -240,5 +236,5 @@ func Document() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.documents.json, nil
+	return s.documents.json(), nil
 }

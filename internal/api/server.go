@@ -77,7 +77,8 @@ func newServer(opts Options) (*server, error) {
 	for pattern, h := range opts.Mounts {
 		s.router.Handle(pattern, mounted(h))
 	}
-	return s, s.finishDocument()
+	s.finishDocument()
+	return s, nil
 }
 
 // registerAll is the table of areas.

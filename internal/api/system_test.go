@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"aiops/internal/health"
+	"aiops/internal/model"
+)
+
+// nesting is how deep in values are nested, and whether in is JSON; written
+// apart from checkJSON to judge it.
+func nesting(in []byte) (depth int, valid bool) {
+	if !json.Valid(in) {
+		return 0, false
+	}
+	level, text, escaped := 0, false, false
+	for _, c := range in {
+		switch {
+		case escaped:
+			escaped = false
+		case text:
+			escaped, text = c == '\\', c != '"'
+		case c == '"':
+			text = true
+		case c == '{' || c == '[':
+			level++
+			depth = max(depth, level)
+		case c == '}' || c == ']':
+			level--
+		}
+	}
+	return depth, true
+}
+
+func (p panicAnomalies) ResolveAnomaly(context.Context, string, string, time.Time, int64) (model.Anomaly, error) {
+	panic("on purpose")
+}
+
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, target := range []string{"/livez", "/alive", "/readyz", "/ready", "/startupz", "/readyz?anything=1", "/livez?%zz"} {
+		if rec := f.do("GET", target, ""); rec.Code != 200 || rec.Body.String() != "{\"status\":\"ok\"}\n" {
+			t.Errorf("%s: %d %s", target, rec.Code, rec.Body.String())
+		}
+	}
+	for _, target := range []string{"/readyz?verbose", "/readyz?verbose=true", "/readyz?x=1&verbose"} {
+		if got := strings.Join(decode[Probe](t, f.do("GET", target, "")).Checks, ";"); got != "[+]database ok;[+]prometheus ok" {
+			t.Errorf("%s: %s", target, got)
+		}
+	}
+	for _, state := range []health.State{health.Unhealthy, health.Unknown} {
+		f.world.health[0].Status = state
+		p := wantProblem(t, f.do("GET", "/readyz", ""), 503, CodeServiceUnavailable)
+		if !strings.Contains(p.Detail, "database") {
+			t.Errorf("%+v", p)
+		}
+		if rec := f.do("GET", "/readyz?exclude=database", ""); rec.Code != 200 {
+			t.Errorf("excluded: %d", rec.Code)
+		}
+		if rec := f.do("GET", "/livez", ""); rec.Code != 200 {
+			t.Errorf("alive depends on the database: %d", rec.Code)
+		}
+	}
+	f.world.health[0].Status = health.Degraded
+	f.world.health[1].Status = health.Unhealthy
+	if rec := f.do("GET", "/readyz", ""); rec.Code != 200 {
+		t.Errorf("what is not critical makes the program not ready: %d", rec.Code)
+	}
+	starting := setup(t, func(o *Options) { o.Started = func() bool { return false } })
+	wantProblem(t, starting.do("GET", "/startupz", ""), 503, CodeServiceUnavailable)
+	wantProblem(t, starting.do("GET", "/readyz", ""), 503, CodeServiceUnavailable)
+	stopping := setup(t, func(o *Options) {
+		o.Ready = func() error { return errors.New("canary: draining") }
+		o.Live = func() error { return errors.New("canary: wedged") }
+	})
+	for target, status := range map[string]int{"/readyz": 503, "/livez": 500} {
+		rec := stopping.do("GET", target, "")
+		if rec.Code != status || strings.Contains(rec.Body.String(), "canary") {
+			t.Errorf("%s: %d %s", target, rec.Code, rec.Body.String())
+		}
+	}
+}
+
+func TestHealthReport(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	h := decode[Health](t, f.do("GET", "/health", ""))
+	if h.Status != "degraded" || len(h.Components) != 2 || h.Components["database"].Details != nil || h.History != nil || !h.Components["database"].Critical {
+		t.Errorf("%+v", h)
+	}
+	h = decode[Health](t, f.do("GET", "/health?verbose&exclude=prometheus", ""))
+	if h.Status != "healthy" || len(h.Components) != 1 || h.Components["database"].Details["rows"] != 1.0 || len(h.History) != 1 {
+		t.Errorf("%+v", h)
+	}
+	if c := decode[ComponentHealth](t, f.do("GET", "/health/prometheus", "")); c.Status != "degraded" || c.Message != "slow" {
+		t.Errorf("%+v", c)
+	}
+	wantProblem(t, f.do("GET", "/health/moon", ""), 404, CodeNotFound)
+	f.world.health[0].Status = health.Unhealthy
+	if rec := f.do("GET", "/health", ""); rec.Code != 200 || decode[Health](t, rec).Status != "unhealthy" {
+		t.Errorf("%d %s", rec.Code, rec.Body.String())
+	}
+	if rec := setup(t, func(o *Options) { o.Health = nil }).do("GET", "/health", ""); rec.Code != 200 {
+		t.Errorf("without a monitor: %d", rec.Code)
+	}
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	none := setup(t)
+	wantProblem(t, none.do("POST", "/-/reload", ""), 409, CodeConflict)
+	var called int
+	f := setup(t, func(o *Options) {
+		o.Reload = func(context.Context) error {
+			called++
+			if called > 1 {
+				return &model.Error{Kind: model.KindInvalid, Message: "aiops.yaml:3:5: unknown key.", Fields: []model.FieldError{{Pointer: "/detectors/0/nme", Code: "unknown_field", Detail: "unknown key"}}}
+			}
+			return nil
+		}
+	})
+	if rec := f.do("POST", "/-/reload", ""); rec.Code != 204 || rec.Body.Len() != 0 {
+		t.Errorf("%d %s", rec.Code, rec.Body.String())
+	}
+	if p := wantProblem(t, f.do("POST", "/-/reload", ""), 422, CodeValidation); len(p.Errors) != 1 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestDeploymentAndMetrics(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(o *Options) {
+		o.Deployment = func() Deployment {
+			return Deployment{Version: "1.2.3", Limits: map[string]any{"series": 5}, StartedAt: testTime}
+		}
+		o.Metrics = http.HandlerFunc(plainMetrics)
+	})
+	if d := decode[Deployment](t, f.do("GET", "/api/deployment", "")); d.Version != "1.2.3" || d.Features == nil || d.Limits["series"] != 5.0 {
+		t.Errorf("%+v", d)
+	}
+	if rec := f.do("GET", "/metrics", ""); rec.Code != 200 || rec.Body.String() != "up 1\n" {
+		t.Errorf("%d %s", rec.Code, rec.Body.String())
+	}
+	wantProblem(t, setup(t).do("GET", "/metrics", ""), 404, CodeNotFound)
+}
+
+// TestModelsWithoutAStore: what cannot be done is refused, not pretended.
+func TestModelsWithoutAStore(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(o *Options) { o.Models = nil })
+	if l := decode[ModelVersionList](t, f.do("GET", "/api/v1/detectors/det_1/models", "")); l.Items == nil || len(l.Items) != 0 {
+		t.Errorf("%+v", l)
+	}
+	for _, c := range [][2]string{{"/models/1/promote", ""}, {"/models/rollback", ""}, {"/shadow", `{"version": 1}`}} {
+		wantProblem(t, f.do("POST", "/api/v1/detectors/det_1"+c[0], c[1]), 409, CodeConflict)
+	}
+	with := setup(t)
+	if v := decode[ModelVersion](t, with.do("POST", "/api/v1/detectors/det_1/models/rollback", "")); v.Version != 1 || v.State != "active" {
+		t.Errorf("%+v", v)
+	}
+	wantProblem(t, with.do("POST", "/api/v1/detectors/det_1/models/9/promote", ""), 404, CodeNotFound)
+}
+
+func TestDocumentIsTheSameAsServed(t *testing.T) {
+	t.Parallel()
+	own, err := Document()
+	must(t, err)
+	served := setup(t, func(o *Options) { o.Version = "1" }).do("GET", "/api/openapi.json", "").Body.Bytes()
+	if !bytes.Equal(own, served) {
+		t.Error("Document differs from what a server of that version serves")
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	opts := newWorld().options()
+	for b.Loop() {
+		if _, err := New(opts); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
