@@ -89,7 +89,7 @@ type listAnomaliesInput struct {
 	From         time.Time `query:"from" doc:"Only episodes that were open at this time or later"`
 	To           time.Time `query:"to" doc:"Only episodes that began before this time"`
 	Q            string    `query:"q" maxLength:"200" doc:"Part of the detector's name or of the reason"`
-	Sort         string    `query:"sort" enum:"started_at,-started_at,updated_at,-updated_at,score,-score" default:"-started_at" doc:"Order; with - descending"`
+	Sort         string    `query:"sort" enum:"started_at,-started_at,score,-score" default:"-started_at" doc:"Order; with - descending"`
 }
 
 // AnomalyList is a page of anomalies.

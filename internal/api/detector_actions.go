@@ -37,7 +37,7 @@ func (s *server) registerDetectorActions() {
 		codes:   codes(writeCodes, CodeQuery),
 		request: `{"detector": ` + exampleDetector + `, "from": "2026-11-01T00:00:00Z", "to": "2026-11-08T00:00:00Z"}`}, s.backtestDefinition)
 	register(s, operation{id: "detect", method: http.MethodPost, path: on("detect"), tag: tagDetectors, summary: "Score given samples",
-		description: "Scores samples on a copy of a series' live model. Nothing is learned or stored.", timeout: longTimeout,
+		description: "Scores samples on a copy of a series' live model. Nothing is learned or stored.", timeout: longTimeout, changesNothing: true,
 		codes:   codes(inputCodes, CodeConflict, CodeNotFound, CodeDetectorNotFound, CodeDetectorConflict, CodeDetectorRuntime, CodeDetectorTraining),
 		request: `{"series": {"instance": "a"}, "samples": [{"t": "2026-11-08T00:00:00Z", "value": 1.5}]}`}, s.detect)
 	register(s, operation{id: "get-detector-status", method: http.MethodGet, path: on("status"), tag: tagDetectors, summary: "Get the live status",

@@ -43,7 +43,7 @@ func (s *server) registerDetectors() {
 		status: http.StatusCreated, codes: codes(writeCodes, CodeDetectorConflict, CodeQuery), request: exampleDetector}, s.createDetector)
 	register(s, operation{id: "validate-detector", method: http.MethodPost, path: detectorsPath + "/validate", tag: tagDetectors,
 		summary: "Check a definition without saving it", description: "Answers with the definition as it would be saved, defaults filled in, or with every fault at once.",
-		codes: codes(inputCodes, CodeQuery), request: exampleDetector}, s.validateDetector)
+		codes: codes(inputCodes, CodeQuery), request: exampleDetector, changesNothing: true}, s.validateDetector)
 	register(s, operation{id: "get-detector", method: http.MethodGet, path: detectorsPath + "/{id}", tag: tagDetectors,
 		summary: "Get a detector", codes: codes(readCodes, CodeDetectorNotFound)}, s.getDetector)
 	register(s, operation{id: "replace-detector", method: http.MethodPut, path: detectorsPath + "/{id}", tag: tagDetectors,

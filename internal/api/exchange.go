@@ -80,7 +80,7 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 		failure(ctx, err).write(w)
 		return
 	}
-	if key := r.Header.Get("Idempotency-Key"); key != "" {
+	if key := r.Header.Get("Idempotency-Key"); key != "" && op.Metadata[metaChangesNothing] == nil {
 		if !s.once(w, r, op, key, hash, ans, run) {
 			return
 		}
@@ -237,7 +237,15 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, op *huma.Operation
 		finished = true
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := s.opts.Idempotency.Finish(ctx, k, a); err != nil {
+		err := s.opts.Idempotency.Finish(ctx, k, a)
+		for wait := 50 * time.Millisecond; err != nil && wait < time.Second; wait *= 4 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+			err = s.opts.Idempotency.Finish(ctx, k, a)
+		}
+		if err != nil {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "idempotency key not settled", slog.Any("err", err), slog.String("request_id", RequestID(ctx)))
 		}
 	}

@@ -20,6 +20,8 @@ const (
 
 	metaTimeout = "timeout"
 	metaQuery   = "query"
+
+	metaChangesNothing = "changes nothing"
 )
 
 // setHumaGlobals replaces what huma keeps in variables of its own. They are
@@ -76,6 +78,7 @@ type operation struct {
 	timeout              time.Duration // 0 is defaultTimeout
 	request              string        // example of the body, JSON
 	mergePatch           bool          // the body is a merge patch
+	changesNothing       bool          // safe to repeat although it is no GET
 }
 
 // register adds an operation. Errors of the handler become problems.
@@ -85,6 +88,9 @@ func register[I, O any](s *server, o operation, handler func(context.Context, *I
 		Summary: o.summary, Description: o.description, DefaultStatus: o.status,
 		MaxBodyBytes: maxBodyBytes + 2, // exchange has bounded it already
 		Metadata:     map[string]any{},
+	}
+	if o.changesNothing {
+		hop.Metadata[metaChangesNothing] = true
 	}
 	if o.timeout != 0 {
 		hop.Metadata[metaTimeout] = o.timeout

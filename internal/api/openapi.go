@@ -55,9 +55,9 @@ func documentTags() []*huma.Tag {
 var (
 	commonCodes = []Code{CodeForbidden, CodeRateLimit, CodeInternal, CodeServiceUnavailable, CodeOverloaded, CodeTimeout}
 	readCodes   = []Code{CodeValidation, CodeDatabase}
-	inputCodes  = []Code{CodeValidation, CodePayloadTooLarge, CodeUnsupportedMediaType, CodeConflict, CodeDatabase}
-	writeCodes  = append(append([]Code(nil), inputCodes...), CodeStorageFull)
-	changeCodes = append(append([]Code(nil), writeCodes...), CodePreconditionFailed)
+	inputCodes  = []Code{CodeValidation, CodePayloadTooLarge, CodeUnsupportedMediaType, CodeDatabase}
+	writeCodes  = codes(inputCodes, CodeConflict, CodeStorageFull)
+	changeCodes = codes(writeCodes, CodePreconditionFailed)
 )
 
 func codes(base []Code, more ...Code) []Code {
@@ -86,7 +86,7 @@ func (s *server) document(o operation) {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "If-None-Match", In: "header", Description: "ETag of an answer that the client has; the same answer is then not sent again", Schema: textSchema(1024)})
 		op.Responses["304"] = &huma.Response{Description: "The client has this answer already"}
 	}
-	if body && strings.HasPrefix(o.path, "/api/v1/") {
+	if body && !o.changesNothing && strings.HasPrefix(o.path, "/api/v1/") {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.", Schema: textSchema(255)})
 	}
 	if op.Metadata == nil {

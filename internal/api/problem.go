@@ -108,9 +108,13 @@ func problemOf(err error) *Problem {
 		}
 	}
 	if p.Retryable && e.RetryAfter > 0 {
-		p.RetryAfterMS = int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
+		p.RetryAfterMS = wholeMillis(e.RetryAfter)
 	}
 	return p
+}
+
+func wholeMillis(d time.Duration) int64 {
+	return int64(math.Ceil(float64(d) / float64(time.Millisecond)))
 }
 
 // stamp adds what only the request knows.
@@ -179,7 +183,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 func WriteProblem(w http.ResponseWriter, r *http.Request, code Code, detail string, retryAfter time.Duration) {
 	p := newProblem(code, 0, detail).stamp(r.Context())
 	if retryAfter > 0 && p.Retryable {
-		p.RetryAfterMS = retryAfter.Milliseconds()
+		p.RetryAfterMS = wholeMillis(retryAfter)
 	}
 	p.write(w)
 }

@@ -30,15 +30,15 @@ func (s *server) registerSources() {
 	register(s, operation{id: "delete-source", method: http.MethodDelete, path: one, tag: tagSources, summary: "Delete a source",
 		description: "Refused while detectors use it.", status: http.StatusNoContent, codes: codes(changeCodes, CodeNotFound)}, s.deleteSource)
 	register(s, operation{id: "test-source", method: http.MethodPost, path: one + "/test", tag: tagSources, summary: "Test a source now",
-		description: "A source that does not answer is a finding, not a failure: the state is down and last_error says why.", timeout: longTimeout,
-		codes: codes(inputCodes, CodeConflict, CodeNotFound)}, s.testSource)
+		description: "A source that does not answer is a finding, not a failure: the state is down and last_error says why.", timeout: longTimeout, changesNothing: true,
+		codes: codes(inputCodes, CodeNotFound)}, s.testSource)
 	register(s, operation{id: "get-source-health", method: http.MethodGet, path: one + "/health", tag: tagSources, summary: "Get the health of a source",
 		codes: codes(readCodes, CodeNotFound)}, s.sourceHealth)
 	register(s, operation{id: "list-collectors", method: http.MethodGet, path: one + "/collectors", tag: tagSources, summary: "List what a source reads from",
 		description: "Scrape targets, parts of the host, this process.", timeout: longTimeout, codes: codes(readCodes, asks...)}, s.listCollectors)
 	register(s, operation{id: "query-source", method: http.MethodPost, path: one + "/query", tag: tagSources, summary: "Query a source",
-		description: "At one time (time), or over a range (from, to and step). At most 1,000 series and 11,000 points of each.", timeout: longTimeout,
-		codes: codes(codes(inputCodes, CodeConflict, CodeQuery), asks...), request: `{"query": "up"}`}, s.querySource)
+		description: "At one time (time), or over a range (from, to and step). At most 1,000 series and 11,000 points of each.", timeout: longTimeout, changesNothing: true,
+		codes: codes(codes(inputCodes, CodeQuery), asks...), request: `{"query": "up"}`}, s.querySource)
 }
 
 // SourceList is every source.

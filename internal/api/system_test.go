@@ -187,3 +187,19 @@ func BenchmarkNew(b *testing.B) {
 		}
 	}
 }
+
+func TestStarting(t *testing.T) {
+	t.Parallel()
+	f := &fixture{t: t, h: Starting(nil)}
+	for _, target := range []string{"/livez", "/alive"} {
+		if rec := f.do("GET", target, ""); rec.Code != 200 || rec.Header().Get("X-Request-Id") == "" {
+			t.Errorf("%s: %d", target, rec.Code)
+		}
+	}
+	for _, target := range []string{"/readyz", "/startupz", "/api/v1/detectors", "/"} {
+		if rec := f.do("GET", target, ""); rec.Header().Get("Retry-After") != "1" {
+			t.Errorf("%s: %v", target, rec.Header())
+		}
+		wantProblem(t, f.do("GET", target, ""), 503, CodeServiceUnavailable)
+	}
+}
