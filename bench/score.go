@@ -21,14 +21,14 @@ const (
 	// stepRows is how many intervals at the start of a file the step is worked
 	// out from. These rows are taught and score 0, so that the rows of a file
 	// do not depend on how long it is.
-	stepRows = 32
+	stepRows = 10
 
 	// alarmKeep is how many rows in a row at or below the threshold end an alarm.
 	alarmKeep = 10
 
 	// onsetLevel is the strength, and onsetScore the score for models without
 	// one, at which an episode can begin in the ranking of rows.
-	onsetLevel = 4.5
+	onsetLevel = 5.0
 	onsetScore = 3.0
 
 	maxLine = 1 << 20
@@ -70,7 +70,7 @@ type ScoreSummary struct {
 // budget is on. Expected, lower and upper are empty where unknown.
 //
 // It is causal: a row depends on the rows before it only, so that a prefix of a
-// file has the same rows. The step is the median of the first 32 intervals,
+// file has the same rows. The step is the median of the first 10 intervals,
 // whose rows score 0. A row without a number scores like a quiet one; a row that is not later than
 // one before it is scored and not learned. A row that cannot be read is an
 // error that names its line; what was written before it stays.

@@ -29,7 +29,8 @@ var autoWeights = [partsN]float64{
 // autoNames are the components as people read them.
 var autoNames = [partsN]string{
 	"recent median", "level", "step", "drift", "time of day", "time of week", "mean shift", "roughness", "calm",
-	"range", "range of short means", "range of medium means", "range of long means", "weekly rhythm", "flat line",
+	"range", "range of short means", "range of medium means", "range of long means",
+	"lasting distance from the day", "lasting distance from the week", "flat line",
 }
 
 func autoParameters() []Parameter { return nil }
@@ -76,16 +77,18 @@ type auto struct {
 	reach  [2]float64 // from the expected value to the ends of the band, in units
 	goal   [2]float64 // the sum of the gauges there
 	cal    calibrator
+	deep   *deepParts // nil: the model is auto
 
 	// scratch: the last sample that was read
-	readT     int64
-	readV     float64
-	isRead    bool
-	hasLast   bool
-	last      reading
-	lastPart  [partsN]float32
-	lastSum   float64
-	lastScore float64
+	readT       int64
+	readV       float64
+	isRead      bool
+	hasLast     bool
+	last        reading
+	lastPart    [partsN]float32
+	lastSum     float64
+	lastPattern float64
+	lastScore   float64
 }
 
 func newAuto(c config) (Model, error) {
@@ -102,7 +105,7 @@ func (m *auto) units(v float64) float64 {
 	if m.unit == 0 {
 		return 0
 	}
-	return (clampValue(v) - m.anchor) / m.unit
+	return min(max((clampValue(v)-m.anchor)/m.unit, -autoInfinit), autoInfinit)
 }
 
 func (m *auto) value(x float64) float64 { return m.anchor + mul(x, m.unit) }
@@ -128,6 +131,14 @@ func (m *auto) sum(r *reading, part *[partsN]float32) float64 {
 			part[i] = float32(p)
 			sum += p
 		}
+	}
+	if m.deep != nil {
+		pattern, rest := m.deep.sum()
+		for i := range part {
+			part[i] = float32(mul(rest, float64(part[i])))
+		}
+		m.lastPattern = pattern
+		return pattern + mul(rest, sum)
 	}
 	return sum
 }
@@ -221,6 +232,9 @@ func (m *auto) Learn(t int64, v float64) {
 		m.gauges[i].learn(m.last.raw[i])
 	}
 	m.parts.learn(x, &m.last)
+	if m.deep != nil {
+		m.deep.learn(x)
+	}
 	if m.parts.n < 10000 {
 		m.top = max(2.2, log10(float64(m.parts.n)))
 	}
@@ -253,6 +267,9 @@ func (m *auto) measure(v float64) {
 		}
 		for i := range m.errors {
 			m.errors[i] = mul(m.errors[i], autoShrink)
+		}
+		if m.deep != nil {
+			m.deep.scale(autoShrink)
 		}
 		m.reach[0], m.reach[1] = mul(m.reach[0], autoShrink), mul(m.reach[1], autoShrink)
 		m.isRead = false
@@ -347,13 +364,21 @@ func (m *auto) SetThreshold(score float64) {
 
 // SizeBytes implements Model.
 func (m *auto) SizeBytes() int {
-	return int(sizeOf[auto]()) + 4*(cap(m.parts.day.slots)+cap(m.parts.week.slots))
+	size := int(sizeOf[auto]()) + 4*(cap(m.parts.day.slots)+cap(m.parts.week.slots))
+	if m.deep != nil {
+		size += m.deep.sizeBytes()
+	}
+	return size
 }
 
 // Describe implements Model.
 func (m *auto) Describe() (algorithm, why string) {
+	name := "auto"
+	if m.deep != nil {
+		name = "deep"
+	}
 	if n := m.parts.n; n < autoLeast {
-		return "auto", fmt.Sprintf("learning: %d more samples needed", autoLeast-n)
+		return name, fmt.Sprintf("learning: %d more samples needed", autoLeast-n)
 	}
 	names := [4]string{"recent_median", "level", "daily", "weekly"}
 	said := [4]string{"the median of the last samples", "the level", "the same time of other days", "the same time of other weeks"}
@@ -361,9 +386,9 @@ func (m *auto) Describe() (algorithm, why string) {
 	if m.choice == 0 {
 		other = 1
 	}
-	return "auto:" + names[m.choice], fmt.Sprintf("%s is off by %.3g on average, %s by %.3g; %s",
+	return name + ":" + names[m.choice], fmt.Sprintf("%s is off by %.3g on average, %s by %.3g; %s%s",
 		said[m.choice], mul(m.errors[m.choice], m.unit), said[other], mul(m.errors[other], m.unit),
-		m.cal.describe(sideAbove, false))
+		m.cal.describe(sideAbove, false), m.deep.why())
 }
 
 // Contributions implements Model.
@@ -378,6 +403,9 @@ func (m *auto) Contributions() []model.Contribution {
 			out = append(out, model.Contribution{Name: autoNames[i], Score: mul(share, m.lastScore), Share: share,
 				Note: autoNote(float64(p)/autoWeights[i], m.top)})
 		}
+	}
+	if m.deep != nil && m.lastSum > 0 {
+		out = m.deep.contributions(out, m.lastPattern, m.lastSum, m.lastScore)
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Share > out[j].Share })
 	return out
@@ -410,6 +438,9 @@ func (m *auto) AppendSnapshot(dst []byte) []byte {
 	}
 	m.cal.append(w)
 	m.parts.append(w)
+	if m.deep != nil {
+		m.deep.append(w)
+	}
 	return w.close()
 }
 
@@ -435,6 +466,11 @@ func (m *auto) Restore(snapshot []byte) error {
 	n.cal = calibrator{memory: m.cal.memory}
 	n.cal.read(d)
 	n.parts.restore(d)
+	if m.deep != nil {
+		n.deep = newDeepParts(0)
+		n.deep.halfDay = m.deep.halfDay
+		n.deep.restore(d)
+	}
 	if err := d.close(); err != nil {
 		return err
 	}

@@ -7,27 +7,29 @@ import (
 
 // The components of "auto". The order is part of the snapshot format.
 const (
-	partMedian   = iota // distance from the median of the last 32 samples
-	partLevel           // distance from a robust level, in usual distances
-	partStep            // difference to the sample before
-	partDrift           // difference to five samples before
-	partDay             // distance from the same time of other days
-	partWeek            // distance from the same time of the week
-	partShift           // short mean against long mean
-	partRough           // short against long mean of differences
-	partCalm            // the reverse
-	partRange           // beyond all values so far
-	partRange5          // the same for a mean of about 5 samples
-	partRange24         // and of about 24
-	partRange288        // and of about 288
-	partRhythm          // lasting distance from the week, against its record
-	partFlat            // samples without any change
+	partMedian      = iota // distance from the median of the last 32 samples
+	partLevel              // distance from a robust level, in usual distances
+	partStep               // difference to the sample before
+	partDrift              // difference to five samples before
+	partDay                // distance from the same time of other days
+	partWeek               // distance from the same time of the week
+	partShift              // short mean against long mean
+	partRough              // short against long mean of differences
+	partCalm               // the reverse
+	partRange              // beyond all values so far
+	partRange5             // the same for a mean of about 5 samples
+	partRange24            // and of about 24
+	partRange288           // and of about 288
+	partDayLasting         // the distance from other days, smoothed
+	partWeekLasting        // the same for weeks
+	partFlat               // samples without any change
 	partsN
 )
 
 // dimensional reports which parts are in the unit of the series.
 var partDimensional = [partsN]bool{
 	partMedian: true, partStep: true, partDrift: true, partDay: true, partWeek: true,
+	partDayLasting: true, partWeekLasting: true,
 }
 
 const (
@@ -41,7 +43,7 @@ const (
 	levelClip      = 4
 	shortRate      = 0.05
 	longRate       = 0.003
-	rhythmRate     = 0.2
+	lastingRate    = 0.1
 	rangesN        = 4
 	secondsPerDay  = int64(24 * time.Hour / time.Second)
 	largestReading = 1e30
@@ -81,9 +83,8 @@ type parts struct {
 	variance  float64
 	roughNow  float64
 	roughLong float64
-	run       float64 // samples in a row without change
-	rhythm    float64 // smoothed distance from the week
-	rhythmTop float64 // its record
+	run       float64    // samples in a row without change
+	lasting   [2]float64 // smoothed distances from day and week
 	means     [rangesN]float64
 	spans     [rangesN]span
 	ring      [ringN]float32 // the last samples, sample i at i%ringN
@@ -252,7 +253,7 @@ func (p *parts) read(x float64, r *reading) {
 		partDrift:  math.Abs(x - p.back(5)),
 		partDay:    dayDistance,
 		partWeek:   weekDistance,
-		partLevel:  nan, partShift: nan, partRough: nan, partCalm: nan, partRhythm: nan, partFlat: nan,
+		partLevel:  nan, partShift: nan, partRough: nan, partCalm: nan, partFlat: nan,
 	}
 	if p.n < ringN/2 {
 		r.raw[partMedian] = nan
@@ -277,12 +278,8 @@ func (p *parts) read(x float64, r *reading) {
 			r.raw[partRange+i] = min(p.spans[i].beyond(m), largestReading)
 		}
 	}
-	if weekDistance == weekDistance {
-		r.raw[partRhythm] = 0
-		if lasting := p.rhythm + mul(rhythmRate, weekDistance-p.rhythm); lasting > p.rhythmTop && p.rhythmTop > 0 {
-			r.raw[partRhythm] = min((lasting-p.rhythmTop)/p.rhythmTop, largestReading)
-		}
-	}
+	r.raw[partDayLasting] = p.lasting[0] + mul(lastingRate, dayDistance-p.lasting[0])
+	r.raw[partWeekLasting] = p.lasting[1] + mul(lastingRate, weekDistance-p.lasting[1])
 	if p.n > 0 {
 		r.raw[partFlat] = 0
 		if step == 0 {
@@ -319,9 +316,10 @@ func (p *parts) learn(x float64, r *reading) {
 			p.spans[i].add(p.means[i])
 		}
 	}
-	if distance := r.raw[partWeek]; distance == distance {
-		p.rhythm += mul(rhythmRate, distance-p.rhythm)
-		p.rhythmTop = max(p.rhythmTop, p.rhythm)
+	for i := range p.lasting {
+		if v := r.raw[partDayLasting+i]; v == v {
+			p.lasting[i] = v
+		}
 	}
 	p.day.learn(r.daySlot, x)
 	p.week.learn(r.weekSlot, x)
@@ -365,7 +363,7 @@ func (p *parts) push(x float32) {
 
 // scale multiplies everything in the unit of the series.
 func (p *parts) scale(f float64) {
-	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.rhythm, &p.rhythmTop} {
+	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.lasting[0], &p.lasting[1]} {
 		*v = mul(*v, f)
 	}
 	p.variance = mul(mul(p.variance, f), f)
@@ -383,7 +381,7 @@ func (p *parts) scale(f float64) {
 
 func (p *parts) numbers() []*float64 {
 	v := []*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.variance, &p.roughNow, &p.roughLong,
-		&p.run, &p.rhythm, &p.rhythmTop}
+		&p.run, &p.lasting[0], &p.lasting[1]}
 	for i := range p.spans {
 		v = append(v, &p.means[i], &p.spans[i].low, &p.spans[i].high)
 	}

@@ -1,7 +1,7 @@
 package detect
 
 const (
-	gaugeWarm  = 32      // readings that only set the gauge
+	gaugeWarm  = 12      // readings that only set the gauge
 	gaugeUp    = 1.10407 // e^0.099: what a reading above the quantile moves it by
 	gaugeDown  = 0.99899 // e^-0.00101: the same for one below; together they hold 99 %
 	gaugeLeast = 0.1     // of the quantile: least distance between it and the record
