@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if o := os.Getenv(childEnv); o != "" {
+		os.Exit(childMain(o))
+	}
 	code := m.Run()
 	if server.p != nil {
 		if err := server.p.Close(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
 
 	"aiops/internal/model"
 )
@@ -247,10 +248,14 @@ func (j *Jobs) recover(ctx context.Context, starting bool) error {
 		return j.s.wrap(err, "looking for interrupted tasks")
 	}
 	for _, r := range live {
-		if !j.leftBehind(r, starting) {
+		lost, err := j.leftBehind(ctx, r, starting)
+		if err != nil {
+			return err
+		}
+		if !lost {
 			continue
 		}
-		if err := j.s.commit(ctx, "recovering a task", func(ctx context.Context, tx *tx) error { return j.requeue(ctx, tx, r.ID, starting) }); err != nil {
+		if err := j.s.commit(ctx, "recovering a task", func(ctx context.Context, tx *tx) error { return j.requeue(ctx, tx, r) }); err != nil {
 			return err
 		}
 	}
@@ -259,30 +264,51 @@ func (j *Jobs) recover(ctx context.Context, starting bool) error {
 
 // leftBehind reports whether nobody runs or will run a task. SQLite has one
 // process: at its start nothing runs. On PostgreSQL, who is silent is dead.
-func (j *Jobs) leftBehind(r taskRow, starting bool) bool {
-	running := r.State == string(model.TaskRunning)
-	if j.s.eng.Name() == "sqlite" {
-		return starting && (running || r.JobID == 0)
+func (j *Jobs) leftBehind(ctx context.Context, r taskRow, starting bool) (bool, error) {
+	alone := starting && j.s.eng.Name() == "sqlite"
+	silent := j.s.now().UnixMilli()-max(r.BeatAt, r.UpdatedAt) > taskDead.Milliseconds()
+	if !alone && !silent {
+		return false, nil
 	}
-	return running && j.s.now().UnixMilli()-r.BeatAt > taskDead.Milliseconds() || r.JobID == 0
+	if r.State == string(model.TaskRunning) {
+		return true, nil
+	}
+	// A queued task is lost when its job is: fetched by a process that ended
+	// before it claimed the task, or gone.
+	job, err := j.client.JobGet(ctx, r.JobID)
+	if errors.Is(err, river.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, j.s.wrap(err, "looking for the job of a task")
+	}
+	switch job.State {
+	case rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateScheduled, rivertype.JobStateRetryable:
+		return false, nil
+	case rivertype.JobStateRunning:
+		return alone || job.AttemptedAt == nil || j.s.now().Sub(*job.AttemptedAt) > taskDead, nil
+	}
+	return true, nil
 }
 
-func (j *Jobs) requeue(ctx context.Context, tx *tx, id string, starting bool) error {
-	r, err := tx.taskRow(ctx, id)
-	if err != nil || !j.leftBehind(r, starting) || model.TaskState(r.State).Final() {
-		return err
+// requeue queues a task again that was found as seen, or ends it when it was
+// interrupted too often.
+func (j *Jobs) requeue(ctx context.Context, tx *tx, seen taskRow) error {
+	r, err := tx.taskRow(ctx, seen.ID)
+	if err != nil || r != seen {
+		return err // somebody was quicker
 	}
 	switch {
 	case r.CancelRequested != 0:
-		return tx.endTask(ctx, id, model.TaskCancelled, r.Progress, "", "cancelled")
+		return tx.endTask(ctx, r.ID, model.TaskCancelled, r.Progress, "", "cancelled")
 	case r.Attempts >= taskAttempts:
-		return tx.endTask(ctx, id, model.TaskFailed, r.Progress, "",
+		return tx.endTask(ctx, r.ID, model.TaskFailed, r.Progress, "",
 			fmt.Sprintf("the program ended %d times while this task ran; it is not tried again", r.Attempts))
 	}
-	job, err := j.insertJob(ctx, tx, id)
+	job, err := j.insertJob(ctx, tx, r.ID)
 	if err != nil {
 		return err
 	}
 	return tx.exec(ctx, `UPDATE tasks SET state = $2, job_id = $3, owner = '', updated_at = $4 WHERE id = $1`,
-		id, string(model.TaskQueued), job, tx.now)
+		r.ID, string(model.TaskQueued), job, tx.now)
 }
