@@ -26,11 +26,13 @@ export default defineConfig({
     proxy: Object.fromEntries(['/api', '/health', '/swagger-ui'].map((path) => [path, upstream])),
   },
   test: {
-    environment: 'jsdom',
-    include: ['src/**/*.test.{ts,tsx}'],
-    setupFiles: ['src/testing/setup.ts'],
+    // Tests of functions need no document; those of components do.
+    projects: [
+      { extends: true, test: { name: 'functions', environment: 'node', include: ['src/**/*.test.ts'] } },
+      { extends: true, test: { name: 'components', environment: 'jsdom', include: ['src/**/*.test.tsx'], setupFiles: ['src/testing/setup.ts'] } },
+    ],
+    testTimeout: 30_000,
     restoreMocks: true,
     unstubGlobals: true,
-    css: { modules: { classNameStrategy: 'non-scoped' } },
   },
 });

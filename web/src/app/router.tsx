@@ -1,4 +1,4 @@
-import { createRootRoute, createRoute, createRouter, Outlet } from '@tanstack/react-router';
+import { createRootRoute, createRoute, createRouter, Outlet, type RouterHistory } from '@tanstack/react-router';
 import { Go } from '../shared/ui/Go';
 import { parseSearch, readSearch, stringifySearch } from '../shared/ui/search';
 import { Page } from './Page';
@@ -27,9 +27,9 @@ const rootRoute = createRootRoute({
 
 const pageRoute = createRoute({ getParentRoute: () => rootRoute, path: '/', validateSearch: readSearch, component: Page });
 
-/** Makes the router. Its search parameters are plain texts, so that links stay readable. */
-export function makeRouter() {
-  return createRouter({ routeTree: rootRoute.addChildren([pageRoute]), parseSearch, stringifySearch, scrollRestoration: false });
+/** Makes the router. Its search parameters are plain texts, so that links stay readable. Without a history it is the browser's. */
+export function makeRouter(history?: RouterHistory) {
+  return createRouter({ history, routeTree: rootRoute.addChildren([pageRoute]), parseSearch, stringifySearch, scrollRestoration: false });
 }
 
 declare module '@tanstack/react-router' {

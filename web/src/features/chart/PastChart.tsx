@@ -3,35 +3,15 @@ import { useMemo, useState } from 'react';
 import { pastReplayQuery } from '../../shared/api/queries';
 import type { Anomaly, Detector } from '../../shared/api/types';
 import { parseGoDuration } from '../../shared/format/duration';
-import { parseTime } from '../../shared/format/time';
 import { unitOf } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
 import { Async } from '../../shared/ui/Async';
 import { toColumns } from './columns';
+import { rangeAround } from './ranges';
 import { Readout } from './Readout';
 import { anomalyRegions } from './regions';
 import classes from './PastChart.module.css';
 import { TimeChart } from './TimeChart';
-
-const mostPoints = 3000;
-const minute = 60_000;
-
-/**
- * The range of time to draw around an anomaly, in milliseconds: what came
- * before for comparison, all of it, and a little after. Ends on whole minutes,
- * so that an open anomaly asks for a new range once a minute, not each second.
- */
-export function rangeAround(a: Pick<Anomaly, 'started_at' | 'resolved_at' | 'state'>, stepSeconds: number, now: number): [from: number, to: number] {
-  const step = stepSeconds * 1000;
-  const start = parseTime(a.started_at);
-  const over = parseTime(a.resolved_at);
-  const end = a.state === 'resolved' && Number.isFinite(over) ? over : now;
-  const length = Math.max(end - start, step);
-  const to = Math.min(end + Math.max(0.3 * length, 10 * step), now);
-  const before = Math.max(1.5 * length, 60 * step, 5 * minute);
-  const from = Math.max(start - before, to - mostPoints * step);
-  return [Math.floor(from / minute) * minute, Math.ceil(to / minute) * minute];
-}
 
 /** The chart of one anomaly: its series around its time. */
 export function PastChart({ anomaly, detector }: { anomaly: Anomaly; detector: Detector }) {

@@ -38,9 +38,13 @@ export function SeriesPicker({ detectorId, total, chosen, onChoose }: SeriesPick
   const { hasNextPage, isFetchingNextPage, fetchNextPage, isError } = query;
   const searching = search.trim() !== '';
 
+  const pages = query.data?.pages.length ?? 0;
+
+  // The number of pages stands with the dependencies because a fast answer
+  // comes without a render in between that saw it being fetched.
   useEffect(() => {
     if (searching && hasNextPage && !isFetchingNextPage && !isError) void fetchNextPage();
-  }, [searching, hasNextPage, isFetchingNextPage, isError, fetchNextPage]);
+  }, [pages, searching, hasNextPage, isFetchingNextPage, isError, fetchNextPage]);
 
   const loaded = query.data?.pages.flatMap((p) => p.items) ?? [];
   const hits = matchSeries(loaded, search);

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, type KeyboardEvent } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { formatTicks } from '../../shared/format/number';
+import { formatTicks, tickDistances } from '../../shared/format/number';
 import type { Unit } from '../../shared/format/unit';
 import { useDrawnScheme } from '../../shared/ui/scheme';
 import { formatTimeTicks } from './axis';
@@ -151,6 +151,7 @@ function options(element: HTMLElement, drawn: Drawn, unit: Unit, compact: boolea
             gap: 6,
             space: 36,
             size: (_, values) => Math.max(40, 14 + 6.6 * (values ?? []).reduce((n, v) => Math.max(n, v?.length ?? 0), 0)),
+            incrs: tickDistances(unit),
             values: (_, splits) => formatTicks(splits, unit),
           },
         ],

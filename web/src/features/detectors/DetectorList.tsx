@@ -13,6 +13,7 @@ import { Go, useGo } from '../../shared/ui/Go';
 import { Icon } from '../../shared/ui/icons';
 import { Panel } from '../../shared/ui/Panel';
 import { detectorTone } from '../../shared/ui/states';
+import { useDraft } from '../../shared/ui/useDraft';
 import classes from './DetectorList.module.css';
 import { needsAttention, selectDetectors, seriesOf, type Selection } from './select';
 
@@ -26,8 +27,9 @@ interface DetectorListProps extends Selection {
 export function DetectorList({ chosen, filter, attention, className }: DetectorListProps) {
   const query = useQuery(detectorsQuery());
   const go = useGo();
+  const [draft, setDraft] = useDraft(filter, (text) => go({ filter: text || undefined }, { replace: true }));
   const all = query.data ?? [];
-  const shown = selectDetectors(all, { filter, attention });
+  const shown = selectDetectors(all, { filter: draft, attention });
   const inNeed = all.filter(needsAttention).length;
 
   return (
@@ -50,11 +52,11 @@ export function DetectorList({ chosen, filter, attention, className }: DetectorL
         <TextInput
           aria-label="Filter detectors"
           placeholder="Filter by name, query, label or state"
-          value={filter}
+          value={draft}
           maxLength={200}
           leftSection={<Icon name="search" size={12} />}
-          rightSection={filter && <CloseButton size="xs" aria-label="Clear the filter" onClick={() => go({ filter: undefined }, { replace: true })} />}
-          onChange={(event) => go({ filter: event.currentTarget.value || undefined }, { replace: true })}
+          rightSection={draft && <CloseButton size="xs" aria-label="Clear the filter" onClick={() => setDraft('')} />}
+          onChange={(event) => setDraft(event.currentTarget.value)}
         />
       }
     >
@@ -70,7 +72,7 @@ export function DetectorList({ chosen, filter, attention, className }: DetectorL
               <p>No detectors yet.</p>
               <p>Add one to the configuration file, or create one with POST /api/v1/detectors.</p>
             </>
-          ) : attention && !filter ? (
+          ) : attention && !draft ? (
             <p>No detector needs attention.</p>
           ) : (
             <p>No detector matches this filter.</p>

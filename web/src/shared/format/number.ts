@@ -121,6 +121,29 @@ export function formatTicks(ticks: readonly number[], unit: Unit): string[] {
   const { factor, suffix } = scaleFor(largest, unit);
   const first = ticks[0] ?? 0;
   const distance = Math.abs((ticks[1] ?? first + 1) - first) / factor;
-  const decimals = distance > 0 ? Math.min(8, Math.max(0, Math.ceil(-Math.log10(distance) - 1e-9))) : 0;
+  const decimals = decimalsOf(distance);
   return ticks.map((t) => (t === 0 ? '0' : (t / factor).toFixed(decimals)) + suffix);
+}
+
+/** How many decimals a distance needs to be told exactly, but no more than two significant ones. */
+function decimalsOf(distance: number): number {
+  if (!(distance > 0)) return 0;
+  const least = Math.max(0, Math.ceil(-Math.log10(distance) - 1e-9));
+  const scaled = distance * 10 ** least;
+  return Math.min(8, Math.abs(scaled - Math.round(scaled)) < 1e-6 ? least : least + 1);
+}
+
+const powersOfTwo = Array.from({ length: 61 }, (_, i) => 2 ** i);
+const roundSeconds = [
+  ...Array.from({ length: 10 }, (_, i) => 10 ** (i - 9)).flatMap((p) => [p, 2 * p, 5 * p]),
+  10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 36_000, 86_400, 172_800, 432_000, 864_000,
+];
+
+/**
+ * The distances between two ticks that read as round numbers in a unit, in
+ * rising order, or undefined where those of decimal numbers do.
+ */
+export function tickDistances(unit: Unit): number[] | undefined {
+  if (unit === 'bytes' || unit === 'bytes/s') return powersOfTwo;
+  return unit === 'seconds' ? roundSeconds : undefined;
 }

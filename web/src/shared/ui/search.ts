@@ -48,7 +48,7 @@ export function parseSearch(query: string): Record<string, string> {
 }
 
 /** Puts a query string together: texts as they are, true as 1, everything else left out. */
-export function stringifySearch(search: Record<string, unknown>): string {
+export function stringifySearch(search: PageSearch | Record<string, unknown>): string {
   const params = new URLSearchParams();
   for (const [name, value] of Object.entries(search)) {
     if (value === true) params.set(name, '1');

@@ -1,0 +1,127 @@
+import { fireEvent, screen, waitFor, within } from '@testing-library/react';
+import { describe, expect, test } from 'vitest';
+import { anomaly, detector, point, replay, series } from '../../testing/fixtures';
+import { Refused, cut } from '../../testing/fakeServer';
+import { list, renderPage } from '../../testing/renderPage';
+
+const chartPanel = () => screen.findByRole('region', { name: /^latency/ });
+
+describe('the readout', () => {
+  test('shows the latest value, and the one under the arrow keys', async () => {
+    const { user } = renderPage();
+    const panel = within(await chartPanel());
+    const readout = () => panel.getByText('verdict').closest('dl')!;
+    const chart = await panel.findByRole('group', { name: /^latency/ });
+    expect(readout()).toHaveTextContent(/latest.*value412 msexpected130 msnormal95 to 168 msscore6.2verdictanomalous/);
+    expect(readout()).toHaveAttribute('aria-live', 'off');
+    chart.focus();
+    await user.keyboard('{ArrowLeft}');
+    await waitFor(() => expect(readout()).toHaveAttribute('aria-live', 'polite'));
+    await user.keyboard('{Escape}');
+    await waitFor(() => expect(readout()).toHaveTextContent('latest'));
+  });
+
+  test('says that a series still learns', async () => {
+    renderPage({}, '/?detector=det_b');
+    const panel = within(await screen.findByRole('region', { name: /^errors/ }));
+    expect(await panel.findByText('verdict')).toBeVisible();
+    expect(panel.getAllByText('learning').length).toBeGreaterThan(1);
+  });
+});
+
+test('the chart asks for all of its range once, then only for what is new', async () => {
+  const ranges: [number, number][] = [];
+  const now = Math.floor(Date.now() / 10_000) * 10;
+  const { client } = renderPage({
+    'GET /api/v1/detectors': () => list([detector({}, {})]),
+    'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'api' })]),
+    'GET /api/v1/detectors/det_a/replay': ({ url }) => {
+      ranges.push([Date.parse(url.searchParams.get('from')!), Date.parse(url.searchParams.get('to')!)]);
+      return replay([point(now - 10, 0.1), point(now, 0.2)]);
+    },
+  });
+  await screen.findByRole('group', { name: /^latency/ });
+  expect(ranges).toHaveLength(1);
+  expect(ranges[0]![1] - ranges[0]![0]).toBe(3_600_000);
+  await client.refetchQueries({ queryKey: ['replay'] });
+  expect(ranges[1]![0]).toBe((now - 20) * 1000);
+});
+
+// The document of the tests has no layout, so Mantine takes a list that opens for one that was scrolled away.
+describe('series', () => {
+  test('the one with an anomaly is shown first; another is chosen from the list', async () => {
+    const { user, search } = renderPage({ 'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'web' }), series({ job: 'api' }, { anomaly: 'firing' })]) });
+    const button = await screen.findByRole('button', { name: 'Series: api' });
+    await user.click(button);
+    await user.click(await screen.findByRole('option', { name: 'job=web', hidden: true }));
+    await waitFor(() => expect(search()).toMatchObject({ detector: 'det_a', series: '{job="web"}' }));
+    expect(await screen.findByRole('button', { name: 'Series: web' })).toBeVisible();
+  });
+
+  test('a search fetches the pages that are missing', async () => {
+    const pages = Array.from({ length: 5 }, (_, p) => Array.from({ length: 200 }, (_, i) => series({ pod: `pod-${p * 200 + i}` })));
+    const { user, server } = renderPage({
+      'GET /api/v1/detectors': () => list([detector({}, { series_active: 1000 })]),
+      'GET /api/v1/detectors/det_a/series': ({ url }) => {
+        const p = Number(url.searchParams.get('cursor') ?? 0);
+        return { items: pages[p], next_cursor: p + 1 < pages.length ? String(p + 1) : '' };
+      },
+    });
+    await user.click(await screen.findByRole('button', { name: /^Series:/ }));
+    const options = await screen.findByRole('listbox', { name: 'Series', hidden: true });
+    expect(within(options).getAllByRole('option', { hidden: true })).toHaveLength(100);
+    expect(screen.getByText(/100 of 1,000 series shown; search to see others/)).toBeInTheDocument();
+    fireEvent.change(screen.getByRole('textbox', { name: 'Search series', hidden: true }), { target: { value: 'pod-987' } });
+    expect(await screen.findByText(/1 match in 1,000 of 1,000 series/)).toBeInTheDocument();
+    expect(within(options).getByRole('option', { hidden: true })).toHaveAccessibleName('pod=pod-987');
+    expect(server.asked.filter((o) => o.endsWith('/series'))).toHaveLength(5);
+  });
+
+  test('few series have a small chart each', async () => {
+    const { user, search } = renderPage();
+    const small = within(await screen.findByRole('list', { name: 'All series of this detector' }));
+    expect(small.getByRole('button', { name: /api/ })).toHaveAttribute('aria-pressed', 'true');
+    await user.click(small.getByRole('button', { name: /web/ }));
+    await waitFor(() => expect(search()).toMatchObject({ series: '{job="web"}' }));
+  });
+
+  test('a detector without series says why', async () => {
+    renderPage({ 'GET /api/v1/detectors/det_a/series': () => list([]) });
+    expect(await screen.findByText('This detector has no series yet.')).toBeVisible();
+  });
+});
+
+test('a range is chosen and stands in the address', async () => {
+  const { user, search } = renderPage();
+  await screen.findByRole('group', { name: /the last hour/ });
+  await user.click(screen.getByRole('radio', { name: '6 h' }));
+  expect(await screen.findByRole('group', { name: /the last 6 hours/ })).toBeInTheDocument();
+  expect(search()).toMatchObject({ range: '6h' });
+});
+
+test('a range without samples says so', async () => {
+  renderPage({ 'GET /api/v1/detectors/det_a/replay': () => replay([]) });
+  expect(await screen.findByText('No samples in the last hour.')).toBeVisible();
+});
+
+test('a failure shows in place of the chart', async () => {
+  renderPage({ 'GET /api/v1/detectors/det_a/replay': () => new Refused(503, 'PROMETHEUS_UNAVAILABLE', { title: 'The metrics source does not answer', retryable: true }) });
+  const alert = await within(await chartPanel()).findByRole('alert');
+  expect(alert).toHaveTextContent('Could not load the chart: The metrics source does not answer');
+});
+
+test('when the connection breaks, the chart stays and says how old it is', async () => {
+  const { client, server } = renderPage();
+  await screen.findByRole('group', { name: /^latency/ });
+  for (const operation of Object.keys(server.handlers)) server.handlers[operation] = () => cut;
+  await client.refetchQueries();
+  const panel = within(await chartPanel());
+  expect((await panel.findAllByText(/No answer from the server\. Shown as of \d\d:\d\d:\d\d/))[0]).toBeVisible();
+  expect(panel.getByRole('group', { name: /^latency/ })).toBeVisible();
+  expect(await screen.findByRole('button', { name: /State of the program: no connection for/ })).toBeVisible();
+});
+
+test('the last failure of the detector is shown above its chart', async () => {
+  renderPage({ 'GET /api/v1/detectors': () => list([detector({}, { state: 'degraded', last_error: 'main answered late', open_anomalies: 1 })]), 'GET /api/v1/anomalies': () => list([anomaly()]) });
+  expect(await within(await chartPanel()).findByText('The last evaluation failed: main answered late')).toBeVisible();
+});

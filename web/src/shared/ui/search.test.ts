@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { parseSearch, readSearch, stringifySearch, type PageSearch } from './search';
+
+test('a state survives the way through an address', () => {
+  const state: PageSearch = { detector: 'det_1', series: '{job="a b", path="/x?y=1&z"}', range: '6h', filter: 'über', attention: true, show: 'all', only: true, anomaly: '123' };
+  expect(readSearch(parseSearch(stringifySearch(state)))).toEqual(state);
+});
+
+test('what is absent leaves no trace', () => {
+  expect(stringifySearch({ detector: 'a', series: undefined, attention: undefined })).toBe('?detector=a');
+  expect(stringifySearch({})).toBe('');
+});
+
+test('what does not fit is left out', () => {
+  expect(readSearch({ detector: 7, series: '', range: ['1h'], attention: '0', show: 'everything', anomaly: 'x'.repeat(2001), other: 'y' })).toEqual({});
+});

@@ -1,0 +1,128 @@
+import type { Anomaly, Detector, Explanation, Point, Replay, SeriesStatus, Source } from '../shared/api/types';
+
+const zero = new Date(0).toISOString();
+
+/** A point at `seconds` since 1970, by default without a band. */
+export function point(seconds: number, value: number | null, more: Partial<Point> = {}): Point {
+  return { t: new Date(seconds * 1000).toISOString(), value, expected: null, lower: null, upper: null, score: 0, anomalous: false, ...more };
+}
+
+/** A replay of one series with a step of 10 s. */
+export function replay(points: Point[], anomalies: Anomaly[] = []): Replay {
+  return { detector_id: 'det_a', series: { labels: { job: 'api' }, key: '{job="api"}' }, step_seconds: 10, points, anomalies, learning: false };
+}
+
+/** An anomaly that fires. */
+export function anomaly(more: Partial<Anomaly> = {}): Anomaly {
+  return {
+    id: 'an_a',
+    detector_id: 'det_a',
+    detector_name: 'latency',
+    series: { labels: { job: 'api' }, key: '{job="api"}' },
+    state: 'firing',
+    severity: 'warning',
+    started_at: zero,
+    value: 0.412,
+    expected: 0.13,
+    lower: 0.095,
+    upper: 0.168,
+    score: 6.2,
+    once_in_seconds: 12 * 86_400,
+    reason: 'Above everything that is usual at this time.',
+    label: null,
+    detector_version: 1,
+    model_version: 1,
+    version: 3,
+    updated_at: zero,
+    ...more,
+  };
+}
+
+/** A detector that runs, with one series. */
+export function detector(more: Partial<Omit<Detector, 'status'>> = {}, status: Partial<Detector['status']> = {}): Detector {
+  return {
+    id: 'det_a',
+    name: 'latency',
+    source: 'main',
+    query: 'request_duration_seconds',
+    step: '10s',
+    model: 'auto',
+    parameters: {},
+    false_alarms_per_week: 1,
+    direction: 'both',
+    min_deviation: { absolute: 0, relative: 0 },
+    for: '0s',
+    keep_firing_for: '0s',
+    missing_data: 'ignore',
+    time_zone: '',
+    labels: {},
+    provisioned: false,
+    enabled: true,
+    version: 1,
+    created_at: zero,
+    updated_at: zero,
+    ...more,
+    status: {
+      state: 'running',
+      series_active: 1,
+      series_learning: 0,
+      series_dropped: 0,
+      open_anomalies: 0,
+      lag_seconds: 0,
+      last_evaluated_at: zero,
+      memory_bytes: 1000,
+      threshold: 4.5,
+      ...status,
+    },
+  };
+}
+
+/** The live side of a series. */
+export function series(labels: Record<string, string>, more: Partial<SeriesStatus> = {}): SeriesStatus {
+  const key = `{${Object.entries(labels)
+    .map(([n, v]) => `${n}="${v}"`)
+    .join(', ')}}`;
+  return { series: { labels, key }, learning: false, model: 'ewma', why: '', ...more };
+}
+
+/** A source that is up. */
+export function source(more: Partial<Omit<Source, 'health'>> = {}, health: Partial<Source['health']> = {}): Source {
+  return {
+    id: 'src_a',
+    name: 'main',
+    type: 'prometheus',
+    url: 'http://prometheus:9090',
+    auth: { username: '', password_set: false, bearer_token_set: false },
+    tls: { ca_file: '', cert_file: '', key_file: '', server_name: '', insecure_skip_verify: false },
+    header_names: [],
+    late_data: '0s',
+    timeout: '0s',
+    provisioned: true,
+    version: 1,
+    created_at: zero,
+    updated_at: zero,
+    ...more,
+    health: { state: 'up', since: zero, checked_at: zero, latency_ms: 4, ...health },
+  };
+}
+
+/** Why an anomaly is one. */
+export function explanation(of: Anomaly, more: Partial<Explanation> = {}): Explanation {
+  return {
+    anomaly: of,
+    summary: 'The value left its band at once.',
+    counterfactual: 'Below 168 ms it would have been normal.',
+    reproduced: true,
+    peak: point(0, of.value),
+    context: [],
+    contributions: [{ name: 'seasonal', score: 5, share: 0.75, note: 'far from other days' }],
+    also_moved: [],
+    similar: [],
+    threshold: 4.5,
+    series_active: 2,
+    model: 'seasonal',
+    model_version: 4,
+    detector_version: 1,
+    ...more,
+  };
+}

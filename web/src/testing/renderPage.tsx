@@ -1,0 +1,42 @@
+import { createMemoryHistory } from '@tanstack/react-router';
+import { render } from '@testing-library/react';
+import { userEvent } from '@testing-library/user-event';
+import { App, makeQueryClient } from '../app/App';
+import { makeRouter } from '../app/router';
+import { anomaly, detector, explanation, point, replay, series, source } from './fixtures';
+import { fakeServer, type Handler } from './fakeServer';
+
+/** A page of a list with nothing behind it. */
+export const list = (items: unknown[]) => ({ items, next_cursor: '' });
+
+/** Answers of a server on which one detector found one anomaly. */
+export function usualAnswers(): Record<string, Handler> {
+  const found = anomaly({ started_at: new Date(Date.now() - 300_000).toISOString() });
+  const now = Math.floor(Date.now() / 10_000) * 10;
+  const band = { expected: 0.13, lower: 0.095, upper: 0.168 };
+  return {
+    'GET /api/v1/detectors': () => list([detector({ id: 'det_a', name: 'latency' }, { open_anomalies: 1, series_active: 2 }), detector({ id: 'det_b', name: 'errors' }, { state: 'learning', series_learning: 1 })]),
+    'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'api' }, { anomaly: 'firing', anomaly_id: 'an_a' }), series({ job: 'web' })]),
+    'GET /api/v1/detectors/det_b/series': () => list([series({ job: 'api' }, { learning: true })]),
+    'GET /api/v1/detectors/det_a/replay': () => replay([point(now - 20, 0.13, band), point(now - 10, 0.131, band), point(now, 0.412, { ...band, score: 6.2, anomalous: true })], [found]),
+    'GET /api/v1/detectors/det_b/replay': () => replay([point(now, 3)]),
+    'GET /api/v1/anomalies': () => list([found]),
+    'GET /api/v1/anomalies/an_a': () => found,
+    'GET /api/v1/anomalies/an_a/explain': () => explanation(found),
+    'GET /api/v1/sources': () => list([source()]),
+    'GET /api/v1/errors': () => list([]),
+    'GET /health': () => ({ status: 'healthy', components: { database: { status: 'healthy', message: 'works', latency_ms: 1, critical: true } } }),
+    'GET /api/deployment': () => ({ version: 'v1.2.3', commit: 'abc' }),
+  };
+}
+
+/** Shows the page at an address, with a server that answers as usual but for `changes`. */
+export function renderPage(changes: Record<string, Handler> = {}, address = '/') {
+  const server = fakeServer({ ...usualAnswers(), ...changes });
+  const router = makeRouter(createMemoryHistory({ initialEntries: [address] }));
+  const client = makeQueryClient();
+  // A failure is shown at once; the wait between two tries is tested by itself.
+  client.setDefaultOptions({ ...client.getDefaultOptions(), queries: { ...client.getDefaultOptions().queries, retry: false } });
+  const view = render(<App router={router} client={client} />);
+  return { ...view, server, router, client, user: userEvent.setup(), search: () => router.state.matches.at(-1)!.search as Record<string, unknown> };
+}
