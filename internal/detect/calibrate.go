@@ -39,6 +39,12 @@ const (
 	// rarity.
 	rarest = 10
 
+	// Where leastCounted samples lie in a bin and beyond, a deviation in that
+	// bin has at least 1/countedShare of their probability, whatever the fit
+	// says.
+	leastCounted = 20
+	countedShare = 3
+
 	leastPeaks   = 12    // fewer peaks make no fit
 	shapePrior   = 0.15  // of the generalised Pareto tail
 	shapeWeight  = 50    // peaks that the prior shape counts for
@@ -51,19 +57,24 @@ const (
 const (
 	leastMemory = 8192
 	mostMemory  = 65535
+
+	earliestHalving = 512
 )
 
 // calibrator turns standardised deviations into tail probabilities, for each
 // side on its own.
 //
-// The body is empirical: a histogram of the deviations seen. The tail follows
+// The body is empirical: a histogram of the deviations seen, read one bin too
+// high, so that a value that occurs often is not taken for rare wherever in
+// its bin it lies. The tail follows
 // extreme value theory, as in SPOT (Siffer, Fouque, Termier, Largouët,
 // "Anomaly detection in streams with extreme value theory", KDD 2017): what
 // exceeds a high quantile is close to a generalised Pareto distribution
 // (Pickands 1975). Its two parameters come from probability-weighted moments
 // (Hosking and Wallis 1987), which have a closed form and, as integrals of the
 // survival function and its square, need the histogram only. The shape is
-// drawn towards a prior while the peaks are few.
+// drawn towards a prior while the peaks are few, and where several peaks were
+// counted the fit cannot contradict them by more than a factor of three.
 //
 // Two parametric tails take over where data cannot speak. Before there are
 // enough peaks the survival function is that of Student's t with 2 degrees of
@@ -86,26 +97,29 @@ const (
 // deviations whose distribution depends on time, which the model in front of
 // it has to remove.
 type calibrator struct {
-	counts [2][binsN]uint16
-	tails  [2]tail
-	n      uint32 // weight of all samples, zero deviations included
-	memory uint32 // n at which the counts are halved
-	run    uint32 // length of the present run of extremes
-	refit  uint32 // samples until the next fit
+	counts  [2][binsN]uint16
+	tails   [2]tail
+	n       uint32 // weight of all samples, zero deviations included
+	memory  uint32 // n at which the counts are halved
+	learned uint32 // samples ever, modulo 2^32
+	run     uint32 // length of the present run of extremes
+	refit   uint32 // samples until the next fit
 }
 
 // tail is the fitted part of one side. Probabilities in it are relative to
-// that of exceeding start.
+// that of exceeding its start, which is where its bin begins.
 type tail struct {
-	start  float64 // deviation at which the peaks begin
-	scale  float64
-	shape  float64
-	end    float64 // deviation at which the evidence ends
-	lnEnd  float64 // logarithm of the probability there
-	scale2 float64 // beyond the end
-	shape2 float64
-	limit  float64 // larger deviations are learned as this one; 0: no limit yet
-	bin    uint8   // the bin that begins at start; 0: no fit
+	scale float64
+	shape float64
+	end   float64 // excess over the start at which the evidence ends
+	lnEnd float64 // logarithm of the probability there
+	limit float64 // larger deviations are learned as this one; 0: no limit yet
+	bin   uint8   // the first of the peaks; 0: no fit
+}
+
+// beyond returns the tail that goes on where the evidence ends.
+func (t *tail) beyond() (scale, shape float64) {
+	return t.scale + mul(t.shape, t.end), max(t.shape, shapeBeyond)
 }
 
 func newCalibrator(samplesInFourWeeks float64) calibrator {
@@ -163,6 +177,12 @@ func priorTail(z float64) float64 {
 	return 1 / mul(r, r+z)
 }
 
+// lnFloor is the logarithm of the probability that the prior tail alone gives
+// to a deviation of 1.
+func (c *calibrator) lnFloor() float64 {
+	return ln(priorWeight * priorTail(1) / (float64(c.n) + priorWeight))
+}
+
 // beyond returns how many samples of one side lie in bin b and above.
 func (c *calibrator) beyond(side, b int) uint32 {
 	var sum uint32
@@ -175,7 +195,7 @@ func (c *calibrator) beyond(side, b int) uint32 {
 // mass is the smoothed weight of what is in bin b and above, of which seen
 // samples were counted.
 func mass(b int, seen uint32) float64 {
-	return float64(seen) + priorWeight*priorTail(binStart(b))
+	return float64(seen) + mul(priorWeight, priorTail(binStart(b)))
 }
 
 // lnExceed returns the logarithm of the probability that a deviation on a side
@@ -186,13 +206,19 @@ func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bo
 	}
 	z = min(z, maxDeviation)
 	total := float64(c.n) + priorWeight
-	if t := &c.tails[side]; t.bin > 0 && z >= t.start {
-		l, beyond := t.lnExceed(z)
-		return ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total) + l, beyond
-	}
 	b := binOf(z)
 	here := c.beyond(side, b)
 	m := mass(b, here)
+	if t := &c.tails[side]; t.bin > 0 && b >= int(t.bin) {
+		l, beyond := t.lnExceed(z - binStart(int(t.bin)))
+		l += ln(mass(int(t.bin), c.beyond(side, int(t.bin))) / total)
+		if here >= leastCounted {
+			if least := ln(m / mul(countedShare, total)); least > l {
+				return least, false
+			}
+		}
+		return l, beyond
+	}
 	switch b {
 	case 0:
 	case lastBin:
@@ -206,13 +232,15 @@ func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bo
 	return ln(m / total), mul(m, evidence) < 1
 }
 
-// lnExceed returns the logarithm of the probability of exceeding z >= start,
-// given that start is exceeded, and whether z is beyond the evidence.
-func (t *tail) lnExceed(z float64) (lnP float64, extrapolated bool) {
-	if z > t.end {
-		return t.lnEnd + lnPareto(z-t.end, t.scale2, t.shape2), true
+// lnExceed returns the logarithm of the probability of an excess of at least x
+// over the start, given that there is one, and whether that is beyond the
+// evidence.
+func (t *tail) lnExceed(x float64) (lnP float64, extrapolated bool) {
+	if x > t.end {
+		scale, shape := t.beyond()
+		return t.lnEnd + lnPareto(x-t.end, scale, shape), true
 	}
-	return lnPareto(z-t.start, t.scale, t.shape), false
+	return lnPareto(x, t.scale, t.shape), false
 }
 
 // lnPareto is the logarithm of the survival function of the generalised Pareto
@@ -236,16 +264,19 @@ func paretoQuantile(lnP, scale, shape float64) float64 {
 // exceeded with the probability e^lnP.
 func (c *calibrator) deviation(side int, lnP float64) float64 {
 	total := float64(c.n) + priorWeight
+	want := mul(exp(lnP), total)
 	if t := &c.tails[side]; t.bin > 0 {
 		l := lnP - ln(mass(int(t.bin), c.beyond(side, int(t.bin)))/total)
 		switch {
 		case l <= t.lnEnd:
-			return unlimited(t.end + paretoQuantile(l-t.lnEnd, t.scale2, t.shape2))
+			scale, shape := t.beyond()
+			z := binStart(int(t.bin)) + t.end + paretoQuantile(l-t.lnEnd, scale, shape)
+			return unlimited(max(z, c.counted(side, want)))
 		case l <= 0:
-			return t.start + paretoQuantile(l, t.scale, t.shape)
+			z := binStart(int(t.bin)) + paretoQuantile(l, t.scale, t.shape)
+			return max(z, c.counted(side, want))
 		}
 	}
-	want := mul(exp(lnP), total)
 	top := lastBin
 	if t := &c.tails[side]; t.bin > 0 {
 		top = int(t.bin) - 1
@@ -273,6 +304,19 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 	return 0
 }
 
+// counted returns up to where the counts in the fitted part of a side forbid a
+// weight as low as want.
+func (c *calibrator) counted(side int, want float64) float64 {
+	var here uint32
+	for b := lastBin; b >= int(c.tails[side].bin); b-- {
+		here += uint32(c.counts[side][b])
+		if here >= leastCounted && mass(b, here) > mul(countedShare, want) {
+			return binStart(b + 1)
+		}
+	}
+	return 0
+}
+
 // unlimited returns z, or infinity when no deviation reaches z.
 func unlimited(z float64) float64 {
 	if z < maxDeviation {
@@ -296,7 +340,8 @@ func (c *calibrator) learn(side int, z float64) {
 		c.counts[side][binOf(z)]++
 	}
 	c.n++
-	if c.n >= c.memory {
+	c.learned++
+	if c.n >= c.memory || c.learned&(c.learned-1) == 0 && c.learned >= earliestHalving {
 		c.halve()
 	}
 	c.refit--
@@ -369,14 +414,14 @@ func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
 		switch {
 		case p == q:
 			a0 += mul(width, p)
-			a1 += mul(width, mul(p, p)) / 2
+			a1 += mul(mul(width, mul(p, p)), 1.0/2)
 		case left == 0:
-			a0 += mul(width, p) / 2
-			a1 += mul(width, mul(p, p)) / 6
+			a0 += mul(mul(width, p), 1.0/2)
+			a1 += mul(mul(width, mul(p, p)), 1.0/6)
 		default:
 			slope := ln(p / q)
 			a0 += mul(width, (p-q)/slope)
-			a1 += mul(width, mul(p-q, p+q)/slope) / 4
+			a1 += mul(mul(width, mul(p-q, p+q)/slope), 1.0/4)
 		}
 	}
 	shape := 0.9
@@ -388,12 +433,9 @@ func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
 	if math.Abs(shape) < 1e-6 {
 		shape = 0
 	}
-	t := tail{bin: uint8(b), start: binStart(b), shape: shape, scale: mul(a0, 1-shape)}
+	t := tail{bin: uint8(b), shape: shape, scale: mul(a0, 1-shape)}
 	t.lnEnd = min(-ln(mul(evidence, mass(b, peaks))), 0)
-	excess := paretoQuantile(t.lnEnd, t.scale, shape)
-	t.end = t.start + excess
-	t.scale2 = t.scale + mul(shape, excess)
-	t.shape2 = max(shape, shapeBeyond)
+	t.end = paretoQuantile(t.lnEnd, t.scale, shape)
 	return t
 }
 
@@ -415,6 +457,7 @@ func (c *calibrator) describe(side int, extrapolated bool) string {
 // a bin and its count.
 func (c *calibrator) append(w *writer) {
 	w.uvarint(uint64(c.n))
+	w.u32(c.learned)
 	w.uvarint(uint64(c.run))
 	w.uvarint(uint64(c.refit))
 	for side := range c.counts {
@@ -435,7 +478,7 @@ func (c *calibrator) append(w *writer) {
 		w.f64(t.limit)
 		w.u8(t.bin)
 		if t.bin > 0 {
-			for _, v := range [...]float64{t.scale, t.shape, t.end, t.lnEnd, t.scale2, t.shape2} {
+			for _, v := range [...]float64{t.scale, t.shape, t.end, t.lnEnd} {
 				w.f64(v)
 			}
 		}
@@ -445,6 +488,7 @@ func (c *calibrator) append(w *writer) {
 // read reads the state; memory stays.
 func (c *calibrator) read(d *reader) {
 	c.n = uint32(d.uvarint(uint64(c.memory)))
+	c.learned = d.u32()
 	c.run = uint32(d.uvarint(math.MaxUint32))
 	c.refit = uint32(d.uvarint(1024))
 	d.check(c.refit > 0)
@@ -468,12 +512,12 @@ func (c *calibrator) read(d *reader) {
 		t.bin = d.u8()
 		d.check(t.bin <= lastBin && t.limit >= 0)
 		if t.bin > 0 {
-			t.start = binStart(int(t.bin))
-			for _, v := range [...]*float64{&t.scale, &t.shape, &t.end, &t.lnEnd, &t.scale2, &t.shape2} {
+			for _, v := range [...]*float64{&t.scale, &t.shape, &t.end, &t.lnEnd} {
 				*v = d.finite()
 			}
-			d.check(t.scale > 0 && t.scale2 > 0 && t.shape >= -0.5 && t.shape <= 1 && t.shape2 > 0 && t.shape2 <= 1 &&
-				t.end >= t.start && t.lnEnd <= 0)
+			d.check(t.scale > 0 && t.shape >= -0.6 && t.shape <= 1.2 && t.end >= 0 && t.lnEnd <= 0)
+			scale, _ := t.beyond()
+			d.check(scale > 0)
 		}
 	}
 	d.check(sum <= mostMemory)

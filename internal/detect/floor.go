@@ -41,11 +41,14 @@ func (f *floor) step() float64 {
 	return f.grain
 }
 
+// constant reports whether no value ever differed from another.
+func (f *floor) constant() bool { return f.step() == 0 && f.slow == 0 }
+
 // at returns the least scale around an expected value. It is positive.
 func (f *floor) at(center float64) float64 {
 	grain := f.step()
 	size := math.Abs(center)
-	if grain == 0 && f.slow == 0 {
+	if f.constant() {
 		if size == 0 {
 			return 1
 		}

@@ -111,9 +111,9 @@ func (m *forest) back(i int) float64 {
 func (m *forest) mean(from, n int) float64 {
 	var sum float64
 	for i := range n {
-		sum += m.back(from+i) / float64(n)
+		sum += m.back(from + i)
 	}
-	return sum
+	return float64(sum / float64(n))
 }
 
 func (m *forest) expect() (center float64, ok bool) {
@@ -126,7 +126,7 @@ func (m *forest) expect() (center float64, ok bool) {
 // row returns the features of v when it follows the value from samples ago.
 func (m *forest) row(v float64, from int) features {
 	before := m.mean(from, forestShort)
-	short := before + (v-m.back(from+forestShort-1))/forestShort
+	short := before + mul(v-m.back(from+forestShort-1), 1.0/forestShort)
 	return features{
 		narrow(v - m.origin), narrow(v - m.back(from)), narrow(short - m.origin), narrow(v - before),
 	}
@@ -165,7 +165,7 @@ func (t *tree) depth(x *features, least float64) float64 {
 	if outside == 0 {
 		return float64(n.value)
 	}
-	size += forestFeatures * least
+	size += mul(forestFeatures, least)
 	return mul(float64(n.value), size/(size+outside))
 }
 

@@ -90,7 +90,7 @@ func (m *pattern) Score(_ int64, v float64) Result {
 		v = clampValue(v) + 0
 		m.lastZ = m.scorer.oddness(v, least)
 		m.scored, m.scoredV = true, v
-		lnP, beyond := m.lnProbability(sideOf(v, center), m.lastZ)
+		lnP, beyond := m.lnProbability(v, center, least)
 		r.Score = min(max(-mul(lnP, invLn10), 0), MaxScore)
 		r.Extrapolated = beyond
 		r.Reason = m.reason(&r, v)
@@ -113,11 +113,18 @@ func (m *pattern) reason(r *Result, v float64) Reason {
 	return ReasonNormal
 }
 
-func (m *pattern) lnProbability(side int, z float64) (lnP float64, beyond bool) {
+// lnProbability is the logarithm of the probability of an oddness of at least
+// lastZ, which is that of v.
+func (m *pattern) lnProbability(v, center, least float64) (lnP float64, beyond bool) {
+	side := sideOf(v, center)
 	if !watches(m.direction, side) {
 		return 0, false
 	}
-	lnP, beyond = m.cal.lnExceed(side, z)
+	lnP, beyond = m.cal.lnExceed(side, m.lastZ)
+	if d := math.Abs(v - center); d < least && m.floor.constant() {
+		// As in standard: less than the floor means little.
+		lnP = max(lnP, mul(d/least, m.cal.lnFloor()))
+	}
 	if m.direction == model.DirectionBoth {
 		lnP += ln2Hi + ln2Lo
 	}

@@ -11,10 +11,14 @@ const (
 	hoursPerDay       = 24
 	seasonalClip      = 3    // scales of a value that are learned at most
 	profileRate       = 0.2  // least weight of a new visit in a slot
+	profileWeeks      = 3    // after which one visit moves a slot by a bounded amount
+	profileClip       = 16   // usual residuals of that
 	spreadRate        = 0.1  // least weight of a new visit in the spread of an hour
 	errorRate         = 0.02 // weight of a new slot in the errors of the profiles
 	seasonalLevelClip = 1    // scales of a residual that move the level at most
-	slotSamples       = 48   // values of a slot whose median is taken
+	slotSamples       = 32   // values of a slot whose median is taken
+	voteRate          = 0.02 // weight of a new sample in the vote on an hour
+	voteSteep         = 1.5  // how fast a vote decides
 	madToSigmaAbs     = 1.2533
 	seasonalLeast     = 48 * time.Hour
 )
@@ -23,53 +27,53 @@ const (
 // the week, in the time zone of the detector, plus a slowly moving level.
 //
 // A week has one slot per hour (or more, see the parameter slots_per_hour). A
-// visit of a slot counts as the median of up to 48 of its values, and a slot
+// visit of a slot counts as the median of up to 32 of its values, and a slot
 // keeps the mean of its past visits, newer ones weighing more. What is
 // expected is a blend of the slot itself (the weekly rhythm) and of the median
 // of its hour over the seven days (the daily rhythm); the blend follows the
 // errors that both made so far, so that a series with weekends gets a weekly
 // profile and one without gets the steadier daily one. Between the middles of
-// slots it is interpolated. The scale is the mean absolute residual of the
-// hour of the day. Values are learned as at most three scales from what was
-// expected.
+// two hours the expected value moves on a line or jumps from the one to the
+// other, whichever was nearer to the values of late, for each hour on its own.
+// The scale is the mean absolute residual of the hour of the day. Residuals
+// are learned as at most three scales, and after three weeks one visit moves a
+// slot by at most sixteen usual residuals.
 //
 // The level follows the residual with the parameter level_half_life. When all
-// residuals of that long a time lie beyond three scales on the same side, the
-// whole profile moves by their mean: a sustained shift alarms for one level
-// half-life. Clocks that
-// change to summer time and back need nothing special, because a slot is found
-// by the clock on the wall.
+// residuals of that long a time lie beyond three scales on the same side, it
+// jumps by their mean: a sustained shift alarms for one to two level
+// half-lives, and is taken into the profile over weeks. Clocks that change to summer time and back need nothing special,
+// because a slot is found by the clock on the wall.
 //
-// Cost per point: about ten additions; once per slot the blend of three slots
-// is renewed. Memory: about 1.4 KiB with one slot per hour, whatever the step.
-// It fails on rhythms other than day and week, on patterns finer than a slot,
-// and in the first two days, when it only learns; until the first week is over
-// a weekend looks like weekdays.
+// Cost per point: about thirty additions; once per slot the blend of three
+// slots is renewed. Memory: about 1.4 KiB with one slot per hour, whatever the
+// step. It fails on rhythms other than day and week, on patterns finer than a
+// slot, and in the first two days, when it only learns; until the first week
+// is over a weekend looks like weekdays.
 type seasonal struct {
 	zone    wallClock
-	step    int64 // ms
-	slots   int   // in a week
-	perDay  int
-	alpha   float64 // of the level
-	shift   int     // samples of a run after which the level jumps
-	least   int
-	profile []float32 // by slot of the week, relative to base
-	visits  []uint8   // by slot of the week, at most 255
+	slots   int       // in a week
+	perDay  int       // slots in a day
+	alpha   float64   // of the level
+	shift   int       // samples of a run after which the profile moves
+	least   int       // samples before it judges
+	stride  int       // every so many values of a slot are kept
+	profile []float32 // by slot of the week, relative to base; NaN: unknown
 
-	base   float64              // set by the first slot, then constant
-	spread [hoursPerDay]float32 // mean absolute residual by hour of the day
-	seen   [hoursPerDay]uint8   // visits of the hour
-	level  float64              // slow residual
+	base   float64              // the first value
+	spread [hoursPerDay]float32 // mean absolute residual by hour of the day; NaN: unknown
+	votes  [hoursPerDay]float32 // by hour: -1 the profile jumps at its start, 1 it moves on a line
+	level  float64              // residual of late
 	usual  float64              // mean absolute residual of all hours
 	errors [2]float64           // mean errors of the weekly and of the daily profile, over slots
 	n      uint64               // samples learned
+	closed uint32               // slots learned
 
 	slot     int     // the slot being filled, -1: none
-	sum      float64 // of the values in it, clipped, relative to base
+	sum      float64 // of the values in it, relative to base
 	absolute float64 // sum of absolute residuals in it
 	count    int
-	stride   int                  // every so many of them are kept
-	kept     [slotSamples]float32 // likewise
+	kept     [slotSamples]float32 // some of the values, like sum
 
 	run      int     // residuals beyond the clip, on one side, in a row; negative: below
 	runTotal float64 // their sum
@@ -84,7 +88,7 @@ func newSeasonal(c config) (Model, error) {
 	perHour := c.params.integer("slots_per_hour")
 	halfLife := c.params.number("level_half_life") * float64(time.Hour) / float64(c.step)
 	p := &seasonal{
-		zone: wallClock{location: c.location}, step: c.step.Milliseconds(),
+		zone:  wallClock{location: c.location},
 		slots: daysPerWeek * hoursPerDay * perHour, perDay: hoursPerDay * perHour,
 		alpha: decay(max(halfLife, 1)), shift: int(max(halfLife, 8)),
 		least: seasonalMinHistory(c.step), slot: -1,
@@ -92,7 +96,12 @@ func newSeasonal(c config) (Model, error) {
 	perSlot := int(time.Hour / time.Duration(perHour) / c.step)
 	p.stride = max(1, (perSlot+slotSamples-1)/slotSamples)
 	p.profile = make([]float32, p.slots)
-	p.visits = make([]uint8, p.slots)
+	for i := range p.profile {
+		p.profile[i] = unknown
+	}
+	for h := range p.spread {
+		p.spread[h] = unknown
+	}
 	return newStandard(c, p), nil
 }
 
@@ -150,16 +159,15 @@ func (m *seasonal) locate(t int64) (slot int, into float64) {
 // estimate returns what the weekly and the daily profile expect in a slot,
 // relative to base, and whether they know.
 func (m *seasonal) estimate(slot int) (weekly, daily float64, hasWeekly, hasDaily bool) {
-	if m.visits[slot] > 0 {
-		weekly, hasWeekly = float64(m.profile[slot]), true
-	}
+	weekly = float64(m.profile[slot])
+	hasWeekly = weekly == weekly
 	var days [daysPerWeek]float32
 	n := 0
 	for s := slot % m.perDay; s < m.slots; s += m.perDay {
-		if m.visits[s] == 0 {
+		v, i := m.profile[s], n
+		if v != v {
 			continue
 		}
-		v, i := m.profile[s], n
 		for ; i > 0 && days[i-1] > v; i-- {
 			days[i] = days[i-1]
 		}
@@ -194,7 +202,9 @@ func (m *seasonal) weeklyShare() float64 {
 	return d / (w + d)
 }
 
-func (m *seasonal) predict(t int64) prediction {
+// shape returns what the profile expects at t, relative to base, when it moves
+// on a line and when it jumps, and the hour at whose start it would jump.
+func (m *seasonal) shape(t int64) (line, jump float64, hour int) {
 	slot, into := m.locate(t)
 	if !m.ready || m.around != slot {
 		for i := range m.blend {
@@ -202,21 +212,44 @@ func (m *seasonal) predict(t int64) prediction {
 		}
 		m.ready, m.around = true, slot
 	}
-	at := m.blend[1]
-	if math.IsNaN(at) {
+	jump = m.blend[1]
+	neighbour, share, hour := m.blend[0], 0.5-into, m.hour(slot)
+	if share < 0 {
+		neighbour, share, hour = m.blend[2], -share, m.hour((slot+1)%m.slots)
+	}
+	line = jump
+	if neighbour == neighbour {
+		line += mul(neighbour-jump, share)
+	}
+	return line, jump, hour
+}
+
+func (m *seasonal) predict(t int64) prediction {
+	line, at, hour := m.shape(t)
+	if at != at {
 		return prediction{}
 	}
-	// Halfway through a slot its own value holds; towards its ends the
-	// neighbour's comes in.
-	neighbour, share := m.blend[2], into-0.5
-	if share < 0 {
-		neighbour, share = m.blend[0], -share
+	share := min(max(0.5+mul(voteSteep, float64(m.votes[hour])), 0), 1)
+	at += mul(share, line-at)
+	spread := float64(m.spread[m.hour(m.around)])
+	if !(spread >= m.usual/4) {
+		spread = m.usual / 4
 	}
-	if !math.IsNaN(neighbour) {
-		at += mul(neighbour-at, share)
-	}
-	scale := madToSigmaAbs * max(float64(m.spread[m.hour(slot)]), m.usual/4)
+	scale := mul(madToSigmaAbs, spread)
 	return prediction{center: m.base + at + m.level, scale: [2]float64{scale, scale}, ok: true}
+}
+
+// vote learns whether the line or the jump was nearer to v.
+func (m *seasonal) vote(t int64, v, scale float64) {
+	line, jump, hour := m.shape(t)
+	apart := math.Abs(line - jump)
+	if !(apart > mul(0.05, scale)) {
+		return
+	}
+	v -= m.base + m.level
+	nearer := min(max((math.Abs(v-jump)-math.Abs(v-line))/apart, -1), 1)
+	old := float64(m.votes[hour])
+	m.votes[hour] = float32(old + mul(voteRate, nearer-old))
 }
 
 func (m *seasonal) hour(slot int) int { return slot % m.perDay * hoursPerDay / m.perDay }
@@ -237,7 +270,8 @@ func (m *seasonal) learn(t int64, v float64, p prediction) {
 		return
 	}
 	clipped := p.clip(v, seasonalClip)
-	m.keep(clipped)
+	m.keep(v)
+	m.vote(t, clipped, p.scale[sideAbove])
 	residual := clipped - p.center
 	m.absolute += math.Abs(residual)
 	m.usual += mul(m.slowRate(), math.Abs(residual)-m.usual)
@@ -303,18 +337,9 @@ func (m *seasonal) follow(v, clipped, residual float64) {
 	}
 	m.runTotal += residual
 	if m.run >= m.shift || -m.run >= m.shift {
-		m.move(m.runTotal / math.Abs(float64(m.run)))
+		m.level += m.runTotal / math.Abs(float64(m.run))
+		m.run, m.runTotal = 0, 0
 	}
-}
-
-// move moves the whole profile.
-func (m *seasonal) move(by float64) {
-	m.base += by
-	m.sum -= mul(by, float64(m.count))
-	for i := range m.kept[:m.held()] {
-		m.kept[i] = narrow(float64(m.kept[i]) - by)
-	}
-	m.run, m.runTotal = 0, 0
 }
 
 // closeSlot takes the slot that was being filled into the profile.
@@ -324,17 +349,15 @@ func (m *seasonal) closeSlot() {
 	}
 	mean := m.middle()
 	m.compare(mean)
-	visits := m.visits[m.slot]
-	rate := max(1/(float64(visits)+1), profileRate)
-	old := float64(m.profile[m.slot])
-	m.profile[m.slot] = narrow(old + mul(rate, mean-old))
-	m.visits[m.slot] = min(visits, math.MaxUint8-1) + 1
-
+	weeks := int(m.closed) / m.slots
+	if old := float64(m.profile[m.slot]); weeks >= profileWeeks && old == old {
+		limit := mul(profileClip, m.usual)
+		mean = min(max(mean, old-limit), old+limit)
+	}
+	m.profile[m.slot] = renew(m.profile[m.slot], mean, max(1/float64(1+weeks), profileRate))
 	h := m.hour(m.slot)
-	rate = max(1/(float64(m.seen[h])+1), spreadRate)
-	spread := float64(m.spread[h])
-	m.spread[h] = narrow(spread + mul(rate, m.absolute/float64(m.count)-spread))
-	m.seen[h] = min(m.seen[h], math.MaxUint8-1) + 1
+	m.spread[h] = renew(m.spread[h], m.absolute/float64(m.count), max(1/float64(1+int(m.closed)/m.perDay), spreadRate))
+	m.closed = min(m.closed, math.MaxInt32-1) + 1
 	m.sum, m.absolute, m.count, m.ready = 0, 0, 0, false
 }
 
@@ -354,6 +377,17 @@ func (m *seasonal) compare(mean float64) {
 	}
 }
 
+// unknown marks a slot or an hour that was never visited.
+var unknown = float32(math.NaN())
+
+// renew moves a mean towards a new value, or begins it.
+func renew(old float32, v, rate float64) float32 {
+	if old != old {
+		return narrow(v)
+	}
+	return narrow(float64(old) + mul(rate, v-float64(old)))
+}
+
 // narrow rounds to float32 without overflowing.
 func narrow(v float64) float32 {
 	return float32(min(max(v, -math.MaxFloat32), math.MaxFloat32))
@@ -368,8 +402,8 @@ func (m *seasonal) missing() int {
 
 func (m *seasonal) why() string {
 	known := 0
-	for _, v := range m.visits {
-		if v > 0 {
+	for _, v := range m.profile {
+		if v == v {
 			known++
 		}
 	}
@@ -378,73 +412,63 @@ func (m *seasonal) why() string {
 }
 
 func (m *seasonal) sizeBytes() int {
-	return int(sizeOf[seasonal]()) + 4*cap(m.profile) + cap(m.visits)
+	return int(sizeOf[seasonal]()) + 4*cap(m.profile)
+}
+
+// appendMeans writes means, unknown ones as a bit pattern of their own.
+func appendMeans(w *writer, means []float32) {
+	for _, v := range means {
+		w.f32(v)
+	}
+}
+
+func readMeans(d *reader, means []float32) {
+	for i := range means {
+		means[i] = d.f32()
+		d.check(!math.IsInf(float64(means[i]), 0))
+	}
 }
 
 func (m *seasonal) append(w *writer) {
-	for i, v := range m.visits {
-		w.u8(v)
-		if v > 0 {
-			w.f32(m.profile[i])
-		}
+	appendMeans(w, m.profile)
+	appendMeans(w, m.spread[:])
+	appendMeans(w, m.votes[:])
+	for _, v := range [...]float64{m.base, m.level, m.usual, m.errors[0], m.errors[1], m.sum, m.absolute, m.runTotal} {
+		w.f64(v)
 	}
-	for h, v := range m.seen {
-		w.u8(v)
-		if v > 0 {
-			w.f32(m.spread[h])
-		}
-	}
-	w.f64(m.base)
-	w.f64(m.level)
-	w.f64(m.usual)
-	w.f64(m.errors[0])
-	w.f64(m.errors[1])
 	w.uvarint(m.n)
+	w.u32(m.closed)
 	w.uvarint(uint64(m.slot + 1))
-	w.f64(m.sum)
-	w.f64(m.absolute)
-	w.uvarint(uint64(m.count))
-	for _, v := range m.kept[:m.held()] {
-		w.f32(v)
-	}
 	w.i64(int64(m.run))
-	w.f64(m.runTotal)
+	w.uvarint(uint64(m.count))
+	appendMeans(w, m.kept[:m.held()])
 }
 
 func (m *seasonal) read(d *reader) {
 	r := *m
 	r.ready = false
-	r.profile, r.visits = make([]float32, m.slots), make([]uint8, m.slots)
-	for i := range r.visits {
-		if r.visits[i] = d.u8(); r.visits[i] > 0 {
-			r.profile[i] = d.f32()
-			d.check(finite(float64(r.profile[i])))
-		}
+	r.profile = make([]float32, m.slots)
+	readMeans(d, r.profile)
+	readMeans(d, r.spread[:])
+	readMeans(d, r.votes[:])
+	for _, v := range r.votes {
+		d.check(v >= -1 && v <= 1)
 	}
-	for h := range r.seen {
-		r.spread[h] = 0
-		if r.seen[h] = d.u8(); r.seen[h] > 0 {
-			r.spread[h] = d.f32()
-			d.check(r.spread[h] >= 0 && finite(float64(r.spread[h])))
-		}
+	for _, v := range r.spread {
+		d.check(!(v < 0))
 	}
-	r.base = d.finite()
-	r.level = d.finite()
-	r.usual = d.finite()
-	r.errors[0], r.errors[1] = d.finite(), d.finite()
+	for _, v := range [...]*float64{&r.base, &r.level, &r.usual, &r.errors[0], &r.errors[1], &r.sum, &r.absolute, &r.runTotal} {
+		*v = d.finite()
+	}
 	d.check(r.usual >= 0 && r.errors[0] >= 0 && r.errors[1] >= 0)
 	r.n = d.uvarint(math.MaxInt64)
+	r.closed = d.u32()
 	r.slot = int(d.uvarint(uint64(m.slots))) - 1
-	r.sum, r.absolute = d.finite(), d.finite()
-	r.count = int(d.uvarint(math.MaxInt32))
-	for i := range r.held() {
-		r.kept[i] = d.f32()
-		d.check(finite(float64(r.kept[i])))
-	}
 	run := d.i64()
 	d.check(run <= math.MaxInt32 && run >= -math.MaxInt32)
 	r.run = int(run)
-	r.runTotal = d.finite()
+	r.count = int(d.uvarint(math.MaxInt32))
+	readMeans(d, r.kept[:r.held()])
 	if d.close() == nil {
 		*m = r
 	}

@@ -57,8 +57,10 @@ type standard struct {
 	scoredT  int64
 	scored   bool
 	expected prediction
-	last     Result
 	lastZ    float64
+	score    float64
+	reason   Reason
+	beyond   bool // the score was extrapolated
 	hasLast  bool
 }
 
@@ -136,7 +138,7 @@ func (m *standard) Score(t int64, v float64) Result {
 	default:
 		r.Reason = ReasonLearning
 	}
-	m.last = r
+	m.score, m.reason, m.beyond = r.Score, r.Reason, r.Extrapolated
 	return r
 }
 
@@ -158,18 +160,12 @@ func (m *standard) lnProbability(p *prediction, side int, z float64) (lnP float6
 	if p.floored[side] && z < 1 {
 		// Less than the floor: what little is known of such a deviation grows
 		// from nothing at z = 0 to what is known at z = 1.
-		lnP = max(lnP, mul(z, m.lnFloor()))
+		lnP = max(lnP, mul(z, m.cal.lnFloor()))
 	}
 	if m.direction == model.DirectionBoth {
 		lnP += ln2Hi + ln2Lo
 	}
 	return min(lnP, 0), beyond
-}
-
-// lnFloor is the logarithm of the probability that the prior tail alone gives
-// to a deviation as large as the floor.
-func (m *standard) lnFloor() float64 {
-	return ln(priorWeight * priorTail(1) / (float64(m.cal.n) + priorWeight))
 }
 
 // band returns the deviation in scales at which the score is the threshold.
@@ -183,7 +179,7 @@ func (m *standard) band(p *prediction, side int) float64 {
 	}
 	z := m.cal.deviation(side, lnP)
 	if p.floored[side] && z < 1 {
-		z = max(z, min(lnP/m.lnFloor(), 1))
+		z = max(z, min(lnP/m.cal.lnFloor(), 1))
 	}
 	return z
 }
@@ -259,7 +255,7 @@ func (m *standard) Contributions() []model.Contribution {
 		return nil
 	}
 	note := "nothing is expected yet"
-	if m.last.Reason == ReasonNotANumber {
+	if m.reason == ReasonNotANumber {
 		note = "the value is not a number"
 	} else if m.expected.ok {
 		side, word := sideAbove, "above"
@@ -267,9 +263,9 @@ func (m *standard) Contributions() []model.Contribution {
 			side, word = sideBelow, "below"
 		}
 		note = fmt.Sprintf("%.3g times the usual deviation %s the expected value; %s",
-			math.Abs(m.lastZ), word, m.cal.describe(side, m.last.Extrapolated))
+			math.Abs(m.lastZ), word, m.cal.describe(side, m.beyond))
 	}
-	return []model.Contribution{{Name: m.name, Score: m.last.Score, Share: 1, Note: note}}
+	return []model.Contribution{{Name: m.name, Score: m.score, Share: 1, Note: note}}
 }
 
 var _ Model = (*standard)(nil)
