@@ -151,87 +151,69 @@ func LookupError(code Code) (ErrorCode, bool) {
 	return ErrorCode{}, false
 }
 
-// codeOf is the one mapping from what inner packages say to what clients see.
-// The status differs from the row's own in two cases that the table names.
+// kindCodes is the one mapping from what inner packages say to what clients
+// see. Where the subject matters, codeOf refines it.
+var kindCodes = map[model.Kind]Code{
+	model.KindInternal:          CodeInternal,
+	model.KindInvalid:           CodeValidation,
+	model.KindNotFound:          CodeNotFound,
+	model.KindConflict:          CodeConflict,
+	model.KindPrecondition:      CodePreconditionFailed,
+	model.KindTooLarge:          CodePayloadTooLarge,
+	model.KindUnauthorized:      CodeUnauthorized,
+	model.KindForbidden:         CodeForbidden,
+	model.KindUnavailable:       CodeServiceUnavailable,
+	model.KindOverloaded:        CodeOverloaded,
+	model.KindTimeout:           CodeTimeout,
+	model.KindNetwork:           CodeNetwork,
+	model.KindSourceUnavailable: CodeServiceUnavailable,
+	model.KindSourceAuth:        CodeSourceAuth,
+	model.KindQuery:             CodeQuery,
+	model.KindTooLittleData:     CodeDetectorTraining,
+	model.KindTraining:          CodeDetectorTraining,
+	model.KindDetectorRuntime:   CodeDetectorRuntime,
+	model.KindDatabase:          CodeDatabase,
+	model.KindStorageFull:       CodeStorageFull,
+	model.KindActionRefused:     CodeActionRefused,
+}
+
+// subjectCodes refines kindCodes.
+var subjectCodes = map[model.Kind]map[string]Code{
+	model.KindNotFound:          {model.SubjectDetector: CodeDetectorNotFound},
+	model.KindConflict:          {model.SubjectDetector: CodeDetectorConflict},
+	model.KindSourceUnavailable: {model.SubjectPrometheus: CodePrometheus, model.SubjectLoki: CodeLoki},
+}
+
+// codeOf returns the code of any error and the status it is sent with, which
+// differs from the row's own in the cases that the table names.
 func codeOf(err error) (code Code, status int) {
-	code, status = classify(err)
+	var e *model.Error
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+		var ok bool
+		if code, ok = subjectCodes[e.Kind][e.Subject]; !ok {
+			if code, ok = kindCodes[e.Kind]; !ok {
+				code = CodeInternal
+			}
+		}
+		if e.Kind == model.KindTooLittleData {
+			status = http.StatusUnprocessableEntity
+		}
+	case errors.As(err, &tooLarge):
+		code = CodePayloadTooLarge
+	case errors.Is(err, context.DeadlineExceeded):
+		code = CodeTimeout
+	case errors.Is(err, context.Canceled):
+		code = CodeServiceUnavailable
+	default:
+		code = CodeInternal
+	}
 	if status == 0 {
 		row, _ := LookupError(code)
 		status = row.Status
 	}
 	return code, status
-}
-
-func classify(err error) (Code, int) {
-	var e *model.Error
-	if !errors.As(err, &e) {
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			return CodePayloadTooLarge, 0
-		case errors.Is(err, context.DeadlineExceeded):
-			return CodeTimeout, 0
-		case errors.Is(err, context.Canceled):
-			return CodeServiceUnavailable, 0
-		}
-		return CodeInternal, 0
-	}
-	detector := e.Subject == model.SubjectDetector
-	switch e.Kind {
-	case model.KindInvalid:
-		return CodeValidation, 0
-	case model.KindNotFound:
-		if detector {
-			return CodeDetectorNotFound, 0
-		}
-		return CodeNotFound, 0
-	case model.KindConflict:
-		if detector {
-			return CodeDetectorConflict, 0
-		}
-		return CodeConflict, 0
-	case model.KindPrecondition:
-		return CodePreconditionFailed, 0
-	case model.KindTooLarge:
-		return CodePayloadTooLarge, 0
-	case model.KindUnauthorized:
-		return CodeUnauthorized, 0
-	case model.KindForbidden:
-		return CodeForbidden, 0
-	case model.KindUnavailable:
-		return CodeServiceUnavailable, 0
-	case model.KindOverloaded:
-		return CodeOverloaded, 0
-	case model.KindTimeout:
-		return CodeTimeout, 0
-	case model.KindNetwork:
-		return CodeNetwork, 0
-	case model.KindSourceUnavailable:
-		switch e.Subject {
-		case model.SubjectLoki:
-			return CodeLoki, 0
-		case model.SubjectPrometheus:
-			return CodePrometheus, 0
-		}
-		return CodeServiceUnavailable, 0
-	case model.KindSourceAuth:
-		return CodeSourceAuth, 0
-	case model.KindQuery:
-		return CodeQuery, 0
-	case model.KindTooLittleData:
-		return CodeDetectorTraining, http.StatusUnprocessableEntity
-	case model.KindTraining:
-		return CodeDetectorTraining, 0
-	case model.KindDetectorRuntime:
-		return CodeDetectorRuntime, 0
-	case model.KindDatabase:
-		return CodeDatabase, 0
-	case model.KindStorageFull:
-		return CodeStorageFull, 0
-	case model.KindActionRefused:
-		return CodeActionRefused, 0
-	}
-	return CodeInternal, 0
 }
 
 // codeOfStatus is the code for a failure that is only known by its status:

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -81,7 +80,7 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" && op.Metadata[metaChangesNothing] == nil {
-		if !s.once(w, r, op, key, hash, ans, run) {
+		if !s.once(w, r, key, hash, ans, run) {
 			return
 		}
 	} else {
@@ -188,94 +187,6 @@ func bodyFault(err error) error {
 		return model.WrapError(model.KindTimeout, "", err, "The body did not arrive in time.")
 	}
 	return badJSON("", "truncated", "the connection broke or the body is malformed")
-}
-
-// once serves a request with an Idempotency-Key. It reports whether ans holds
-// an answer to send.
-func (s *server) once(w http.ResponseWriter, r *http.Request, op *huma.Operation, key, hash string, ans *answer, run func()) bool {
-	ctx := r.Context()
-	refuse := func(code Code, status int, detail string) bool {
-		p := newProblem(code, status, detail).stamp(ctx)
-		if code == CodeValidation {
-			p.Errors = []ProblemField{{Pointer: "/Idempotency-Key", In: "header", Code: "idempotency_key", Detail: detail}}
-		}
-		p.write(w)
-		return false
-	}
-	if !printable(key) || len(key) > 255 {
-		return refuse(CodeValidation, 0, "Idempotency-Key is 1 to 255 printable ASCII characters.")
-	}
-	if s.opts.Idempotency == nil {
-		return refuse(CodeValidation, 0, "This program keeps no Idempotency-Keys; send the request without one.")
-	}
-	k := IdempotencyKey{Principal: s.opts.Principal(ctx), Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
-	state, stored, err := s.opts.Idempotency.Begin(ctx, k)
-	if err != nil {
-		failure(ctx, err).write(w)
-		return false
-	}
-	switch state {
-	case IdempotencyInProgress:
-		return refuse(CodeConflict, 0, "A request with this Idempotency-Key is being served. Wait for its answer.")
-	case IdempotencyMismatch:
-		return refuse(CodeValidation, 0, "This Idempotency-Key was used for another request. Make a new key for each request.")
-	case IdempotencyReplay:
-		if stored == nil {
-			failure(ctx, errors.New("BUG: a replayed key without an answer")).write(w)
-			return false
-		}
-		for name, values := range stored.Header {
-			ans.header[name] = values
-		}
-		ans.header.Set("Idempotency-Replayed", "true")
-		ans.status = stored.Status
-		ans.body.Write(stored.Body)
-		return true
-	}
-	finished := false
-	settle := func(a *StoredAnswer) {
-		finished = true
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		err := s.opts.Idempotency.Finish(ctx, k, a)
-		for wait := 50 * time.Millisecond; err != nil && wait < time.Second; wait *= 4 {
-			select {
-			case <-ctx.Done():
-			case <-time.After(wait):
-			}
-			err = s.opts.Idempotency.Finish(ctx, k, a)
-		}
-		if err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "idempotency key not settled", slog.Any("err", err), slog.String("request_id", RequestID(ctx)))
-		}
-	}
-	defer func() {
-		if !finished { // a panic: nothing was answered
-			settle(nil)
-		}
-	}()
-	run()
-	if ans.status == 0 || ans.status >= 500 || ans.status == http.StatusTooManyRequests {
-		settle(nil) // the same request may succeed later
-		return true
-	}
-	kept := http.Header{}
-	for _, name := range []string{"Content-Type", "ETag", "Location"} {
-		if v := ans.header.Get(name); v != "" {
-			kept.Set(name, v)
-		}
-	}
-	settle(&StoredAnswer{Status: ans.status, Header: kept, Body: ans.body.Bytes()})
-	return true
-}
-
-func printable(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // finishRead gives a successful answer its tag and spares a client that has

@@ -22,79 +22,25 @@ const (
 
 // checkJSON reads exactly one JSON value and returns its text. It refuses
 // values nested deeper than maxJSONDepth and objects that name a key twice,
-// because decoders disagree about which of the two counts. It stops reading
-// at the first fault. Its memory is bounded by the input and the depth.
+// because decoders disagree about which of the two counts, and texts that no
+// database keeps. It stops reading at the first fault. Its memory is bounded
+// by the input and the depth.
 func checkJSON(r io.Reader) ([]byte, error) {
 	var text bytes.Buffer
 	dec := json.NewDecoder(io.TeeReader(r, &text))
 	dec.UseNumber()
-	type level struct {
-		keys  map[string]struct{} // nil in an array
-		key   string
-		index int
-		value bool // in an object: the next token is a value
-	}
-	var stack []level
-	pointer := func() string {
-		var p []byte
-		for _, l := range stack {
-			p = append(p, '/')
-			if l.keys == nil {
-				p = strconv.AppendInt(p, int64(l.index), 10)
-			} else {
-				p = append(p, escapePointer(clip(l.key, 64))...)
-			}
-			if len(p) > maxPointer {
-				break
-			}
-		}
-		return string(p)
-	}
+	var walk jsonWalk
 	for {
 		tok, err := dec.Token()
 		if err != nil {
 			return nil, unreadable(err, text.Len())
 		}
-		top := len(stack) - 1
-		if delim, ok := tok.(json.Delim); ok && (delim == '}' || delim == ']') {
-			stack = stack[:top]
-			top--
-		} else {
-			if top >= 0 && stack[top].keys != nil && !stack[top].value {
-				key := tok.(string) // the decoder refuses anything else here
-				stack[top].key = key
-				if strings.IndexByte(key, 0) >= 0 {
-					return nil, badJSON(pointer(), "encoding", "a key holds the character U+0000")
-				}
-				if _, twice := stack[top].keys[key]; twice {
-					return nil, badJSON(pointer(), "duplicate_key", fmt.Sprintf("the key %q is given twice", clip(key, 64)))
-				}
-				stack[top].keys[key] = struct{}{}
-				stack[top].value = true
-				continue
-			}
-			if text, ok := tok.(string); ok && strings.IndexByte(text, 0) >= 0 {
-				return nil, badJSON(pointer(), "encoding", "a text holds the character U+0000")
-			}
-			if delim, ok := tok.(json.Delim); ok {
-				if len(stack) == maxJSONDepth {
-					return nil, badJSON(pointer(), "too_deep", fmt.Sprintf("values are nested deeper than %d levels", maxJSONDepth))
-				}
-				l := level{}
-				if delim == '{' {
-					l.keys = map[string]struct{}{}
-				}
-				stack = append(stack, l)
-				continue
-			}
+		if err := walk.take(tok); err != nil {
+			return nil, err
 		}
-		if len(stack) == 0 {
+		if len(walk) == 0 {
 			break
 		}
-		if stack[top].keys == nil {
-			stack[top].index++
-		}
-		stack[top].value = false
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		var syntax *json.SyntaxError
@@ -107,6 +53,81 @@ func checkJSON(r io.Reader) ([]byte, error) {
 		return nil, badJSON("", "encoding", "the body is not valid UTF-8")
 	}
 	return text.Bytes(), nil
+}
+
+// jsonWalk is the objects and arrays around the place being read, the
+// outermost first.
+type jsonWalk []jsonLevel
+
+type jsonLevel struct {
+	keys  map[string]struct{} // nil in an array
+	key   string
+	index int
+	value bool // in an object: a value comes next
+}
+
+// take goes on by one token.
+func (w *jsonWalk) take(tok json.Token) error {
+	delim, isDelim := tok.(json.Delim)
+	text, isText := tok.(string)
+	if isText && strings.IndexByte(text, 0) >= 0 {
+		return badJSON(w.pointer(), "encoding", "a text holds the character U+0000")
+	}
+	if isDelim && (delim == '}' || delim == ']') {
+		*w = (*w)[:len(*w)-1]
+		w.done()
+		return nil
+	}
+	if top := w.top(); top != nil && top.keys != nil && !top.value {
+		top.key, top.value = text, true // the decoder lets nothing else stand here
+		if _, twice := top.keys[text]; twice {
+			return badJSON(w.pointer(), "duplicate_key", fmt.Sprintf("the key %q is given twice", clip(text, 64)))
+		}
+		top.keys[text] = struct{}{}
+		return nil
+	}
+	if !isDelim {
+		w.done()
+		return nil
+	}
+	if len(*w) == maxJSONDepth {
+		return badJSON(w.pointer(), "too_deep", fmt.Sprintf("values are nested deeper than %d levels", maxJSONDepth))
+	}
+	level := jsonLevel{}
+	if delim == '{' {
+		level.keys = map[string]struct{}{}
+	}
+	*w = append(*w, level)
+	return nil
+}
+
+func (w *jsonWalk) top() *jsonLevel {
+	if len(*w) == 0 {
+		return nil
+	}
+	return &(*w)[len(*w)-1]
+}
+
+// done notes the end of a value.
+func (w *jsonWalk) done() {
+	if top := w.top(); top != nil {
+		top.value = false
+		top.index++
+	}
+}
+
+// pointer is the place being read.
+func (w *jsonWalk) pointer() string {
+	var p []byte
+	for _, l := range *w {
+		p = append(p, '/')
+		if l.keys == nil {
+			p = strconv.AppendInt(p, int64(l.index), 10)
+		} else {
+			p = append(p, escapePointer(clip(l.key, 64))...)
+		}
+	}
+	return clip(string(p), maxPointer)
 }
 
 // badJSON is a body that cannot be read: 400 rather than 422.
