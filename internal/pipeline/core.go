@@ -103,6 +103,7 @@ const (
 	notableScore    = 3 // one in a thousand samples is worth remembering as "also moved"
 	maxProofBytes   = 32 << 20
 	silentSteps     = 2 // steps without a sample that make a series silent
+	silentTTL       = 7 // how many times longer a series lives whose silence is an open anomaly
 )
 
 // core is the state of one detector under one model version and the only code
@@ -121,8 +122,9 @@ type core struct {
 
 	quota     int // series that share the budget
 	threshold float64
-	past      script  // what was in force when
-	follow    *script // replay: what was in force then decides, not what happens now
+	past      script   // what was in force when
+	planned   []tuning // to be put in force, oldest first
+	follow    *script  // replay: what was in force then decides, not what happens now
 
 	// Counts of the last step.
 	active, learning, open, refused int
@@ -137,9 +139,9 @@ type core struct {
 	// note says why an episode ended when calm samples are not the reason.
 	emit func(s *series, tr transition, t int64, note string)
 	// watch is told of each scored point; nil: nobody.
-	watch func(s *series, p model.ScoredPoint)
-	// samples counts scored samples.
-	samples int64
+	watch   func(s *series, p model.ScoredPoint)
+	samples int64 // scored
+	blanks  int64 // steps taken for silence because a healthy source had nothing at all
 
 	bound     []binding
 	strangers []binding
@@ -189,6 +191,7 @@ func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, g
 		case t <= gapUntil && !c.anyAt(t):
 			c.skip(t)
 		default:
+			c.tune(t)
 			c.setQuota(t, c.active)
 			c.step(t)
 		}
@@ -310,11 +313,16 @@ func (c *core) step(t int64) {
 	if len(c.strangers) > 0 {
 		c.admit(t)
 	}
+	blank := c.live > 0
 	for i := range c.bound {
 		b := &c.bound[i]
 		if v, ok := b.reach(t); ok && b.s.seenAt != t {
 			c.sample(b.s, t, v)
+			blank = false
 		}
+	}
+	if blank {
+		c.blanks++
 	}
 	c.active, c.learning, c.open = 0, 0, 0
 	for slot, s := range c.series {
@@ -358,22 +366,34 @@ func (c *core) useQuota(q quotaChange) {
 	}
 }
 
-// redefine puts a changed definition with the same fingerprint in force behind
-// the watermark. Learned state stays.
-func (c *core) redefine(d model.Detector) {
-	from := c.watermark + c.def.step
-	if tu := tuningOf(d, from); !tu.same(tuningOf(c.def.detector, from)) {
-		c.retune(tu)
+// redefine puts a changed definition with the same fingerprint in force, as
+// far as scores depend on it from the first unscored step behind since
+// (milliseconds) on: when the definition changed, so that steps of a gap are
+// scored by what was in force then. Learned state stays.
+func (c *core) redefine(d model.Detector, since int64) {
+	last := tuningOf(c.def.detector, 0)
+	if n := len(c.planned); n > 0 {
+		last = c.planned[n-1]
+	}
+	tu := tuningOf(d, max(c.watermark, c.def.floor(since), last.from-c.def.step)+c.def.step)
+	if !tu.same(last) {
+		c.planned = appendBounded(c.planned, tu, maxTunings)
 	}
 	def := *c.def
-	def.detector = d
+	def.detector = tuningOf(c.def.detector, 0).apply(d)
 	c.def = &def
-	if c.quota == 0 {
-		return
-	}
-	if q := (quotaChange{from: from, series: int32(c.quota), threshold: def.threshold(c.quota)}); q.threshold != c.threshold {
-		c.past.quotas = appendBounded(c.past.quotas, q, maxQuotaChanges)
-		c.useQuota(q)
+}
+
+// tune puts planned changes in force that are due at t.
+func (c *core) tune(t int64) {
+	for len(c.planned) > 0 && c.planned[0].from <= t {
+		c.retune(c.planned[0])
+		c.planned = c.planned[1:]
+		q := quotaChange{from: t, series: int32(c.quota), threshold: c.def.threshold(c.quota)}
+		if c.quota != 0 && q.threshold != c.threshold {
+			c.past.quotas = appendBounded(c.past.quotas, q, maxQuotaChanges)
+			c.useQuota(q)
+		}
 	}
 }
 
@@ -542,8 +562,8 @@ func (c *core) sample(s *series, t int64, v float64) {
 func (c *core) miss(s *series, t int64) bool {
 	s.missed++
 	limit := c.def.ttlSteps
-	if s.episode != nil && s.episode.open() && s.episode.cause == causeSilent {
-		limit *= 7 // its silence is the anomaly: it must not end by going on
+	if c.def.detector.MissingData == model.MissingAnomaly && s.episode != nil && s.episode.open() {
+		limit *= silentTTL // its silence is the anomaly: it must not end by going on
 	}
 	if s.missed > limit {
 		return false

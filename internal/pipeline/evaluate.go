@@ -74,9 +74,15 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	if r.held {
 		r.gapUntil, r.held = due, false
 	}
+	blanks := c.blanks
 	accepted, waiting := r.arrived(data, until, due)
 	if err := r.feed.advance(ctx, c, accepted, data, r.gapUntil); err != nil {
 		return r.failed(err)
+	}
+	if c.blanks != blanks && c.live <= seriesPerPart/10 && r.detector.MissingData != model.MissingIgnore {
+		// What was learned from silence cannot be told from an outage after a
+		// crash, so it is made to last at once where that is cheap.
+		r.snapshotSoon = true
 	}
 	r.feed.fit(max(len(data), c.live))
 	r.e.metrics.evaluated(r.e.now().Sub(began))
@@ -112,11 +118,6 @@ func (r *runner) arrived(data []model.SeriesData, until, due int64) (accepted in
 	}
 	if now.Sub(r.blankSince) < r.grace() {
 		return max(newest, r.core.watermark), true
-	}
-	if until > r.gapUntil && r.core.def.detector.MissingData != model.MissingIgnore {
-		// What is learned from silence cannot be told from an outage after a
-		// crash, so it is made to last at once where that is cheap.
-		r.snapshotSoon = r.core.live <= seriesPerPart/10
 	}
 	return until, false
 }
@@ -231,6 +232,15 @@ func (r *runner) finish(ctx context.Context) {
 // snapshotEvery grows with the size of the snapshot.
 func (r *runner) snapshotEvery() time.Duration {
 	return max(r.e.cfg.SnapshotEvery.Std(), time.Duration(r.snapshotSize/snapshotRate)*time.Second)
+}
+
+// snapshotLive stores the state of a detector that has learned, whenever the
+// store takes what was found before.
+func (r *runner) snapshotLive(ctx context.Context) error {
+	if r.core == nil || r.stage != stageLive || !r.commit(ctx) {
+		return nil
+	}
+	return r.snapshot(ctx)
 }
 
 // snapshot stores the state, after everything that was found in it.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
+	"time"
 
 	"aiops/internal/model"
 )
@@ -36,6 +37,19 @@ func (w *frame) bool(v bool) {
 		w.u8(1)
 	} else {
 		w.u8(0)
+	}
+}
+
+func (w *frame) tunings(list []tuning) {
+	w.uint(uint64(len(list)))
+	for _, tu := range list {
+		w.i64(tu.from)
+		w.text(string(tu.direction))
+		w.f64(tu.minDeviation.Absolute)
+		w.f64(tu.minDeviation.Relative)
+		w.i64(int64(tu.forTime))
+		w.i64(int64(tu.keepTime))
+		w.f64(tu.budget)
 	}
 }
 
@@ -212,6 +226,17 @@ func (r *parser) bytes32() []byte {
 		return r.take(uint64(binary.LittleEndian.Uint32(b)))
 	}
 	return nil
+}
+
+func (r *parser) tunings() []tuning {
+	var list []tuning
+	for range r.count(maxTunings, 49) {
+		tu := tuning{from: r.i64(), direction: model.Direction(r.text())}
+		tu.minDeviation = model.MinDeviation{Absolute: r.f64(), Relative: r.f64()}
+		tu.forTime, tu.keepTime, tu.budget = time.Duration(r.i64()), time.Duration(r.i64()), r.f64()
+		list = append(list, tu)
+	}
+	return list
 }
 
 func (r *parser) point() model.ScoredPoint {

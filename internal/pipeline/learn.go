@@ -43,7 +43,7 @@ func (r *runner) load(ctx context.Context) error {
 			return err
 		}
 	}
-	c.redefine(r.detector)
+	c.redefine(r.detector, r.definedAt())
 	r.take(c, active)
 	r.held, r.lastSaved, r.snapshotAt = true, c.watermark, r.e.now()
 	return nil

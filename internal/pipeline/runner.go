@@ -281,13 +281,23 @@ func (r *runner) adopt(ctx context.Context, d model.Detector, check bool) error 
 		return r.relearn(ctx, "definition changed")
 	}
 	if d.Version != old.Version || r.core.def.detector.Version != d.Version {
-		r.turn.do(func() { r.core.redefine(d) })
+		r.turn.do(func() { r.core.redefine(d, r.definedAt()) })
 		r.snapshotSoon = true
+		// At once, so that a crash does not score earlier steps again by a
+		// definition that was not in force then.
+		if err := r.snapshotLive(ctx); err != nil {
+			r.log.Warn("a snapshot was not written", "err", err)
+		}
 	}
 	if check && d.Enabled {
 		return r.followActive(ctx)
 	}
 	return nil
+}
+
+// definedAt returns when the definition was changed last, in milliseconds.
+func (r *runner) definedAt() int64 {
+	return min(r.detector.UpdatedAt.UnixMilli(), r.e.now().UnixMilli())
 }
 
 // followActive notices that another model version was made active, by
@@ -325,9 +335,8 @@ func (r *runner) park(ctx context.Context) time.Time {
 	already := r.status.stopped
 	r.status.stopped, r.status.failure, r.status.trouble = true, "", ""
 	r.mu.Unlock()
-	if !already && r.core != nil && r.stage == stageLive {
-		r.commit(ctx)
-		if err := r.snapshot(ctx); err != nil {
+	if !already && r.core != nil {
+		if err := r.snapshotLive(ctx); err != nil {
 			r.log.Warn("the snapshot of a stopped detector was not written", "err", err)
 		}
 		r.held = true // what happens meanwhile is a gap
@@ -340,11 +349,10 @@ func (r *runner) drain(ctx context.Context) {
 	r.mu.Lock()
 	gone := r.gone
 	r.mu.Unlock()
-	if gone || r.core == nil || r.stage != stageLive {
+	if gone {
 		return
 	}
-	r.commit(ctx)
-	if err := r.snapshot(ctx); err != nil {
+	if err := r.snapshotLive(ctx); err != nil {
 		r.log.Warn("the last snapshot was not written; the gap since the one before is replayed at the next start", "err", err)
 	}
 }

@@ -47,6 +47,7 @@ type header struct {
 	quota        quotaChange
 	samples      int64
 	past         script
+	planned      []tuning
 	parts        []partInfo
 }
 
@@ -66,7 +67,7 @@ func (c *core) snapshot(now time.Time) model.Snapshot {
 	list := c.sorted()
 	h := header{fingerprint: c.def.fingerprint, step: c.def.step, modelVersion: c.modelVersion, watermark: c.watermark,
 		began: c.began, active: c.active, quota: quotaChange{series: int32(c.quota), threshold: c.threshold},
-		samples: c.samples, past: c.past}
+		samples: c.samples, past: c.past, planned: c.planned}
 	parts := [][]byte{nil}
 	for len(list) > 0 {
 		n := min(len(list), seriesPerPart)
@@ -171,7 +172,7 @@ func (h *header) core(def *definition) *core {
 		d.rules = rulesOf(d.detector)
 	}
 	c := newCore(&d, h.modelVersion, h.watermark)
-	c.began, c.active, c.samples, c.past = h.began, h.active, h.samples, h.past
+	c.began, c.active, c.samples, c.past, c.planned = h.began, h.active, h.samples, h.past, h.planned
 	c.quota, c.threshold = int(h.quota.series), h.quota.threshold
 	return c
 }
@@ -203,16 +204,8 @@ func (h *header) encode() []byte {
 		w.uint(uint64(q.series))
 		w.f64(q.threshold)
 	}
-	w.uint(uint64(len(h.past.tunings)))
-	for _, tu := range h.past.tunings {
-		w.i64(tu.from)
-		w.text(string(tu.direction))
-		w.f64(tu.minDeviation.Absolute)
-		w.f64(tu.minDeviation.Relative)
-		w.i64(int64(tu.forTime))
-		w.i64(int64(tu.keepTime))
-		w.f64(tu.budget)
-	}
+	w.tunings(h.past.tunings)
+	w.tunings(h.planned)
 	w.uint(uint64(len(h.past.skipped)))
 	for _, s := range h.past.skipped {
 		w.i64(s.from)
@@ -241,12 +234,7 @@ func decodeHeader(b []byte) (*header, error) {
 	for range r.count(maxQuotaChanges, 17) {
 		h.past.quotas = append(h.past.quotas, quotaChange{r.i64(), int32(r.uint(math.MaxInt32)), r.f64()})
 	}
-	for range r.count(maxTunings, 49) {
-		tu := tuning{from: r.i64(), direction: model.Direction(r.text())}
-		tu.minDeviation = model.MinDeviation{Absolute: r.f64(), Relative: r.f64()}
-		tu.forTime, tu.keepTime, tu.budget = time.Duration(r.i64()), time.Duration(r.i64()), r.f64()
-		h.past.tunings = append(h.past.tunings, tu)
-	}
+	h.past.tunings, h.planned = r.tunings(), r.tunings()
 	for range r.count(maxSkippedSpans, 16) {
 		h.past.skipped = append(h.past.skipped, span{r.i64(), r.i64()})
 	}

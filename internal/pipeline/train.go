@@ -32,6 +32,13 @@ func (e *Engine) Train(ctx context.Context, id string, from, to time.Time, progr
 	if err != nil {
 		return model.ModelVersion{}, err
 	}
+	// Steps that nobody scored live yet stay for the live path.
+	if live := r.evaluatedTo(); live != 0 {
+		end = min(end, live)
+	}
+	if begin >= end {
+		return model.ModelVersion{}, invalidField("/from", "out_of_range", "nothing behind %s has been evaluated yet", msTime(end).Format(time.RFC3339))
+	}
 	c := newCore(def, 0, begin-def.step)
 	c.prove = true
 	f := feeder{e: e, class: classBackground}
@@ -45,6 +52,17 @@ func (e *Engine) Train(ctx context.Context, id string, from, to time.Time, progr
 			msTime(begin).Format(time.RFC3339), msTime(end).Format(time.RFC3339), c.samples, c.live)
 	}
 	return r.hand(ctx, c, msTime(begin))
+}
+
+// evaluatedTo returns the last step that the live core has evaluated, 0 when
+// there is none.
+func (r *runner) evaluatedTo() int64 {
+	r.turn.lock()
+	defer r.turn.unlock()
+	if r.core == nil {
+		return 0
+	}
+	return r.core.watermark
 }
 
 // hand gives a trained core to the loop and waits until it is in force.
@@ -91,6 +109,8 @@ func (r *runner) swap(ctx context.Context, fresh *core, from time.Time) (model.M
 	case old == nil && !r.detector.Enabled:
 	case old == nil || r.stage != stageLive:
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the detector still learns from its history; train it when that is done")
+	case fresh.watermark > old.watermark:
+		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the detector began to learn anew while its models were trained; train again")
 	case !r.commit(ctx):
 		return none, model.Errorf(model.KindUnavailable, model.SubjectDetector, "the store does not take anomalies at the moment; try again later")
 	default:
@@ -126,7 +146,7 @@ func (r *runner) swap(ctx context.Context, fresh *core, from time.Time) (model.M
 // the episodes. Both are at the same step. Series that only old has move over
 // with their models. fresh must not be used before, old not after.
 func (c *core) succeed(old *core) {
-	c.past = old.past
+	c.past, c.planned = old.past, old.planned
 	c.began, c.active, c.quota, c.threshold = old.began, old.active, old.quota, old.threshold
 	c.def, c.notable, c.notableAt = old.def, old.notable, old.notableAt
 	c.proofBytes, c.learning, c.open = old.proofBytes, 0, 0
@@ -140,7 +160,7 @@ func (c *core) succeed(old *core) {
 			continue
 		}
 		if mine := c.find(s.hash, []byte(s.key)); mine != nil {
-			mine.episode, mine.context = s.episode, s.context
+			mine.episode, mine.context, mine.last = s.episode, s.context, s.last
 		} else {
 			c.place(s)
 		}
