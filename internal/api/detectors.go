@@ -319,20 +319,6 @@ func (s *server) sync(ctx context.Context, what string, sync func(context.Contex
 	}
 }
 
-// sourceByName returns nil when there is none.
-func (s *server) sourceByName(ctx context.Context, name string) (*model.Source, error) {
-	all, err := s.opts.Sources.Sources(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].Name == name {
-			return &all[i], nil
-		}
-	}
-	return nil, nil
-}
-
 func optionalBool(s string) *bool {
 	if s == "" {
 		return nil

@@ -20,6 +20,7 @@ type server struct {
 	opts   Options
 	log    *slog.Logger
 	now    func() time.Time
+	began  time.Time // when New was called
 	hosts  map[string]bool
 	router *chi.Mux
 	api    huma.API
@@ -63,7 +64,7 @@ func newServer(opts Options) (*server, error) {
 			opts.SwaggerUI = sub
 		}
 	}
-	s := &server{opts: opts, log: opts.Logger, now: opts.Now, hosts: map[string]bool{}, router: chi.NewMux()}
+	s := &server{opts: opts, log: opts.Logger, now: opts.Now, began: opts.Now(), hosts: map[string]bool{}, router: chi.NewMux()}
 	for _, h := range opts.Hosts {
 		s.hosts[strings.ToLower(h)] = true
 	}

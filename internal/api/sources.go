@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,7 +54,7 @@ type listSourcesOutput struct {
 }
 
 func (s *server) listSources(ctx context.Context, _ *struct{}) (*listSourcesOutput, error) {
-	found, err := s.opts.Sources.Sources(ctx)
+	found, err := s.sources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,19 +112,47 @@ type sourceAnswer struct {
 	Body Source
 }
 
+// sources lists what is stored, and the embedded source before them: it is
+// part of the program, so it need not be stored to be there.
+func (s *server) sources(ctx context.Context) ([]model.Source, error) {
+	stored, err := s.opts.Sources.Sources(ctx)
+	if err != nil || slices.ContainsFunc(stored, func(src model.Source) bool { return src.Name == model.BuiltinSource }) {
+		return stored, err
+	}
+	if _, ok := s.opts.Clients.Health(model.BuiltinSource); !ok {
+		return stored, nil
+	}
+	embedded := model.Source{ID: model.BuiltinSource, Name: model.BuiltinSource, Type: model.SourceBuiltin, Provisioned: true, Version: 1,
+		CreatedAt: s.began, UpdatedAt: s.began}
+	return append([]model.Source{embedded}, stored...), nil
+}
+
+// sourceByName returns nil when there is none.
+func (s *server) sourceByName(ctx context.Context, name string) (*model.Source, error) {
+	all, err := s.sources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Name == name {
+			return &all[i], nil
+		}
+	}
+	return nil, nil
+}
+
 // source reads a source by id; the embedded one also by its name, which never
 // changes.
 func (s *server) source(ctx context.Context, id string) (model.Source, error) {
-	src, err := s.opts.Sources.Source(ctx, id)
-	if id == model.BuiltinSource && model.KindOf(err) == model.KindNotFound {
+	if id == model.BuiltinSource {
 		if named, err := s.sourceByName(ctx, id); err != nil || named != nil {
 			if err != nil {
-				return src, err
+				return model.Source{}, err
 			}
 			return *named, nil
 		}
 	}
-	return src, err
+	return s.opts.Sources.Source(ctx, id)
 }
 
 func (s *server) getSource(ctx context.Context, in *SourcePath) (*sourceAnswer, error) {

@@ -143,3 +143,36 @@ func TestQuerySpan(t *testing.T) {
 	}
 	wantProblem(t, f.do("POST", "/api/v1/sources/src_main/query", `{"query": "up", "from": "2026-01-01T00:00:00Z", "step": "1s"}`), 400, CodeQuery)
 }
+
+// TestEmbeddedSource: the embedded source is there although nobody stored it,
+// until its client is not.
+func TestEmbeddedSource(t *testing.T) {
+	t.Parallel()
+	f := setup(t, realDefinitions)
+	delete(f.world.sources, "src_builtin")
+	l := decode[SourceList](t, f.do("GET", "/api/v1/sources", ""))
+	if s := l.Items[0]; len(l.Items) != 4 || s.ID != "builtin" || s.Name != "builtin" || s.Type != "builtin" || !s.Provisioned || s.Health.State != "up" {
+		t.Errorf("%+v", l.Items)
+	}
+	for _, target := range []string{"", "/health", "/collectors"} {
+		if rec := f.do("GET", "/api/v1/sources/builtin"+target, ""); rec.Code != 200 {
+			t.Errorf("%s: %d %s", target, rec.Code, rec.Body.String())
+		}
+	}
+	if rec := f.do("POST", "/api/v1/detectors", `{"name": "on builtin", "query": "x", "source": "builtin"}`); rec.Code != 201 {
+		t.Errorf("%d %s", rec.Code, rec.Body.String())
+	}
+	wantProblem(t, f.do("DELETE", "/api/v1/sources/builtin", ""), 409, CodeConflict)
+	off := setup(t, func(o *Options) { o.Clients = noEmbedded{o.Clients} })
+	delete(off.world.sources, "src_builtin")
+	if l := decode[SourceList](t, off.do("GET", "/api/v1/sources", "")); len(l.Items) != 3 {
+		t.Errorf("%+v", l.Items)
+	}
+	wantProblem(t, off.do("GET", "/api/v1/sources/builtin", ""), 404, CodeNotFound)
+}
+
+type noEmbedded struct{ SourceClients }
+
+func (noEmbedded) Health(name string) (model.SourceHealth, bool) {
+	return model.SourceHealth{}, name != model.BuiltinSource
+}
