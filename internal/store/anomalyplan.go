@@ -17,9 +17,9 @@ import (
 // after scanStep rows, and the cursor then says where it stopped.
 
 const (
-	scanStep  = 20000 // rows of the driving index that one query walks at most
+	scanStep  = 10000 // rows of the driving index that one query walks at most
 	scanSteps = 10    // queries that one page makes at most while it is empty
-	countCap  = 5000  // rows counted to compare two drivers
+	countCap  = 2000  // rows counted to compare two drivers
 )
 
 // term is one condition of a filter.

@@ -127,7 +127,7 @@ func (w *writer) work(id int) {
 				fmt.Fprintln(os.Stderr, "writing:", err)
 				return
 			}
-			time.Sleep(5 * time.Millisecond)
+			<-time.After(5 * time.Millisecond)
 		}
 	}
 }

@@ -10,16 +10,11 @@ import (
 	"github.com/pressly/goose/v3/lock"
 
 	"aiops/internal/model"
-	"aiops/internal/store/migrations"
 )
 
 // migrate brings the schema up to date. An existing database is copied first;
 // a step that fails leaves the database as it was before that step.
-func (s *Store) migrate(ctx context.Context) error {
-	steps, err := migrations.Load(s.eng.Name())
-	if err != nil {
-		return err
-	}
+func (s *Store) migrate(ctx context.Context, steps []*goose.Migration) error {
 	dialect := goose.DialectSQLite3
 	opts := []goose.ProviderOption{goose.WithGoMigrations(steps...), goose.WithDisableGlobalRegistry(true),
 		goose.WithTableName("aiops_schema")}

@@ -17,6 +17,7 @@ import (
 	"github.com/uptrace/bun/schema"
 
 	"aiops/internal/model"
+	"aiops/internal/store/migrations"
 	"aiops/internal/store/postgres"
 	"aiops/internal/store/sqlite"
 )
@@ -142,7 +143,11 @@ func openEngine(ctx context.Context, cfg Config) (engine, error) {
 }
 
 func (s *Store) setUp(ctx context.Context, reg prometheus.Registerer) error {
-	if err := s.migrate(ctx); err != nil {
+	steps, err := migrations.Load(s.eng.Name())
+	if err != nil {
+		return err
+	}
+	if err := s.migrate(ctx, steps); err != nil {
 		return err
 	}
 	keys, err := openKeyring(s.cfg)

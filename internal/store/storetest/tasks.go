@@ -291,11 +291,21 @@ func maintain(t *testing.T, fresh FreshFunc) {
 	ok(t, s.IntegrityCheck(ctx))
 }
 
+// backup copies a store that is being written to, and restores the copy
+// elsewhere: every anomaly in it has its event, and the other way round.
 func backup(t *testing.T, fresh FreshFunc) {
-	s, ctx := setup(t, fresh), t.Context()
+	const key = model.Secret("the same key for both, 32 characters")
+	cfg := fresh(t)
+	cfg.MasterKey = key
+	s, ctx := open(t, cfg), t.Context()
 	d := newDetector(t, s, "a")
+	src := must(s.CreateSource(ctx, fullSource("main")))(t)
+	ok(t, s.SaveSnapshot(ctx, model.Snapshot{DetectorID: d.ID, ModelVersion: 1, Watermark: 5, Parts: [][]byte{[]byte("a\\.\nb\x00c\t")}}))
+	j := must(store.NewJobs(s, map[string]store.TaskFunc{"x": nil}))(t)
+	task := must(j.Enqueue(ctx, "x", "\\.\n"))(t)
 	path := filepath.Join(t.TempDir(), "backup")
 	stop := make(chan struct{})
+	written := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; ; i++ {
@@ -303,10 +313,15 @@ func backup(t *testing.T, fresh FreshFunc) {
 			case <-stop:
 				return
 			default:
-				commit(t, s, model.EventAnomalyOpened, newAnomaly(d, fmt.Sprint("an_", i), i, nil))
+				commit(t, s, model.EventAnomalyOpened, newAnomaly(d, fmt.Sprint("an_", i), i, map[string]string{"x": "\\.\n"}))
+				select {
+				case written <- struct{}{}:
+				default:
+				}
 			}
 		}
 	})
+	<-written
 	ok(t, s.Backup(ctx, path))
 	close(stop)
 	wg.Wait()
@@ -319,4 +334,52 @@ func backup(t *testing.T, fresh FreshFunc) {
 	if left, _ := filepath.Glob(path + ".part"); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+
+	other := fresh(t)
+	other.MasterKey = key
+	occupied := open(t, other)
+	newDetector(t, occupied, "is replaced")
+	if occupied.Engine() == "sqlite" {
+		wantKind(t, store.Restore(ctx, other, path, discard()), model.KindConflict)
+	}
+	ok(t, occupied.Close())
+	damaged := filepath.Join(t.TempDir(), "damaged")
+	b, err := os.ReadFile(path)
+	ok(t, err)
+	ok(t, os.WriteFile(damaged, b[:len(b)/2], 0o600))
+	wantKind(t, store.Restore(ctx, other, damaged, discard()), model.KindInvalid)
+	wantKind(t, store.Restore(ctx, other, damaged+"none", discard()), model.KindNotFound)
+	untouched, err := store.Open(ctx, other, discard(), nil)
+	ok(t, err)
+	must(untouched.DetectorByName(ctx, "is replaced"))(t)
+	ok(t, untouched.Close())
+
+	ok(t, store.Restore(ctx, other, path, discard()))
+	r := open(t, other)
+	ok(t, r.IntegrityCheck(ctx))
+	same(t, must(r.Source(ctx, src.ID))(t), src)
+	same(t, must(r.Task(ctx, task.ID))(t), task)
+	same(t, must(r.LatestSnapshot(ctx, d.ID, 1))(t), must(s.LatestSnapshot(ctx, d.ID, 1))(t))
+	ids := walk(t, r, store.AnomalyFilter{Sort: "started_at"})
+	var opened []string
+	for since := int64(0); ; {
+		evs := must(r.Events(ctx, since, nil, 0))(t)
+		if len(evs) == 0 {
+			break
+		}
+		for _, e := range evs {
+			if since++; e.ID != since {
+				t.Fatalf("event %d follows %d", e.ID, since-1)
+			}
+			if e.Type == model.EventAnomalyOpened {
+				opened = append(opened, strings.TrimPrefix(e.Topic, "anomalies/"))
+			}
+		}
+	}
+	if len(ids) == 0 || strings.Join(ids, " ") != strings.Join(opened, " ") {
+		t.Errorf("%d anomalies, %d events of them", len(ids), len(opened))
+	}
+	again := must(store.NewJobs(r, map[string]store.TaskFunc{"x": nil}))(t)
+	must(again.Enqueue(ctx, "x", nil))(t) // numbers go on where they were
+	newDetector(t, r, "b")
 }
