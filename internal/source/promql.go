@@ -38,7 +38,30 @@ func ParseQuery(query string) error {
 	return err
 }
 
+// CheckText reports whether query is PromQL of any type, within the limits on
+// texts. The error is as ParseQuery's.
+func CheckText(query string) error {
+	_, err := parseAny(query)
+	return err
+}
+
+// parse reads a query that can be evaluated at each step of a range.
 func parse(query string) (parser.Expr, error) {
+	expr, err := parseAny(query)
+	if err != nil {
+		return nil, err
+	}
+	switch expr.Type() {
+	case parser.ValueTypeVector, parser.ValueTypeScalar:
+		return expr, nil
+	case parser.ValueTypeMatrix:
+		return nil, queryError([]fault{{detail: "the query yields a range of samples at each step; wrap it in a function such as rate() or avg_over_time()"}}, query)
+	default:
+		return nil, queryError([]fault{{detail: fmt.Sprintf("the query yields a %s; only an instant vector or a scalar can be watched", parser.DocumentedType(expr.Type()))}}, query)
+	}
+}
+
+func parseAny(query string) (parser.Expr, error) {
 	if strings.TrimSpace(query) == "" {
 		return nil, queryError([]fault{{detail: "the query is empty; write PromQL, for example rate(http_requests_total[5m])"}}, query)
 	}
@@ -51,13 +74,6 @@ func parse(query string) (parser.Expr, error) {
 	expr, err := NewParser().ParseExpr(query)
 	if err != nil {
 		return nil, parseFaults(query, err)
-	}
-	switch expr.Type() {
-	case parser.ValueTypeVector, parser.ValueTypeScalar:
-	case parser.ValueTypeMatrix:
-		return nil, queryError([]fault{{detail: "the query yields a range of samples at each step; wrap it in a function such as rate() or avg_over_time()"}}, query)
-	default:
-		return nil, queryError([]fault{{detail: fmt.Sprintf("the query yields a %s; only an instant vector or a scalar can be watched", parser.DocumentedType(expr.Type()))}}, query)
 	}
 	if faults := longPatterns(expr); len(faults) > 0 {
 		return nil, queryError(faults, query)

@@ -55,12 +55,13 @@ func (s Span) Holds(t int64) bool {
 	return t >= s.Start && t <= s.End && (t-s.Start)%s.Step == 0
 }
 
-// Split cuts s into parts of at most MaxPoints times, in order, without gap or
-// overlap.
-func (s Span) Split() []Span {
+// Split cuts s into parts of at most points times, and at most MaxPoints, in
+// order, without gap or overlap.
+func (s Span) Split(points int64) []Span {
+	points = min(max(points, 1), MaxPoints)
 	var parts []Span
-	for at := s.Start; at <= s.End; at += MaxPoints * s.Step {
-		parts = append(parts, Span{at, min(at+(MaxPoints-1)*s.Step, s.End), s.Step})
+	for at := s.Start; at <= s.End; at += points * s.Step {
+		parts = append(parts, Span{at, min(at+(points-1)*s.Step, s.End), s.Step})
 	}
 	return parts
 }
@@ -68,12 +69,11 @@ func (s Span) Split() []Span {
 // PartFunc fetches the answer for one part of a range.
 type PartFunc func(ctx context.Context, part Span) ([]model.SeriesData, error)
 
-// QueryParts splits span, fetches the parts, at most concurrency at a time,
-// and joins the answers by series. Each part's samples must be clean. The first
-// error ends the whole; an answer of more than maxSeries series in all parts
-// together is a SeriesLimit error.
-func QueryParts(ctx context.Context, span Span, concurrency, maxSeries int, fetch PartFunc) ([]model.SeriesData, error) {
-	parts := span.Split()
+// QueryParts fetches the parts of a range, at most concurrency at a time, and
+// joins the answers by series. The parts are in order of time, and each part's
+// samples must be clean. The first error ends the whole; an answer of more than
+// maxSeries series in all parts together is a SeriesLimit error.
+func QueryParts(ctx context.Context, parts []Span, concurrency, maxSeries int, fetch PartFunc) ([]model.SeriesData, error) {
 	if len(parts) == 1 {
 		return fetch(ctx, parts[0])
 	}

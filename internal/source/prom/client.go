@@ -126,7 +126,7 @@ func (c *Client) QueryRange(ctx context.Context, query string, start, end time.T
 		return nil, err
 	}
 	lim := c.limits(maxSeries)
-	return source.QueryParts(ctx, span, partConcurrency, lim.series, func(ctx context.Context, part source.Span) ([]model.SeriesData, error) {
+	return source.QueryParts(ctx, span.Split(source.MaxPoints), partConcurrency, lim.series, func(ctx context.Context, part source.Span) ([]model.SeriesData, error) {
 		form := url.Values{
 			"query": {query},
 			"start": {seconds(part.Start)},

@@ -1,0 +1,54 @@
+package builtin
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// registrar is a Registerer that remembers what went through it, because the
+// libraries register their metrics and never take them back.
+type registrar struct {
+	reg prometheus.Registerer // nil registers nothing
+
+	mu   sync.Mutex
+	done []prometheus.Collector
+}
+
+// Register implements prometheus.Registerer.
+func (r *registrar) Register(c prometheus.Collector) error {
+	if r.reg == nil {
+		return nil
+	}
+	if err := r.reg.Register(c); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = append(r.done, c)
+	return nil
+}
+
+// MustRegister implements prometheus.Registerer.
+func (r *registrar) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic("BUG: registering metrics of the embedded source: " + err.Error())
+		}
+	}
+}
+
+// Unregister implements prometheus.Registerer.
+func (r *registrar) Unregister(c prometheus.Collector) bool {
+	return r.reg != nil && r.reg.Unregister(c)
+}
+
+// unregister takes everything back.
+func (r *registrar) unregister() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.done {
+		r.Unregister(c)
+	}
+	r.done = nil
+}
