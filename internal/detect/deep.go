@@ -10,6 +10,7 @@ import (
 const (
 	deepShape  = 3.0  // weight of the pattern where a short rhythm is certain
 	deepAlways = 1.0  // and per unit of autocorrelation elsewhere
+	deepRest   = 0.8  // share of all else that it then takes away
 	deepLeast  = 0.2  // autocorrelation at which a rhythm begins to count
 	deepSure   = 0.5  // and at which it is certain
 	deepUnit   = 0.15 // distance beyond the usual that counts 1
@@ -60,7 +61,7 @@ func (p *deepParts) sure() float64 {
 // counts.
 func (p *deepParts) sum() (pattern, rest float64) {
 	sure := p.sure()
-	rest = 1 - sure
+	rest = 1 - mul(deepRest, sure)
 	c := p.discord.distance
 	if !(c >= 0) || p.gauge.n < gaugeWarm {
 		return 0, rest

@@ -3,13 +3,16 @@ package detect
 import "math"
 
 const (
-	discordHistory = 8192  // points of history
-	discordLength  = 64    // points of a subsequence, about
-	discordLeast   = 16    // points of a subsequence, at least
-	discordFirst   = 512   // samples before the first look at the rhythm
-	discordSteady  = 0.05  // share of the spread of the series that is added to that of a subsequence
-	discordFlat    = 1e-30 // a smaller spread is none
-	discordRhythm  = 0.2   // least autocorrelation of a rhythm
+	discordHistory   = 8192  // points of history
+	discordThin      = 2     // samples of a point while there is no rhythm
+	discordLength    = 64    // points of a subsequence, about
+	discordLeast     = 16    // points of a subsequence, at least
+	discordFirst     = 512   // samples before the first look at the rhythm
+	discordSteady    = 0.05  // share of the spread of the series that is added to that of a subsequence
+	discordFirstPeak = 0.9   // share of the highest peak that makes an earlier one the period
+	discordClear     = 0.1   // least height of a peak of the autocorrelation above the valley before it
+	discordFlat      = 1e-30 // a smaller spread is none
+	discordRhythm    = 0.2   // least autocorrelation of a rhythm
 )
 
 // discord is a left matrix profile over a bounded history: how far the latest
@@ -244,6 +247,9 @@ func (d *discord) look() {
 	lag, strength := d.autocorrelation()
 	d.rhythm = strength
 	if lag == 0 {
+		if d.period > 0 || d.length < discordLength {
+			d.restart()
+		}
 		return
 	}
 	period := lag * d.thin
@@ -256,6 +262,12 @@ func (d *discord) look() {
 	d.thicken(step)
 	d.length = max(discordLeast, min(period/d.thin, 2*discordLength))
 	d.rebuild()
+}
+
+// restart forgets the history, which was thinned for a rhythm that is no more.
+func (d *discord) restart() {
+	d.length, d.thin, d.period = discordLength, discordThin, 0
+	d.n, d.head, d.sum, d.count = 0, 0, 0, 0
 }
 
 // thicken replaces every step points by their mean.
@@ -310,24 +322,36 @@ func (d *discord) autocorrelation() (lag int, strength float64) {
 	if !(power > discordFlat) {
 		return 0, 0
 	}
-	before, now := math.Inf(1), 1.0
-	valley := false
-	for l := 1; l <= n/4+1 && l < 2048; l++ {
+	// Peaks behind the first valley. Of those nearly as high as the highest the
+	// first is the period; the others are multiples of it.
+	r := make([]float64, 0, 2048)
+	for l := 0; l <= n/4+1 && l < cap(r); l++ {
 		var sum float64
 		for i, v := range x[l:] {
 			sum += mul(v, x[i])
 		}
-		r := sum / power * float64(n) / float64(n-l)
-		if valley && now > before && now >= r && now > strength+0.05 && l-1 >= 4 {
-			lag, strength = l-1, now
+		r = append(r, sum/power*float64(n)/float64(n-l))
+	}
+	// A peak stands clear of the lowest value before it, so that the ripple
+	// that noise puts on a slow rhythm is none.
+	peaks := make([]int, 0, 64)
+	lowest := 1.0
+	for l := 1; l+1 < len(r); l++ {
+		lowest = min(lowest, r[l])
+		if l >= 4 && r[l] >= r[l-1] && r[l] >= r[l+1] && r[l]-lowest >= discordClear {
+			peaks = append(peaks, l)
+			strength = max(strength, r[l])
 		}
-		valley = valley || now < before && r >= now
-		before, now = now, r
 	}
 	if strength < discordRhythm {
 		return 0, strength
 	}
-	return lag, strength
+	for _, l := range peaks {
+		if r[l] >= mul(discordFirstPeak, strength) {
+			return l, r[l]
+		}
+	}
+	return 0, strength
 }
 
 func (d *discord) sizeBytes() int {
