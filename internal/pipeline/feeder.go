@@ -104,9 +104,15 @@ func (f *feeder) slice(ctx context.Context, c *core, until int64, data []model.S
 	return err
 }
 
-// fit chooses how many steps the next query asks for.
+// fit chooses how many steps the next query asks for: it grows towards what
+// the number of series allows.
 func (f *feeder) fit(series int) {
-	f.steps = min(8*f.steps, chunkSteps, max(1, chunkSamples/max(1, series)))
+	f.steps = min(8*f.steps, stepsFor(series))
+}
+
+// stepsFor is how many steps of that many series one query may ask for.
+func stepsFor(series int) int {
+	return min(chunkSteps, max(1, chunkSamples/max(1, series)))
 }
 
 // smaller asks for less after an error that may come from asking for much.

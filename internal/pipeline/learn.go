@@ -95,8 +95,7 @@ func (r *runner) take(c *core, v model.ModelVersion) {
 		r.core, r.trained = c, v
 	})
 	r.stage, r.reconcile = stageLive, true
-	r.feed = feeder{e: r.e, class: classCatchUp, turn: r.turn}
-	r.feed.fit(c.live)
+	r.feed = feeder{e: r.e, class: classCatchUp, turn: r.turn, steps: stepsFor(c.live)}
 }
 
 // relearn begins a new model version, which learns from history.

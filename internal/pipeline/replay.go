@@ -169,9 +169,7 @@ func (p *player) play(ctx context.Context, version int64, nth int, segFrom, segE
 		p.points = append(p.points, sp)
 	}
 	c.emit = func(s *series, tr transition, t int64, note string) { p.collect(c, s, t, note) }
-	f := feeder{e: p.e, class: classCatchUp, only: p.view.key}
-	f.fit(max(1, p.view.live))
-	f.steps = max(1, min(chunkSteps, chunkSamples/max(1, p.view.live)))
+	f := feeder{e: p.e, class: classCatchUp, only: p.view.key, steps: stepsFor(p.view.live)}
 	if err := f.feedAll(ctx, c, segEnd, 0, nil); err != nil {
 		return nil, err
 	}
