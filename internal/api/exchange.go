@@ -99,7 +99,7 @@ func (s *server) takeBody(r *http.Request, op *huma.Operation) (hash string, rel
 	if r.ContentLength > maxBodyBytes {
 		return "", release, tooLarge()
 	}
-	bounded := &budgetReader{s: s, r: r.Body}
+	bounded := &bodyReader{s: s, r: r.Body}
 	release = bounded.release
 	var text []byte
 	if op.RequestBody == nil {
@@ -153,24 +153,32 @@ func tooLarge() error {
 		Context: map[string]any{"limit": maxBodyBytes}}
 }
 
-// budgetReader bounds one body, and with the others all bodies together.
-type budgetReader struct {
-	s     *server
-	r     io.Reader
-	taken int64
+// bodyReader bounds one body. Small ones are free; a large one takes one of a
+// few places, so that all bodies together, decoded, take bounded memory. A
+// client that sends slowly can hold up other large bodies, never small ones.
+type bodyReader struct {
+	s      *server
+	r      io.Reader
+	taken  int
+	placed bool
 }
 
-func (b *budgetReader) Read(p []byte) (int, error) {
-	if room := maxBodyBytes + 1 - b.taken; int64(len(p)) > room {
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if room := maxBodyBytes + 1 - b.taken; len(p) > room {
 		p = p[:room]
 	}
 	n, err := b.r.Read(p)
-	b.taken += int64(n)
-	if total := b.s.bodies.Add(int64(n)); total > maxBodiesBytes {
-		return n, model.Errorf(model.KindOverloaded, "", "Too many large bodies are being read at once. Send it again shortly.")
-	}
+	b.taken += n
 	if b.taken > maxBodyBytes {
 		return n, tooLarge()
+	}
+	if b.taken > smallBody && !b.placed {
+		select {
+		case b.s.largeBodies <- struct{}{}:
+			b.placed = true
+		default:
+			return n, model.Errorf(model.KindOverloaded, "", "Too many large bodies are being read at once. Send it again shortly.")
+		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, bodyFault(err)
@@ -178,7 +186,11 @@ func (b *budgetReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *budgetReader) release() { b.s.bodies.Add(-b.taken) }
+func (b *bodyReader) release() {
+	if b.placed {
+		<-b.s.largeBodies
+	}
+}
 
 // bodyFault is a connection that broke or stood still while sending.
 func bodyFault(err error) error {

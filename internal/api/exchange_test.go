@@ -134,6 +134,8 @@ func TestBodyGuard(t *testing.T) {
 		{"key twice", `{"name": "a", "labels": {"x": "1", "x": "2"}}`, 400, CodeValidation, "duplicate_key", nil},
 		{"too deep", deep, 400, CodeValidation, "too_deep", nil},
 		{"deep array", strings.Repeat("[", 100_000), 400, CodeValidation, "too_deep", nil},
+		{"many keys", manyKeys(), 400, CodeValidation, "too_many", nil},
+		{"many values", `{"name": [` + strings.Repeat("1,", maxJSONValues) + `1]}`, 400, CodeValidation, "too_many", nil},
 		{"no UTF-8", "{\"name\": \"\xff\"}", 400, CodeValidation, "encoding", nil},
 		{"NUL", `{"name": "a\u0000b"}`, 400, CodeValidation, "encoding", nil},
 		{"number beyond", `{"name": "a", "query": "x", "false_alarms_per_week": 1e999}`, 400, CodeValidation, "type", nil},
@@ -158,6 +160,16 @@ func TestBodyGuard(t *testing.T) {
 	if rec := f.do("POST", "/api/v1/detectors/det_1/stop", strings.Repeat("x", maxBodyBytes+1)); rec.Code != 413 {
 		t.Errorf("a large body where none is read: %d", rec.Code)
 	}
+}
+
+func manyKeys() string {
+	var b strings.Builder
+	b.WriteString(`{"labels": {`)
+	for i := range maxJSONKeys + 1 {
+		fmt.Fprintf(&b, `"k%d": "", `, i)
+	}
+	b.WriteString(`"last": ""}}`)
+	return b.String()
 }
 
 // TestDeclaredLengthIsCheckedFirst: a body that says it is too large is
@@ -208,28 +220,34 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBodiesShareABudget holds bodies open until the memory they may take
-// together is used up.
-func TestBodiesShareABudget(t *testing.T) {
+// TestLargeBodiesTakeTurns occupies every place for large bodies: another large
+// one is refused at once, a small one is served.
+func TestLargeBodiesTakeTurns(t *testing.T) {
 	t.Parallel()
 	s, err := newServer(newWorld().options())
 	must(t, err)
 	h := s.observe(s.protect(s.router))
-	s.bodies.Store(maxBodiesBytes - 10)
-	send := func() *httptest.ResponseRecorder {
-		req := httptest.NewRequest("POST", "/api/v1/detectors/validate", strings.NewReader(`{"name": "a", "query": "x", "source": "main"}`))
+	const small = `{"name": "a", "query": "x", "source": "main"}`
+	large := small + strings.Repeat(" ", smallBody)
+	send := func(body string) *httptest.ResponseRecorder {
+		req := httptest.NewRequest("POST", "/api/v1/detectors/validate", strings.NewReader(body))
 		req.Header.Set("Content-Type", "application/json")
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, req)
 		return rec
 	}
-	wantProblem(t, send(), 503, CodeOverloaded)
-	if got := s.bodies.Load(); got != maxBodiesBytes-10 {
-		t.Errorf("%d bytes are held, want %d", got, maxBodiesBytes-10)
+	for range maxLargeBodies {
+		s.largeBodies <- struct{}{}
 	}
-	s.bodies.Store(0)
-	if rec := send(); rec.Code != 200 || s.bodies.Load() != 0 {
-		t.Errorf("%d %s, %d bytes held", rec.Code, rec.Body.String(), s.bodies.Load())
+	wantProblem(t, send(large), 503, CodeOverloaded)
+	if rec := send(small); rec.Code != 200 {
+		t.Errorf("a small body: %d %s", rec.Code, rec.Body.String())
+	}
+	<-s.largeBodies
+	for range 3 {
+		if rec := send(large); rec.Code != 200 || len(s.largeBodies) != maxLargeBodies-1 {
+			t.Errorf("%d, %d places taken", rec.Code, len(s.largeBodies))
+		}
 	}
 }
 
@@ -296,7 +314,7 @@ func FuzzCheckJSON(f *testing.F) {
 		}
 		if valid && depth <= maxJSONDepth {
 			switch p.Errors[0].Code {
-			case "duplicate_key", "encoding": // valid JSON that is refused all the same
+			case "duplicate_key", "encoding", "too_many": // valid JSON that is refused all the same
 			default:
 				t.Fatalf("refused %q: %+v", in, p.Errors[0])
 			}

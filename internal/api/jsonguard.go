@@ -13,27 +13,32 @@ import (
 )
 
 const (
-	maxBodyBytes = 1 << 20
-	maxJSONDepth = 64
-	// maxBodiesBytes bounds the bodies that all requests together hold while
-	// they are read; decoded they may take some ten times as much.
-	maxBodiesBytes = 16 << 20
+	maxBodyBytes   = 1 << 20
+	smallBody      = 32 << 10 // up to here a body is read without a place
+	maxLargeBodies = 4        // larger ones at the same time
+
+	maxJSONDepth  = 64
+	maxJSONKeys   = 1000    // of one object
+	maxJSONValues = 100_000 // of the whole body; decoded, each takes some 100 bytes
 )
 
 // checkJSON reads exactly one JSON value and returns its text. It refuses
 // values nested deeper than maxJSONDepth and objects that name a key twice,
-// because decoders disagree about which of the two counts, and texts that no
-// database keeps. It stops reading at the first fault. Its memory is bounded
+// because decoders disagree about which of the two counts, texts that no
+// database keeps, and more values than any operation needs. It stops reading at the first fault. Its memory is bounded
 // by the input and the depth.
 func checkJSON(r io.Reader) ([]byte, error) {
 	var text bytes.Buffer
 	dec := json.NewDecoder(io.TeeReader(r, &text))
 	dec.UseNumber()
 	var walk jsonWalk
-	for {
+	for count := 1; ; count++ {
 		tok, err := dec.Token()
 		if err != nil {
 			return nil, unreadable(err, text.Len())
+		}
+		if count > maxJSONValues {
+			return nil, badJSON(walk.pointer(), "too_many", fmt.Sprintf("it holds more than %d values", maxJSONValues))
 		}
 		if err := walk.take(tok); err != nil {
 			return nil, err
@@ -84,6 +89,9 @@ func (w *jsonWalk) take(tok json.Token) error {
 			return badJSON(w.pointer(), "duplicate_key", fmt.Sprintf("the key %q is given twice", clip(text, 64)))
 		}
 		top.keys[text] = struct{}{}
+		if len(top.keys) > maxJSONKeys {
+			return badJSON(w.pointer(), "too_many", fmt.Sprintf("an object has more than %d keys", maxJSONKeys))
+		}
 		return nil
 	}
 	if !isDelim {

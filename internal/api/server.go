@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,16 +14,16 @@ import (
 )
 
 // server holds what the operations need. It has no state of its own but the
-// bytes of bodies being read.
+// places of large bodies.
 type server struct {
-	opts   Options
-	log    *slog.Logger
-	now    func() time.Time
-	began  time.Time // when New was called
-	hosts  map[string]bool
-	router *chi.Mux
-	api    huma.API
-	bodies atomic.Int64 // bytes of request bodies held by all requests
+	opts        Options
+	log         *slog.Logger
+	now         func() time.Time
+	began       time.Time // when New was called
+	hosts       map[string]bool
+	router      *chi.Mux
+	api         huma.API
+	largeBodies chan struct{} // places of large bodies, each held until its request is answered
 
 	documents documents
 }
@@ -64,7 +63,7 @@ func newServer(opts Options) (*server, error) {
 			opts.SwaggerUI = sub
 		}
 	}
-	s := &server{opts: opts, log: opts.Logger, now: opts.Now, began: opts.Now(), hosts: map[string]bool{}, router: chi.NewMux()}
+	s := &server{opts: opts, log: opts.Logger, now: opts.Now, began: opts.Now(), hosts: map[string]bool{}, router: chi.NewMux(), largeBodies: make(chan struct{}, maxLargeBodies)}
 	for _, h := range opts.Hosts {
 		s.hosts[strings.ToLower(h)] = true
 	}
