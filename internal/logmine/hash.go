@@ -1,0 +1,104 @@
+package logmine
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Odd constants with well spread bits; see wyhash for the way they are used.
+const (
+	mulA uint64 = 0x9E3779B97F4A7C15
+	mulB uint64 = 0xD6E8FEB86659FD93
+	mulC uint64 = 0xA0761D6478BD642F
+	mulD uint64 = 0xE7037ED1A0B428DB
+)
+
+// fold multiplies to 128 bits and xors the halves.
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// hashBytes hashes b with the seed. It is the same on every platform.
+func hashBytes(b []byte, seed uint64) uint64 {
+	n := len(b)
+	var lo, hi uint64
+	switch {
+	case n > 16:
+		h := seed
+		p := b
+		for len(p) > 16 {
+			h = fold(binary.LittleEndian.Uint64(p)^mulC, binary.LittleEndian.Uint64(p[8:])^h)
+			p = p[16:]
+		}
+		seed = h
+		lo = binary.LittleEndian.Uint64(b[n-16:])
+		hi = binary.LittleEndian.Uint64(b[n-8:])
+	case n > 8:
+		lo = binary.LittleEndian.Uint64(b)
+		hi = binary.LittleEndian.Uint64(b[n-8:])
+	default:
+		return hashWord(packWord(b), n, seed)
+	}
+	return fold(lo^mulA^uint64(n)*mulD, hi^seed^mulB)
+}
+
+// packWord returns the bytes of b, of which there are at most eight, as one
+// number.
+func packWord(b []byte) uint64 {
+	n := len(b)
+	switch {
+	case n >= 4:
+		return uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint32(b[n-4:]))<<(8*(n-4))
+	case n > 0:
+		return uint64(b[0]) | uint64(b[n>>1])<<(8*(n>>1)) | uint64(b[n-1])<<(8*(n-1))
+	}
+	return 0
+}
+
+// hashWord is hashBytes for the n packed bytes of a short text.
+func hashWord(packed uint64, n int, seed uint64) uint64 {
+	return fold(packed^mulA^uint64(n)*mulD, seed^mulB)
+}
+
+// lettersIn returns how many of the eight bytes, from the lowest on, are ASCII
+// letters.
+func lettersIn(w uint64) int {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	x := (w | 0x20*ones) &^ high
+	from := x + (0x80-'a')*ones // the high bit of a byte says: at least 'a'
+	past := x + (0x7f-'z')*ones // past 'z'
+	return bits.TrailingZeros64((from&^past&^w)&high^high) >> 3
+}
+
+// hashSquashed hashes b with every run of digits replaced by one mark, so
+// that names which differ in their numbers only have one hash.
+func hashSquashed(b []byte, seed uint64) uint64 {
+	h := seed ^ mulD
+	in := false
+	for i, c := range b {
+		if classes[c] == clDigit || c == '-' && i > 0 && b[i-1] == '_' {
+			if in {
+				continue
+			}
+			in, c = true, '0'
+		} else {
+			in = false
+		}
+		h = (h ^ uint64(c)) * mulA
+		h ^= h >> 32
+	}
+	return h
+}
+
+// contentHash is FNV-1a: ids are made with it, so it never changes.
+func contentHash(b []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}

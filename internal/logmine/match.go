@@ -1,0 +1,352 @@
+package logmine
+
+// This file is the slow path: what to do with a skeleton that is not at hand.
+// Its line may belong to a template that is known, with another word in a
+// place that is known to vary, to one in which a place turns out to vary now,
+// or to a new one. Ids are given when lines arrive, so a place that varies has
+// to be recognised at its second word. Most lines that differ in one word are
+// different events, so that takes evidence.
+
+const (
+	mostWild  = 64  // templates with wild slots that are compared with a draft
+	mostPlain = 128 // templates without
+
+	mostDiffering = 3 // slots that may differ at once, each with evidence
+
+	fewWords  = 5  // so many different words, most of them seen once, make a place a variable
+	manyWords = 12 // so many make it one however often they were seen
+	manyFirst = 16 // the same for the first place, which names the event in most lines
+)
+
+// difference is how a draft compares with a template of the same shape.
+type difference struct {
+	equal  int // words that are equal
+	mixed  int // slots with a variable on one side and a word on the other
+	words  int // slots with different words
+	at     [mostDiffering]uint16
+	exact  bool // the template covers the draft as it is
+	beyond bool // more differences than one event can have
+}
+
+func compare(t, d *template) difference {
+	r := difference{exact: true}
+	if len(t.slots) != len(d.slots) || t.cut != d.cut {
+		return difference{beyond: true}
+	}
+	for i := range t.slots {
+		a, b := &t.slots[i], &d.slots[i]
+		if a.unit != b.unit && a.unit != 0 && b.unit != 0 {
+			return difference{beyond: true}
+		}
+		va, vb := a.kind >= kindMask, b.kind >= kindMask
+		switch {
+		case va && vb, a.flags&slotWild != 0:
+			continue
+		case va != vb:
+			r.mixed++
+		case a.key == b.key && a.kind == b.kind:
+			r.equal++
+			continue
+		default:
+			if r.words < mostDiffering {
+				r.at[r.words] = uint16(i)
+			}
+			r.words++
+		}
+		r.exact = false
+		if r.mixed+r.words > mostDiffering {
+			return difference{beyond: true}
+		}
+	}
+	return r
+}
+
+// newest returns the last n of list.
+func newest(list []int32, n int) []int32 { return list[max(0, len(list)-n):] }
+
+// match returns the template that the draft belongs to, generalising it where
+// there is evidence, or -1. Of those that cover the draft it is the one with
+// the most words, of those with evidence the one with the fewest differences,
+// and then the oldest.
+func (m *Miner) match(d *template) int32 {
+	b := m.byShape[d.shape]
+	if b == nil {
+		return -1
+	}
+	cover, words := int32(-1), -1
+	base, differing := int32(-1), mostDiffering+1
+	m.family.reset()
+	for _, list := range [...][]int32{newest(b.wild, mostWild), newest(b.plain, mostPlain)} {
+		for _, i := range list {
+			t := m.templates[i]
+			r := compare(t, d)
+			switch {
+			case r.beyond:
+			case r.exact:
+				if r.equal > words {
+					cover, words = i, r.equal
+				}
+			case t.flags&(flagPinned|flagSplit) != 0 || r.equal < 2*(r.mixed+r.words):
+			case m.sameEvent(t, d, &r):
+				if n := r.mixed + r.words; n < differing || n == differing && t.birth < m.templates[base].birth {
+					base, differing = i, n
+				}
+			case r.words == 1 && r.mixed == 0:
+				m.family.add(i, t, int(r.at[0]))
+			}
+		}
+	}
+	if cover >= 0 {
+		return cover
+	}
+	if base < 0 {
+		base = m.family.crowded(d)
+	}
+	if base >= 0 {
+		m.generalise(base, d)
+	}
+	return base
+}
+
+// sameEvent reports whether there is evidence for every difference.
+func (m *Miner) sameEvent(t, d *template, r *difference) bool {
+	if r.words == 0 {
+		return r.mixed == 1
+	}
+	for _, p := range r.at[:r.words] {
+		if !m.evidence(t, d, int(p), r.equal) {
+			return false
+		}
+	}
+	return true
+}
+
+// evidence reports whether the words of t and d in slot p look like two values
+// rather than like two messages, given the number of equal words.
+func (m *Miner) evidence(t, d *template, p, equal int) bool {
+	a, b := t.slotText(p), d.slotText(p)
+	if assigns(d.gap(p + 1)) {
+		return false // keys
+	}
+	if m.words.known(&t.slots[p], a) && m.words.known(&d.slots[p], b) {
+		return true
+	}
+	da, ia := form(a)
+	db, ib := form(b)
+	numbered := da > 0 || db > 0
+	if p == 0 {
+		return equal >= 3 && da >= 2 && db >= 2
+	}
+	switch {
+	case da >= 2 && db >= 2, numbered && ia && ib:
+		return true
+	case equal >= 3 && ((da > 0) != (db > 0) || ia && ib):
+		return true
+	case len(a) <= 3 && len(b) <= 3 && unitAt(d, p):
+		return true
+	}
+	return assigned(d, p)
+}
+
+// assigned reports whether slot p stands alone between a colon with a space
+// and a delimiter.
+func assigned(t *template, p int) bool {
+	g := t.gap(p)
+	return len(g) >= 2 && g[len(g)-1] == ' ' && g[len(g)-2] == ':' && ends(t.gap(p+1))
+}
+
+// unitAt reports whether slot p stands between a number and a delimiter.
+func unitAt(t *template, p int) bool {
+	g := t.gap(p)
+	return len(g) == 1 && g[0] == ' ' && t.slots[p-1].kind == kindMask && ends(t.gap(p+1))
+}
+
+// ends reports whether a gap begins with a delimiter or ends the line.
+func ends(g []byte) bool {
+	if len(g) == 0 {
+		return true
+	}
+	switch g[0] {
+	case ',', ';', ')', ']', '}', '.':
+		return true
+	}
+	return false
+}
+
+// family counts the templates that differ from a draft in one word, by its
+// place.
+type family struct {
+	places []int // with templates, in the order of the first
+	at     [hardItems]familyPlace
+}
+
+type familyPlace struct {
+	words  int // different words
+	once   int // of those, words of templates with one line
+	oldest int32
+	birth  uint64
+}
+
+func (f *family) reset() {
+	for _, p := range f.places {
+		f.at[p] = familyPlace{}
+	}
+	f.places = f.places[:0]
+}
+
+func (f *family) add(i int32, t *template, p int) {
+	a := &f.at[p]
+	if a.words == 0 {
+		f.places = append(f.places, p)
+	}
+	if a.words == 0 || t.birth < a.birth {
+		a.oldest, a.birth = i, t.birth
+	}
+	a.words++
+	if t.count <= 1 {
+		a.once++
+	}
+}
+
+// crowded looks for a place in which so many different words were seen, all
+// else being equal, that it is a variable. It returns the oldest template of
+// those, or -1.
+func (f *family) crowded(d *template) int32 {
+	const leastEqual = 2
+	words := 0
+	for i := range d.slots {
+		if !d.slots[i].variable() {
+			words++
+		}
+	}
+	for _, p := range f.places {
+		a := &f.at[p]
+		n, once := a.words+1, a.once+1
+		least := leastEqual
+		if p == 0 {
+			least++
+		}
+		switch {
+		case n < fewWords || words-1 < least || assigns(d.gap(p+1)):
+		case p == 0 && n < manyFirst:
+		case n >= manyWords || 2*once >= n:
+			return a.oldest
+		}
+	}
+	return -1
+}
+
+// generalise makes the slots of template i wild in which the draft differs,
+// and merges the templates that it covers then.
+func (m *Miner) generalise(i int32, d *template) {
+	t := m.templates[i]
+	if m.trace != nil {
+		m.trace("generalise", t, d)
+	}
+	wild := false
+	for p := range t.slots {
+		a, b := &t.slots[p], &d.slots[p]
+		va, vb := a.kind >= kindMask, b.kind >= kindMask
+		switch {
+		case a.flags&slotWild != 0:
+			wild = true
+			continue
+		case va && vb, !va && !vb && a.key == b.key && a.kind == b.kind:
+			continue
+		}
+		a.flags |= slotWild | slotVaried
+		m.words.values.add(a.exact)
+		m.words.values.add(b.exact)
+	}
+	t.reopen()
+	m.stats.Changes++
+	b := m.byShape[t.shape]
+	if !wild {
+		b.plain = without(b.plain, i)
+		b.wild = append(b.wild, i)
+	}
+	m.absorb(b, i)
+}
+
+// absorb merges the templates of the bucket that template i covers.
+func (m *Miner) absorb(b *bucket, i int32) {
+	t := m.templates[i]
+	m.covered = m.covered[:0]
+	for _, list := range [...][]int32{b.plain, b.wild} {
+		for _, j := range list {
+			if c := m.templates[j]; j != i && !c.protected() && covers(t, c) {
+				m.covered = append(m.covered, j)
+			}
+		}
+	}
+	for _, j := range m.covered {
+		m.mergeInto(i, j)
+	}
+}
+
+// covers reports whether every line of c is a line of t too.
+func covers(t, c *template) bool {
+	if len(t.slots) != len(c.slots) || t.cut != c.cut {
+		return false
+	}
+	for p := range t.slots {
+		a, b := &t.slots[p], &c.slots[p]
+		switch {
+		case a.unit != b.unit && a.unit != 0 && b.unit != 0:
+			return false
+		case a.flags&slotWild != 0, a.kind >= kindMask && b.kind >= kindMask:
+		case b.variable() || a.kind != b.kind || a.key != b.key:
+			return false
+		}
+	}
+	return true
+}
+
+// mergeInto merges template j into template i, which covers it. The id of the
+// elder stays, the other becomes an alias.
+func (m *Miner) mergeInto(i, j int32) {
+	t, c := m.templates[i], m.templates[j]
+	if m.trace != nil {
+		m.trace("absorb", t, c)
+	}
+	for p := range t.slots {
+		a, b := &t.slots[p], &c.slots[p]
+		if a.count != b.count {
+			a.flags |= slotCount
+		}
+		if a.flags&slotWild == 0 && a.exact != b.exact && b.exact != 0 {
+			m.varySlot(a, b.key, b.exact)
+		}
+		a.flags |= b.flags & (slotVaried | slotCount)
+	}
+	t.reopen()
+	t.count += c.count
+	t.last = max(t.last, c.last)
+	gone := c.id
+	if t.emit != t.id { // people merged t into a template of another shape
+		m.drop(j)
+		m.aliases.add(gone, t.emit)
+	} else {
+		stays := t.id
+		if c.birth < t.birth && !t.protected() {
+			stays, gone = gone, stays
+			t.birth = c.birth
+		}
+		m.drop(j)
+		delete(m.byID, gone)
+		t.id, t.emit = stays, stays
+		m.byID[stays] = i
+		m.aliases.add(gone, stays)
+	}
+	m.stats.Merged++
+	m.stats.Changes++
+}
+
+func without(list []int32, x int32) []int32 {
+	for k, v := range list {
+		if v == x {
+			return append(list[:k], list[k+1:]...)
+		}
+	}
+	return list
+}
