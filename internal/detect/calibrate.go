@@ -99,11 +99,12 @@ const (
 type calibrator struct {
 	counts  [2][binsN]uint16
 	tails   [2]tail
-	n       uint32 // weight of all samples, zero deviations included
-	memory  uint32 // n at which the counts are halved
-	learned uint32 // samples ever, modulo 2^32
-	run     uint32 // length of the present run of extremes
-	refit   uint32 // samples until the next fit
+	n       uint32   // weight of all samples, zero deviations included
+	memory  uint32   // n at which the counts are halved
+	learned uint32   // samples ever, modulo 2^32
+	run     uint32   // length of the present run of extremes
+	refit   uint32   // samples until the next fit
+	top     [2]uint8 // last bin of a side that is not empty
 }
 
 // tail is the fitted part of one side. Probabilities in it are relative to
@@ -186,10 +187,23 @@ func (c *calibrator) lnFloor() float64 {
 // beyond returns how many samples of one side lie in bin b and above.
 func (c *calibrator) beyond(side, b int) uint32 {
 	var sum uint32
-	for _, k := range c.counts[side][b:] {
-		sum += uint32(k)
+	if end := int(c.top[side]) + 1; b < end {
+		for _, k := range c.counts[side][b:end] {
+			sum += uint32(k)
+		}
 	}
 	return sum
+}
+
+// findTop finds the last bins that are not empty.
+func (c *calibrator) findTop() {
+	for side := range c.counts {
+		b := lastBin
+		for b > 0 && c.counts[side][b] == 0 {
+			b--
+		}
+		c.top[side] = uint8(b)
+	}
 }
 
 // mass is the smoothed weight of what is in bin b and above, of which seen
@@ -308,7 +322,7 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 // weight as low as want.
 func (c *calibrator) counted(side int, want float64) float64 {
 	var here uint32
-	for b := lastBin; b >= int(c.tails[side].bin); b-- {
+	for b := int(c.top[side]); b >= int(c.tails[side].bin); b-- {
 		here += uint32(c.counts[side][b])
 		if here >= leastCounted && mass(b, here) > mul(countedShare, want) {
 			return binStart(b + 1)
@@ -337,7 +351,9 @@ func (c *calibrator) learn(side int, z float64) {
 		c.run = 0
 	}
 	if z > 0 {
-		c.counts[side][binOf(z)]++
+		b := binOf(z)
+		c.counts[side][b]++
+		c.top[side] = max(c.top[side], uint8(b))
 	}
 	c.n++
 	c.learned++
@@ -363,6 +379,7 @@ func (c *calibrator) halve() {
 			c.counts[side][b], carry = k/2, k&1
 		}
 	}
+	c.findTop()
 }
 
 // fit fits the tail of one side to the counts.
@@ -521,4 +538,5 @@ func (c *calibrator) read(d *reader) {
 		}
 	}
 	d.check(sum <= mostMemory)
+	c.findTop()
 }

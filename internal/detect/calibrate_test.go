@@ -137,6 +137,7 @@ func TestContaminationIsBounded(t *testing.T) {
 		dirty.learn(sideAbove, z)
 		control.counts[sideAbove][binOf(z)]++
 		control.n++
+		control.findTop()
 	}
 	for range 300 {
 		spoil(50) // one incident

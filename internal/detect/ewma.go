@@ -98,8 +98,8 @@ func (m *ewma) append(w *writer) {
 }
 
 func (m *ewma) read(d *reader) {
-	mean, variance, n := d.finite(), d.finite(), d.uvarint(math.MaxInt64)
-	d.check(variance >= 0)
+	mean, variance, n := d.value(), d.finite(), d.uvarint(math.MaxInt64)
+	d.check(variance >= 0 && variance <= 1e306)
 	if d.close() == nil {
 		m.mean, m.variance, m.n = mean, variance, n
 	}

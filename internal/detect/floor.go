@@ -111,11 +111,11 @@ func (f *floor) read(d *reader) {
 	f.known, f.next = d.u8(), d.u8()
 	d.check(f.known <= uint8(len(f.recent)) && f.next < uint8(len(f.recent)))
 	for i := 0; d.err == nil && i < int(f.known); i++ {
-		f.recent[i] = d.finite()
+		f.recent[i] = d.value()
 	}
-	f.grain = d.finite()
-	f.older = d.finite()
-	f.slow = d.finite()
+	f.grain = d.value()
+	f.older = d.value()
+	f.slow = d.value()
 	f.n = d.uvarint(math.MaxInt64)
 	d.check(f.grain >= 0 && f.older >= 0 && f.slow >= 0)
 }

@@ -290,7 +290,7 @@ func (m *forest) read(d *reader) {
 	if d.need(8 * n) {
 		values = make([]float64, 0, m.capacity())
 		for range n {
-			values = append(values, d.finite())
+			values = append(values, d.value())
 		}
 	}
 	d.check(grown == 0 || since < forestEvery && n-since >= forestShort+forestSample)

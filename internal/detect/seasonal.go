@@ -433,7 +433,10 @@ func (m *seasonal) append(w *writer) {
 	appendMeans(w, m.profile)
 	appendMeans(w, m.spread[:])
 	appendMeans(w, m.votes[:])
-	for _, v := range [...]float64{m.base, m.level, m.usual, m.errors[0], m.errors[1], m.sum, m.absolute, m.runTotal} {
+	for _, v := range [...]float64{m.base, m.level, m.usual, m.errors[0], m.errors[1]} {
+		w.f64(v)
+	}
+	for _, v := range [...]float64{m.sum, m.absolute, m.runTotal} {
 		w.f64(v)
 	}
 	w.uvarint(m.n)
@@ -457,8 +460,12 @@ func (m *seasonal) read(d *reader) {
 	for _, v := range r.spread {
 		d.check(!(v < 0))
 	}
-	for _, v := range [...]*float64{&r.base, &r.level, &r.usual, &r.errors[0], &r.errors[1], &r.sum, &r.absolute, &r.runTotal} {
+	for _, v := range [...]*float64{&r.base, &r.level, &r.usual, &r.errors[0], &r.errors[1]} {
+		*v = d.value()
+	}
+	for _, v := range [...]*float64{&r.sum, &r.absolute, &r.runTotal} {
 		*v = d.finite()
+		d.check(math.Abs(*v) <= 1e12*maxValue)
 	}
 	d.check(r.usual >= 0 && r.errors[0] >= 0 && r.errors[1] >= 0)
 	r.n = d.uvarint(math.MaxInt64)

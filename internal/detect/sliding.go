@@ -135,14 +135,14 @@ func (m *sliding) read(d *reader) {
 	if n := int(d.uvarint(uint64(m.limit))); d.need(16*n) && n > 0 {
 		r.front = make([]moments, 0, m.limit)
 		for range n {
-			a := moments{mean: d.finite(), square: d.finite()}
-			d.check(a.square >= 0)
+			a := moments{mean: d.value(), square: d.finite()}
+			d.check(a.square >= 0 && a.square <= 1e306)
 			r.front = append(r.front, a)
 		}
 	}
 	if n := int(d.uvarint(uint64(m.limit - len(r.front)))); d.need(8 * n) {
 		for range n {
-			r.push(d.finite())
+			r.push(d.value())
 		}
 	}
 	if d.close() == nil {

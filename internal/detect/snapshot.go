@@ -159,6 +159,13 @@ func (d *reader) finite() float64 {
 	return v
 }
 
+// value reads a float of the size that models compute with.
+func (d *reader) value() float64 {
+	v := d.f64()
+	d.check(v >= -4*maxValue && v <= 4*maxValue)
+	return v
+}
+
 func (d *reader) bool() bool {
 	v := d.u8()
 	d.check(v <= 1)

@@ -1,0 +1,6 @@
+//go:build !race
+
+package detect_test
+
+// raceEnabled makes tests score fewer samples.
+const raceEnabled = false
