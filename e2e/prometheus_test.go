@@ -136,7 +136,8 @@ detectors:
 	began := time.Now()
 	s.eventually(10*time.Second, "the fault is an open anomaly", func() error {
 		if len(anomalies("firing")) == 0 {
-			return fmt.Errorf("none is firing")
+			_, replay := s.get("/api/v1/detectors/" + status().ID + "/replay")
+			return fmt.Errorf("none is firing; detector %+v, replay …%s", status().Status, replay[max(0, len(replay)-1500):])
 		}
 		return nil
 	})

@@ -2,8 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 
+	"aiops/internal/config"
+	"aiops/internal/model"
 	"aiops/internal/telemetry"
 )
 
@@ -13,6 +17,10 @@ import (
 // the log.
 func (p *program) reload(ctx context.Context) error {
 	c, err := p.options.load()
+	var file *config.Error
+	if errors.As(err, &file) {
+		return invalidFile(file)
+	}
 	if err != nil {
 		return err
 	}
@@ -44,4 +52,15 @@ func (p *program) reload(ctx context.Context) error {
 	p.config.Store(&c)
 	p.log.Info("configuration reloaded", "sources", len(c.Sources), "detectors", len(c.Detectors))
 	return nil
+}
+
+// invalidFile says what is wrong with the file without saying where on this
+// machine it is.
+func invalidFile(e *config.Error) error {
+	e.File = filepath.Base(e.File)
+	out := &model.Error{Kind: model.KindInvalid, Message: "The configuration is not valid, so the running one stays. " + e.Error()}
+	for _, p := range e.Problems {
+		out.Fields = append(out.Fields, model.FieldError{Code: "config", Detail: fmt.Sprintf("line %d, column %d: %s", p.Line, p.Column, p.Message)})
+	}
+	return out
 }
