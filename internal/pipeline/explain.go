@@ -181,7 +181,7 @@ func (e *Engine) similar(ctx context.Context, a model.Anomaly) ([]model.Anomaly,
 	}
 	key := a.Series.Key()
 	before = slices.DeleteFunc(before, func(b model.Anomaly) bool {
-		return b.ID == a.ID || b.FiredAt.IsZero() || b.StartedAt.After(a.StartedAt)
+		return b.ID == a.ID || b.FiredAt.IsZero() || !b.StartedAt.Before(a.StartedAt)
 	})
 	slices.SortStableFunc(before, func(x, y model.Anomaly) int {
 		sx, sy := x.Series.Key() == key, y.Series.Key() == key

@@ -168,7 +168,7 @@ func TestClockJumps(t *testing.T) {
 				defer g.stop()
 				elapse(20 * time.Minute)
 				before := g.list()[0].LastT
-				g.shift = tc.by
+				g.shift.Store(int64(tc.by))
 				for range 6 {
 					elapse(10 * time.Second)
 					scored[g.list()[0].LastT]++
@@ -249,7 +249,9 @@ func TestUnknownSourceAndBadQuery(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		g.change(func(d *model.Detector) { d.Source = "main" })
-		g.src.set(func(f *fakeSource) { f.fail = model.WrapError(model.KindQuery, "", errors.New("secret"), "unexpected )") })
+		g.src.set(func(f *fakeSource) {
+			f.fail = model.WrapError(model.KindQuery, "", errors.New("secret"), "unexpected )")
+		})
 		elapse(time.Minute)
 		if s := g.status(); s.State != model.DetectorFailed || s.LastError != "unexpected )" {
 			t.Fatalf("%+v", s)

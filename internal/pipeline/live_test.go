@@ -26,7 +26,7 @@ type rig struct {
 	src    *fakeSource
 	cfg    Config
 	reg    *prometheus.Registry
-	shift  time.Duration // of the engine's clock against that of the bubble
+	shift  atomic.Int64 // nanoseconds of the engine's clock against that of the bubble
 	engine *Engine
 	stop   func()
 }
@@ -43,7 +43,7 @@ func (g *rig) start() {
 	g.t.Helper()
 	g.reg = prometheus.NewRegistry()
 	sources := func(name string) (Source, bool) { return g.src, name == "main" }
-	g.engine = New(g.cfg, g.store, sources, slog.New(slog.DiscardHandler), g.reg, func() time.Time { return time.Now().Add(g.shift) })
+	g.engine = New(g.cfg, g.store, sources, slog.New(slog.DiscardHandler), g.reg, func() time.Time { return time.Now().Add(time.Duration(g.shift.Load())) })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.engine.Run(ctx) }()
