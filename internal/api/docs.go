@@ -2,7 +2,6 @@ package api
 
 import (
 	"embed"
-	"io/fs"
 	"net/http"
 	"strconv"
 )
@@ -32,15 +31,15 @@ func (s *server) registerDocs() {
 	s.router.Get("/api/docs", page("index.html", "text/html; charset=utf-8"))
 	s.router.Get("/api/docs/page.js", page("page.js", "text/javascript; charset=utf-8"))
 	s.router.Get("/api/docs/page.css", page("page.css", "text/css; charset=utf-8"))
-	for name, contentType := range map[string]string{"swagger-ui-bundle.js": "text/javascript; charset=utf-8", "swagger-ui.css": "text/css; charset=utf-8"} {
+	swagger := readPages(s.opts.SwaggerUI)
+	for _, name := range []string{"swagger-ui-bundle.js", "swagger-ui.css"} {
 		s.router.Get("/api/docs/"+name, func(w http.ResponseWriter, r *http.Request) {
-			if s.opts.SwaggerUI != nil {
-				if text, err := fs.ReadFile(s.opts.SwaggerUI, name); err == nil {
-					s.static(w, r, contentType, text)
-					return
-				}
+			f, ok := swagger.files[name]
+			if !ok {
+				WriteProblem(w, r, CodeNotFound, "Swagger UI is not built into this program. The document itself is at /api/openapi.json.", 0)
+				return
 			}
-			WriteProblem(w, r, CodeNotFound, "Swagger UI is not built into this program. The document itself is at /api/openapi.json.", 0)
+			swagger.send(w, r, f)
 		})
 	}
 }

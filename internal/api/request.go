@@ -65,6 +65,7 @@ type requestInfo struct {
 	id          string
 	traceparent string
 	path        string
+	page        bool // one of the web pages, which have no pattern of their own
 	verbose     bool           // ?verbose without a value
 	bodyless    bool           // an operation that reads no body
 	faults      []ProblemField // of the parameters, to be told together with huma's
@@ -184,6 +185,9 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 func (info *requestInfo) route() string {
 	if p := info.chi.RoutePattern(); p != "" {
 		return p
+	}
+	if info.page {
+		return "/*"
 	}
 	return "unmatched"
 }

@@ -91,6 +91,7 @@ func TestAccessLog(t *testing.T) {
 	f.do("GET", "/livez", "")
 	f.do("POST", "/api/v1/anomalies/an_1/acknowledge", "")
 	f.do("GET", "/api/v1/wp-login.php", "")
+	f.do("GET", "/some/page", "")
 	f.world.fail = model.WrapError(model.KindDatabase, "", errors.New("disk I/O error"), "The database failed.")
 	f.do("GET", "/api/v1/detectors/det_1", "")
 	lines := l.lines(t)
@@ -99,7 +100,7 @@ func TestAccessLog(t *testing.T) {
 		status              float64
 	}{
 		{"read", "/api/v1/detectors/{id}", "INFO", 200}, {"probe", "/livez", "DEBUG", 200}, {"control", "/api/v1/anomalies/{id}/acknowledge", "INFO", 200},
-		{"read", "unmatched", "INFO", 404}, {"read", "/api/v1/detectors/{id}", "WARN", 500},
+		{"read", "unmatched", "INFO", 404}, {"ui", "/*", "INFO", 200}, {"read", "/api/v1/detectors/{id}", "WARN", 500},
 	}
 	if len(lines) != len(want) || len(seen) != len(want) {
 		t.Fatalf("%d lines, %d calls, want %d", len(lines), len(seen), len(want))
@@ -121,8 +122,8 @@ func TestAccessLog(t *testing.T) {
 	if lines[0]["request_id"] != "request-1" {
 		t.Errorf("the request id is not in the log: %v", lines[0])
 	}
-	if cause, _ := lines[4]["err"].(string); !strings.Contains(cause, "disk I/O error") {
-		t.Errorf("the cause is not in the log: %v", lines[4])
+	if cause, _ := lines[5]["err"].(string); !strings.Contains(cause, "disk I/O error") {
+		t.Errorf("the cause is not in the log: %v", lines[5])
 	}
 }
 

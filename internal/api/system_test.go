@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -201,5 +202,21 @@ func TestStarting(t *testing.T) {
 			t.Errorf("%s: %v", target, rec.Header())
 		}
 		wantProblem(t, f.do("GET", target, ""), 503, CodeServiceUnavailable)
+	}
+}
+
+func BenchmarkGetDetectors(b *testing.B) {
+	h, err := New(newWorld().options())
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := httptest.NewRequest("GET", "/api/v1/detectors", nil)
+	req.Host = "localhost"
+	for b.Loop() {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code != 200 {
+			b.Fatal(rec.Code)
+		}
 	}
 }

@@ -102,14 +102,24 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		f, ok = p.files["index.html"]
 	}
-	h := w.Header()
-	h.Set("Content-Security-Policy", pagePolicy)
+	if info := requestOf(r.Context()); info != nil {
+		info.page = true
+	}
 	if !ok {
+		h := w.Header()
+		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Cache-Control", "no-store")
 		_, _ = io.WriteString(w, noPages)
 		return
 	}
+	p.send(w, r, f)
+}
+
+// send answers with one file, in the best form that the client takes.
+func (p *pages) send(w http.ResponseWriter, r *http.Request, f page) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", "no-cache")
 	if strings.HasPrefix(f.name, "assets/") {

@@ -18,7 +18,7 @@
     url: '/api/openapi.json',
     domNode: reference,
     deepLinking: true,
-    docExpansion: 'none',
+    docExpansion: 'list',
     filter: true,
     tryItOutEnabled: true,
     displayRequestDuration: true,
