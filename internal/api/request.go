@@ -65,7 +65,7 @@ type requestInfo struct {
 	id          string
 	traceparent string
 	path        string
-	page        bool // one of the web pages, which have no pattern of their own
+	page        bool           // one of the web pages, which have no pattern of their own
 	verbose     bool           // ?verbose without a value
 	bodyless    bool           // an operation that reads no body
 	faults      []ProblemField // of the parameters, to be told together with huma's
