@@ -1,4 +1,4 @@
-import { Skeleton } from '@mantine/core';
+import { Skeleton, UnstyledButton } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { Fragment, type ReactNode } from 'react';
 import { totalsOf, type Totals } from '../features/detectors/select';
@@ -11,7 +11,7 @@ import type { Tone } from '../shared/ui/Badge';
 import classes from './Overview.module.css';
 
 /** The numbers that tell at a glance whether all is well. */
-export function Overview() {
+export function Overview({ onShowAnomalies }: { onShowAnomalies: () => void }) {
   const detectors = useQuery(detectorsQuery());
   const sources = useQuery(sourcesQuery());
   const t = detectors.data && totalsOf(detectors.data);
@@ -34,8 +34,8 @@ export function Overview() {
         <Figure name="Series watched" figure={t && formatCount(t.series)} failed={detectors.isError}>
           {t && (t.learning > 0 ? `${formatCount(t.learning)} learning` : 'none learning')}
         </Figure>
-        <Figure name="Open anomalies" tone={t && t.openAnomalies > 0 ? 'bad' : undefined} figure={t && formatCount(t.openAnomalies)} failed={detectors.isError}>
-          {t && (t.openAnomalies > 0 ? `in ${counted(t.attention, 'detector', 'detectors')}` : 'nothing stands out')}
+        <Figure name="Open anomalies" onShow={onShowAnomalies} tone={t && t.openAnomalies > 0 ? 'bad' : undefined} figure={t && formatCount(t.openAnomalies)} failed={detectors.isError}>
+          {t && (t.openAnomalies > 0 ? `in ${counted(t.alarmed, 'detector', 'detectors')}` : 'nothing stands out')}
         </Figure>
         <Figure
           name="Sources"
@@ -65,16 +65,26 @@ interface FigureProps {
   name: string;
   figure: string | undefined;
   tone?: Tone;
+  /** Leads to what the number counts. */
+  onShow?: () => void;
   /** The number could not be asked for. */
   failed: boolean;
   children: ReactNode;
 }
 
-function Figure({ name, figure, tone, failed, children }: FigureProps) {
+function Figure({ name, figure, tone, onShow, failed, children }: FigureProps) {
   return (
     <div className={classes.figure} data-tone={tone}>
       <dt>{name}</dt>
-      <dd className={classes.number}>{figure ?? (failed ? unknown : <Skeleton height={22} width={56} />)}</dd>
+      <dd className={classes.number}>
+        {figure !== undefined && onShow ? (
+          <UnstyledButton className={classes.show} onClick={onShow} aria-label={`${figure}, show them`}>
+            {figure}
+          </UnstyledButton>
+        ) : (
+          (figure ?? (failed ? unknown : <Skeleton height={22} width={56} />))
+        )}
+      </dd>
       <dd className={classes.detail}>{figure === undefined ? (failed ? 'no answer' : '') : children}</dd>
     </div>
   );

@@ -49,7 +49,7 @@ export function Page() {
       <Header />
       <main className={classes.page}>
         <SourceBanner />
-        <Overview />
+        <Overview onShowAnomalies={showAnomalies} />
         <div className={classes.columns}>
           <div className={classes.side}>
             <DetectorList className={classes.detectors} chosen={chosenId} filter={search.filter ?? ''} attention={search.attention ?? false} />
@@ -79,6 +79,7 @@ export function Page() {
               />
             )}
             <AnomalyList
+              id={anomaliesId}
               className={classes.anomalies}
               all={search.show === 'all'}
               only={search.only ?? false}
@@ -102,6 +103,15 @@ export function Page() {
       />
     </>
   );
+}
+
+const anomaliesId = 'anomalies';
+
+/** Brings the list of anomalies into view and moves the focus there; on a phone it is far below. */
+function showAnomalies() {
+  const panel = document.getElementById(anomaliesId);
+  panel?.scrollIntoView({ block: 'start' });
+  panel?.focus({ preventScroll: true });
 }
 
 /** Leads from an anomaly to its series on the live chart, over a range that shows its beginning where there is one. */

@@ -38,9 +38,9 @@ interface AnomalyDrawerProps {
 /** The details of one anomaly: what happened, why it counts as one, and what people say of it. */
 export function AnomalyDrawer({ id, onClose, ...rest }: AnomalyDrawerProps) {
   return (
-    <Drawer.Root opened={id !== undefined} onClose={onClose} position="right" size={560} transitionProps={{ duration: 120 }}>
+    <Drawer.Root opened={id !== undefined} onClose={onClose} position="right" size={560} transitionProps={{ duration: 120 }} classNames={{ content: classes.content }}>
       <Drawer.Overlay backgroundOpacity={0.25} />
-      <Drawer.Content className={classes.content}>
+      <Drawer.Content>
         <div className={classes.header}>
           <Drawer.Title className={classes.title}>Anomaly</Drawer.Title>
           <Drawer.CloseButton aria-label="Close the details" />

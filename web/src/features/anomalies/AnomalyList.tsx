@@ -28,11 +28,12 @@ interface AnomalyListProps {
   opened: string | undefined;
   /** The unit of a detector's values. */
   unitFor: (detectorId: string) => Unit;
+  id?: string;
   className?: string;
 }
 
 /** The newest anomalies, as links that open their details. */
-export function AnomalyList({ all, only, chosenDetector, opened, unitFor, className }: AnomalyListProps) {
+export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, className }: AnomalyListProps) {
   const go = useGo();
   const now = useNow();
   const query = useInfiniteQuery(anomaliesQuery({ open: !all, detectorId: only ? chosenDetector?.id : undefined }));
@@ -41,6 +42,7 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, classN
 
   return (
     <Panel
+      id={id}
       className={className}
       title="Anomalies"
       scroll

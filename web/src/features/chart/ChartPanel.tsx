@@ -44,7 +44,7 @@ export function ChartPanel({ detector, series, range, onSeries, onRange, onAnoma
   const first = useFirst(detector.id, telling?.series.key);
   const chosen = series ?? first;
   const unit = unitOf(detector.query, detector.labels);
-  const total = detector.status.series_active + detector.status.series_learning;
+  const total = detector.status.series_active;
   const several = loaded.length > 1 && loaded.length <= smallChartsUpTo && !list.hasNextPage;
 
   return (

@@ -57,6 +57,7 @@ export function SeriesPicker({ detectorId, total, chosen, onChoose }: SeriesPick
       store={combobox}
       position="bottom-start"
       width={420}
+      withinPortal={false}
       onOptionSubmit={(key) => {
         onChoose(key);
         combobox.closeDropdown();

@@ -1,3 +1,4 @@
+import { VisuallyHidden } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { liveReplayQuery } from '../../shared/api/queries';
@@ -7,7 +8,6 @@ import { formatValue } from '../../shared/format/number';
 import { distinguishing, shortTitle } from '../../shared/format/series';
 import type { Unit } from '../../shared/format/unit';
 import { pollEvery } from '../../shared/live/polling';
-import { Badge } from '../../shared/ui/Badge';
 import { lastRow, toColumns } from './columns';
 import { ranges, type RangeName } from './ranges';
 import { anomalyRegions } from './regions';
@@ -50,8 +50,9 @@ function SmallChart({ detector, series, title, range, unit }: { detector: Detect
     <>
       <span className={classes.head}>
         <bdi className={classes.title}>{title}</bdi>
-        {series.anomaly ? <Badge tone="bad">{series.anomaly}</Badge> : series.learning && <Badge tone="learning">learning</Badge>}
-        <span className={classes.value}>{query.error && !columns ? 'no answer' : formatValue(columns?.value[last], unit)}</span>
+        {series.anomaly && <VisuallyHidden>{series.anomaly}</VisuallyHidden>}
+        {series.learning && <span className={classes.learning}>learning</span>}
+        <span className={classes.value} data-state={series.anomaly}>{query.error && !columns ? 'no answer' : formatValue(columns?.value[last], unit)}</span>
       </span>
       <span className={classes.plot}>
         {columns && (

@@ -43,8 +43,8 @@ export function DetectorList({ chosen, filter, attention, className }: DetectorL
           value={attention ? 'attention' : 'all'}
           onChange={(value) => go({ attention: value === 'attention' || undefined })}
           data={[
-            { value: 'all', label: `All ${all.length}` },
-            { value: 'attention', label: `Attention ${inNeed}` },
+            { value: 'all', label: query.data ? `All ${all.length}` : 'All' },
+            { value: 'attention', label: query.data ? `Attention ${inNeed}` : 'Attention' },
           ]}
         />
       }

@@ -39,6 +39,7 @@ test('the totals leave stopped detectors out of budget and lag', () => {
     learning: 1,
     openAnomalies: 2,
     attention: 2,
+    alarmed: 1,
     budget: 5,
     slowest: alarmed,
   });

@@ -43,6 +43,8 @@ export interface Totals {
   learning: number;
   openAnomalies: number;
   attention: number;
+  /** How many detectors have open anomalies. */
+  alarmed: number;
   /** Tolerable false alarms of all enabled detectors in a week. */
   budget: number;
   /** The detector that is furthest behind, where one runs at all. */
@@ -58,6 +60,7 @@ export function totalsOf(all: readonly Detector[]): Totals {
     learning: 0,
     openAnomalies: 0,
     attention: 0,
+    alarmed: 0,
     budget: 0,
     slowest: undefined,
   };
@@ -67,6 +70,7 @@ export function totalsOf(all: readonly Detector[]): Totals {
     totals.learning += d.status.series_learning;
     totals.openAnomalies += d.status.open_anomalies;
     if (needsAttention(d)) totals.attention++;
+    if (d.status.open_anomalies > 0) totals.alarmed++;
     if (!d.enabled || d.status.state === 'stopped') continue;
     totals.budget += d.false_alarms_per_week;
     if (d.status.last_evaluated_at && d.status.lag_seconds > (totals.slowest?.status.lag_seconds ?? -1)) totals.slowest = d;

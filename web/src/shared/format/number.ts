@@ -135,7 +135,7 @@ function decimalsOf(distance: number): number {
 
 const powersOfTwo = Array.from({ length: 61 }, (_, i) => 2 ** i);
 const roundSeconds = [
-  ...Array.from({ length: 10 }, (_, i) => 10 ** (i - 9)).flatMap((p) => [p, 2 * p, 5 * p]),
+  ...Array.from({ length: 10 }, (_, i) => 10 ** (i - 9)).flatMap((p) => [p, 2 * p, 2.5 * p, 5 * p]),
   10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 36_000, 86_400, 172_800, 432_000, 864_000,
 ];
 

@@ -7,6 +7,8 @@ interface PanelProps {
   actions?: ReactNode;
   /** Stands below the title, above what scrolls. */
   tools?: ReactNode;
+  /** Makes the panel a target of the focus. */
+  id?: string;
   className?: string;
   /** Says that the content scrolls by itself where the page gives it a fixed height. */
   scroll?: boolean;
@@ -14,12 +16,12 @@ interface PanelProps {
 }
 
 /** A titled part of the page: a region that screen readers list by its title. */
-export function Panel({ title, actions, tools, className, scroll, children }: PanelProps) {
-  const id = useId();
+export function Panel({ title, actions, tools, id, className, scroll, children }: PanelProps) {
+  const titleId = useId();
   return (
-    <section className={`${classes.panel} ${className ?? ''}`} aria-labelledby={id}>
+    <section className={`${classes.panel} ${className ?? ''}`} aria-labelledby={titleId} id={id} tabIndex={id ? -1 : undefined}>
       <header className={classes.header}>
-        <h2 id={id} className={classes.title}>
+        <h2 id={titleId} className={classes.title}>
           {title}
         </h2>
         {actions}

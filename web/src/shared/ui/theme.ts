@@ -10,7 +10,11 @@ export const theme = createTheme({
   defaultRadius: 6,
   cursorType: 'pointer',
   components: {
-    Button: Button.extend({ defaultProps: { size: 'xs', variant: 'default' } }),
+    Button: Button.extend({
+      defaultProps: { size: 'xs', variant: 'default' },
+      // The accent is light in the dark scheme, where white text on it could not be read.
+      vars: (_, props) => ({ root: props.variant === 'filled' ? { '--button-bg': 'var(--accent)', '--button-hover': 'var(--accent)', '--button-color': 'var(--on-accent)' } : {} }),
+    }),
     SegmentedControl: SegmentedControl.extend({ defaultProps: { size: 'xs' } }),
     TextInput: TextInput.extend({ defaultProps: { size: 'xs' } }),
     DrawerRoot: Drawer.Root.extend({ defaultProps: { lockScroll: false } }),
