@@ -45,6 +45,7 @@ const (
 	leastCounted = 20
 	countedShare = 3
 
+	firstFit     = 8     // samples after which extremes are learned as less than they are
 	leastPeaks   = 12    // fewer peaks make no fit
 	shapePrior   = 0.15  // of the generalised Pareto tail
 	shapeWeight  = 50    // peaks that the prior shape counts for
@@ -77,7 +78,7 @@ const (
 // counted the fit cannot contradict them by more than a factor of three.
 //
 // Two parametric tails take over where data cannot speak. Before there are
-// enough peaks the survival function is that of Student's t with 2 degrees of
+// enough peaks the survival function is that of Student's t with 4 degrees of
 // freedom, weighted as priorWeight samples. Beyond 1/(evidence*n) the Pareto
 // tail goes on with at least the shape shapeBeyond, joined without a kink.
 // Both are heavier than what they stand in for as a rule, so that they err
@@ -124,7 +125,7 @@ func (t *tail) beyond() (scale, shape float64) {
 }
 
 func newCalibrator(samplesInFourWeeks float64) calibrator {
-	return calibrator{memory: uint32(min(max(samplesInFourWeeks, leastMemory), mostMemory)), refit: minWindow}
+	return calibrator{memory: uint32(min(max(samplesInFourWeeks, leastMemory), mostMemory)), refit: firstFit}
 }
 
 // binOf returns the bin of a deviation, which must not be negative.
@@ -171,11 +172,12 @@ func octave(i, shift, exp int) float64 {
 	return math.Float64frombits(e | sub)
 }
 
-// priorTail is the probability that Student's t with 2 degrees of freedom
-// exceeds z.
+// priorTail is the probability that Student's t with 4 degrees of freedom
+// exceeds z, in a form that keeps its precision for large z.
 func priorTail(z float64) float64 {
-	r := math.Sqrt(2 + mul(z, z))
-	return 1 / mul(r, r+z)
+	r2 := 4 + mul(z, z)
+	e, c := 4/r2, z/math.Sqrt(r2)
+	return mul(mul(e, e), 2+c) / mul(4, mul(1+c, 1+c))
 }
 
 // lnFloor is the logarithm of the probability that the prior tail alone gives
@@ -237,6 +239,7 @@ func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bo
 	case 0:
 	case lastBin:
 		r := binStart(lastBin) / z
+		r = mul(r, r)
 		m = mul(m, mul(r, r))
 	default:
 		lo, hi := binStart(b), binStart(b+1)
@@ -301,7 +304,7 @@ func (c *calibrator) deviation(side int, lnP float64) float64 {
 		if top < lastBin {
 			return binStart(top + 1) // the tail begins below what the body ends with
 		}
-		return unlimited(mul(binStart(lastBin), math.Sqrt(m/want)))
+		return unlimited(mul(binStart(lastBin), math.Sqrt(math.Sqrt(m/want))))
 	}
 	for b := top; b > 0; b-- {
 		here += uint32(c.counts[side][b-1])
