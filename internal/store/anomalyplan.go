@@ -372,7 +372,7 @@ func qualifiedAnomalyColumns() string {
 func (l *anomalyList) cut(ctx context.Context) (*stopAt, error) {
 	var b sqlArgs
 	key, id := l.columns()
-	query := fmt.Sprintf("SELECT %s, %s FROM %s%s%s LIMIT 1 OFFSET %d", key, id, l.table(), whereAll(l.walk(&b, true)), l.order(), scanStep)
+	query := fmt.Sprintf("SELECT %s, %s FROM %s%s%s LIMIT 1 OFFSET %d", key, id, l.table(), whereAll(l.walk(&b, true)), l.order(), l.s.scanStep)
 	row := l.s.read.DB.QueryRowContext(ctx, query, b.args...)
 	stop := &stopAt{}
 	var err error

@@ -178,6 +178,54 @@ func seedRow(r *rand.Rand, d model.Detector, i, n int, step int64) (anomalyRow, 
 	return row, labels
 }
 
+// TestRareMatchesAreFoundInSteps lets lists walk in short steps: every match is
+// found, no page takes more steps than it may, and pages may be empty.
+func TestRareMatchesAreFoundInSteps(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const n, step = 3000, 50
+	s.scanStep = step
+	d := seedAnomalies(t, s, n)
+	var needles []string
+	for i, f := range []AnomalyFilter{{Sort: "started_at", Limit: 5}, {Sort: "-started_at", Limit: 5}} {
+		page, _, err := s.Anomalies(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := page[2+i].ID
+		needles = append(needles, id)
+		if _, err := s.write.DB.ExecContext(t.Context(), `UPDATE anomalies SET reason = 'a NEEDLE', detector_id = $2 WHERE id = $1`, id, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []AnomalyFilter{{Sort: "started_at"}, {Sort: "-started_at"}, {Sort: "score"}, {Sort: "-score"}, {DetectorID: d}, {DetectorID: d, Sort: "score"}} {
+		f.Query = "needle"
+		var got []string
+		pages := 0
+		for {
+			page, next, err := s.Anomalies(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range page {
+				got = append(got, a.ID)
+			}
+			pages++
+			if f.Cursor = next; next == "" {
+				break
+			}
+		}
+		slices.Sort(got)
+		want := slices.Sorted(slices.Values(needles))
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v finds %q, want %q", f, got, want)
+		}
+		if f.DetectorID == "" && pages < n/(step*scanSteps) {
+			t.Errorf("%+v takes only %d pages: it is not cut", f, pages)
+		}
+	}
+}
+
 // TestMillionAnomalies measures every common list at a million anomalies: the
 // first page and the ones after it.
 func TestMillionAnomalies(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 
 // batchTimeout bounds one transaction of the writer, so that a database that
 // hangs does not hold every writer for ever.
-const batchTimeout = 30 * time.Second
+const batchTimeout = time.Minute
 
 // writeFunc changes the database inside a transaction. It may run more than
 // once, each time from scratch, and others may run in the same transaction

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -66,3 +67,5 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Config { return postgresConfig(t) })
 }
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

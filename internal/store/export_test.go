@@ -1,5 +1,7 @@
 package store
 
+import "errors"
+
 // WithSynchronous lowers what the embedded database syncs: the control of the
 // power-cut harness.
 func (c Config) WithSynchronous(level string) Config {
@@ -14,3 +16,6 @@ func (s *Store) IgnoreSpace() {
 	defer s.space.mu.Unlock()
 	s.space.statfs = func(string) (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }
 }
+
+// LoseWrites makes every further write vanish, as if the process had ended.
+func (s *Store) LoseWrites() { s.fail(errors.New("simulated end of the process")) }

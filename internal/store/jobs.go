@@ -15,7 +15,6 @@ import (
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
-	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
 
 	"aiops/internal/model"
@@ -71,18 +70,6 @@ func (s *Store) riverDriver() riverdriver.Driver[*sql.Tx] {
 		return riverdatabasesql.New(s.write.DB)
 	}
 	return riversqlite.New(s.write.DB)
-}
-
-// migrateJobs brings River's own tables up to date.
-func (s *Store) migrateJobs(ctx context.Context) error {
-	m, err := rivermigrate.New(s.riverDriver(), &rivermigrate.Config{Logger: s.log})
-	if err != nil {
-		return fmt.Errorf("migrating the queue of tasks: %w", err)
-	}
-	if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return s.wrap(err, "migrating the queue of tasks")
-	}
-	return nil
 }
 
 // NewJobs returns the runner of tasks for the given kinds. It runs nothing

@@ -158,7 +158,8 @@ const (
 )
 
 // checkKey makes sure that the master key is the one the database was written
-// with, and encrypts everything anew when it is the previous one.
+// with, and encrypts everything anew when it is the previous one. One node at a
+// time runs it.
 func (s *Store) checkKey(ctx context.Context) error {
 	var sealed string
 	sealed, ok, err := s.Meta(ctx, keyCheckMeta)
@@ -204,11 +205,6 @@ func (s *Store) adoptKey(ctx context.Context, t *tx, rotate bool) error {
 			return err
 		}
 	}
-	query := `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
-	if !rotate {
-		// Another node that started at the same moment may have been first;
-		// then its key counts, and the next check compares with it.
-		query = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
-	}
-	return t.exec(ctx, query, keyCheckMeta, s.keys.encrypt(keyCheckPlain, keyCheckPlace))
+	return t.exec(ctx, `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+		keyCheckMeta, s.keys.encrypt(keyCheckPlain, keyCheckPlace))
 }

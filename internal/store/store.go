@@ -33,6 +33,7 @@ type engine interface {
 	ReadTx() *sql.TxOptions        // a transaction that reads one state
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none
 	Listen(ctx context.Context, channel string, wake func()) error
+	Exclusively(ctx context.Context, f func() error) error // among the nodes that share the database
 	Classify(err error) (kind model.Kind, fatal bool)
 	AfterCommit(ctx context.Context) error
 	Maintain(ctx context.Context) error
@@ -61,6 +62,7 @@ type Store struct {
 	stmts    *stmtCache // nil: the engine caches by itself
 	metrics  *metrics
 	now      func() time.Time
+	scanStep int    // rows that one query of a list walks at most
 	instance string // names this process among those that share the database
 
 	queue   chan *write
@@ -107,7 +109,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, log: log, eng: eng, now: time.Now, instance: newID("node"),
+		cfg: cfg, log: log, eng: eng, now: time.Now, instance: newID("node"), scanStep: scanStep,
 		write:  bun.NewDB(eng.Writer(), eng.Dialect()),
 		read:   bun.NewDB(eng.Reader(), eng.Dialect()),
 		queue:  make(chan *write, cfg.WriteQueue),
@@ -147,22 +149,22 @@ func (s *Store) setUp(ctx context.Context, reg prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.migrate(ctx, steps); err != nil {
+	if s.keys, err = openKeyring(s.cfg); err != nil {
 		return err
 	}
-	keys, err := openKeyring(s.cfg)
-	if err != nil {
-		return err
-	}
-	s.keys = keys
 	if s.codec, err = newCodec(); err != nil {
 		return err
 	}
 	if dir := s.eng.SpaceDir(); dir != "" {
 		s.space = spaceWatch{dir: dir, now: s.now, statfs: statfs}
 	}
-	if err := s.checkKey(ctx); err != nil {
-		return err
+	if err := s.eng.Exclusively(ctx, func() error {
+		if err := s.migrate(ctx, steps); err != nil {
+			return err
+		}
+		return s.checkKey(ctx)
+	}); err != nil {
+		return s.wrap(err, "preparing the database")
 	}
 	if s.metrics, err = newMetrics(reg, s); err != nil {
 		return err

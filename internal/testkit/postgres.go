@@ -162,7 +162,8 @@ func (p *Postgres) run(ctx context.Context, name string, args ...string) (string
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
-	return out.String(), cmd.Wait()
+	err := cmd.Wait()
+	return out.String(), err
 }
 
 // Start starts the server, on the port it had before, and returns when it

@@ -189,6 +189,29 @@ func (d *DB) Listen(ctx context.Context, channel string, wake func()) error {
 	}
 }
 
+// migrationLock is the number of the advisory lock of Exclusively.
+const migrationLock = 0x61696f7073
+
+// Exclusively runs f while no other node runs a function of its own here: it
+// waits for them. A node that ends meanwhile gives way.
+func (d *DB) Exclusively(ctx context.Context, f func() error) error {
+	cfg := d.config.Copy()
+	cfg.RuntimeParams["statement_timeout"] = "0"
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("waiting for other nodes: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing) // which gives the lock back
+	}()
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock)); err != nil {
+		return fmt.Errorf("waiting for other nodes: %w", err)
+	}
+	return f()
+}
+
 // SizeBytes returns what the database takes on the server.
 func (d *DB) SizeBytes(ctx context.Context) (int64, error) {
 	var n int64

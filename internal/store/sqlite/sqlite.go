@@ -230,6 +230,9 @@ func (d *DB) Listen(ctx context.Context, _ string, _ func()) error {
 	return ctx.Err()
 }
 
+// Exclusively runs f: the lock on the data directory keeps others away.
+func (d *DB) Exclusively(_ context.Context, f func() error) error { return f() }
+
 // NotifySQL returns "": there is nobody else to wake.
 func (d *DB) NotifySQL() string { return "" }
 

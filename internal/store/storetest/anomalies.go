@@ -497,36 +497,6 @@ func cursors(t *testing.T, fresh FreshFunc) {
 	}
 }
 
-func anomaliesSteps(t *testing.T, fresh FreshFunc) {
-	s := setup(t, fresh)
-	d := newDetector(t, s, "a")
-	const n = 24_000 // more than one step of a walk
-	batch := make([]model.Anomaly, 0, 5000)
-	for i := range n {
-		a := newAnomaly(d, fmt.Sprintf("an_%05d", i), i, nil)
-		a.Score = float64(i)
-		if i == 100 || i == 15_000 {
-			a.Reason = "a needle in it"
-		}
-		if batch = append(batch, a); len(batch) == cap(batch) {
-			commit(t, s, "", batch...)
-			batch = batch[:0]
-		}
-	}
-	for _, sort := range []string{"-started_at", "started_at", "score", "-score"} {
-		want := []string{"an_15000", "an_00100"}
-		if sort[0] != '-' {
-			slices.Reverse(want)
-		}
-		if got := walk(t, s, store.AnomalyFilter{Query: "NEEDLE", Sort: sort}); !slices.Equal(got, want) {
-			t.Errorf("sort %s finds %q", sort, got)
-		}
-	}
-	if got := walk(t, s, store.AnomalyFilter{Query: "nothing"}); len(got) != 0 {
-		t.Errorf("found %q", got)
-	}
-}
-
 func strangeText(t *testing.T, fresh FreshFunc) {
 	s, ctx := setup(t, fresh), t.Context()
 	for i, text := range []string{"'; DROP TABLE anomalies; --", "a\x00b", "\xff\xfe", "\u202e\U0001F600", `\'"%_`, "$1 ?1 :x", strings.Repeat("x", 100_000), strings.Repeat("é", 1000), "\n\r\t"} {

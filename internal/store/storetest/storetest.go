@@ -46,7 +46,6 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"anomalies are filtered", anomaliesFilters},
 		{"pages are stable under inserts", anomaliesPages},
 		{"altered cursors are refused", cursors},
-		{"a rare match is found in steps", anomaliesSteps},
 		{"strange text survives", strangeText},
 		{"events have no gaps", eventsGapless},
 		{"events match topics", eventsTopics},

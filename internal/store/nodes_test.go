@@ -1,0 +1,274 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"aiops/internal/model"
+	"aiops/internal/store"
+	"aiops/internal/testkit"
+)
+
+// node opens one more node on a shared database.
+func node(t *testing.T, cfg store.Config) *store.Store {
+	t.Helper()
+	cfg.DataDir = t.TempDir()
+	cfg.MasterKey = "a key of at least 32 characters, shared"
+	s, err := store.Open(t.Context(), cfg, quietLog(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestNodesStartTogether opens an empty database from several nodes at once:
+// one migrates it, the others wait.
+func TestNodesStartTogether(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	var wg sync.WaitGroup
+	nodes := make([]*store.Store, 4)
+	for i := range nodes {
+		wg.Go(func() { nodes[i] = node(t, cfg) })
+	}
+	wg.Wait()
+	for _, n := range nodes {
+		if n == nil {
+			t.Fatal("a node did not start")
+		}
+		if err := n.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestNodesShareEvents lets two nodes write at once while a reader on a third
+// follows: numbers have no gap for it, and it is woken at once.
+func TestNodesShareEvents(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	a, b, reader := node(t, cfg), node(t, cfg), node(t, cfg)
+	signal, stop := reader.EventSignal()
+	defer stop()
+	const writers, each = 3, 40
+	var wg sync.WaitGroup
+	for _, n := range []*store.Store{a, b} {
+		for range writers {
+			wg.Go(func() {
+				for range each {
+					if _, err := n.AppendEvent(context.Background(), model.Event{Type: model.EventLoadChanged, Topic: "system"}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	var seen int64
+	for seen < 2*writers*each {
+		evs, err := reader.Events(t.Context(), seen, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range evs {
+			if e.ID != seen+1 {
+				t.Fatalf("event %d follows %d", e.ID, seen)
+			}
+			seen = e.ID
+		}
+		if len(evs) == 0 {
+			select {
+			case <-signal:
+			case <-time.After(20 * time.Second):
+				t.Fatalf("no signal after event %d", seen)
+			}
+		}
+	}
+	wg.Wait()
+	drain(signal)
+	begin := time.Now()
+	if _, err := a.AppendEvent(t.Context(), model.Event{Type: model.EventLoadChanged, Topic: "system"}); err != nil {
+		t.Fatal(err)
+	}
+	<-signal
+	t.Logf("a reader on another node was woken after %v", time.Since(begin))
+}
+
+func drain(c <-chan struct{}) {
+	for {
+		select {
+		case <-c:
+		case <-time.After(1500 * time.Millisecond): // longer than the polling
+			return
+		}
+	}
+}
+
+// TestNodesDoNotLoseUpdates lets nodes change the same things at once.
+func TestNodesDoNotLoseUpdates(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	nodes := []*store.Store{node(t, cfg), node(t, cfg)}
+	d, err := nodes[0].CreateDetector(t.Context(), model.Detector{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	const each = 20
+	for i, n := range nodes {
+		wg.Go(func() {
+			for done := 0; done < each; {
+				cur, err := n.Detector(context.Background(), d.ID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				next := cur
+				next.FalseAlarmsPerWeek++
+				_, err = n.UpdateDetector(context.Background(), next, cur.Version, model.EventDetectorUpdated)
+				if err == nil {
+					done++
+				} else if model.KindOf(err) != model.KindPrecondition {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		wg.Go(func() { // the same episodes, twice
+			for k := range each {
+				if err := n.CommitAnomalies(context.Background(), []model.AnomalyChange{{Anomaly: childAnomaly(d.ID, fmt.Sprint("an_", k)), Event: model.EventAnomalyOpened}}); err != nil &&
+					model.KindOf(err) != model.KindConflict {
+					t.Errorf("node %d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, err := nodes[1].Detector(t.Context(), d.ID)
+	if err != nil || got.Version != 1+2*each || got.FalseAlarmsPerWeek != 2*each {
+		t.Errorf("%+v, %v", got, err)
+	}
+	opened := map[string]int{}
+	evs, err := nodes[0].Events(t.Context(), 0, []string{"anomalies"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range evs {
+		opened[e.Topic]++
+	}
+	if len(evs) != each || len(opened) != each {
+		t.Errorf("%d events of %d anomalies", len(evs), len(opened))
+	}
+}
+
+// TestServerAway stops the server: callers get a typed error soon, nothing
+// hangs, and everything works again when it is back.
+func TestServerAway(t *testing.T) {
+	t.Parallel()
+	p := testkit.RequirePostgres(t)
+	url, err := p.CreateDatabase("away")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := node(t, store.Config{Postgres: store.PostgresConfig{URL: model.Secret(url), MaxConnections: 4}})
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.Stop()
+	for range 5 {
+		begin := time.Now()
+		err := s.SetMeta(t.Context(), "a", "b")
+		_, rerr := s.AllDetectors(t.Context())
+		if kind := model.KindOf(err); kind != model.KindDatabase {
+			t.Errorf("writing without a server: %v", err)
+		}
+		if kind := model.KindOf(rerr); kind != model.KindDatabase {
+			t.Errorf("reading without a server: %v", rerr)
+		}
+		if d := time.Since(begin); d > 2*time.Second {
+			t.Errorf("the answers took %v", d)
+		}
+	}
+	if s.Err() != nil {
+		t.Fatalf("a server that is away made the store fail: %v", s.Err())
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("with the server back: %v", err)
+	}
+	signal, stop := s.EventSignal()
+	defer stop()
+	if _, err := s.AppendEvent(t.Context(), model.Event{Type: model.EventLoadChanged, Topic: "system"}); err != nil {
+		t.Fatal(err)
+	}
+	<-signal
+}
+
+// TestCrashingTask runs a task whose program ends in the middle, again and
+// again: in the end it has failed, with a reason.
+func TestCrashingTask(t *testing.T) {
+	t.Parallel()
+	cfg := sqliteConfig(t)
+	var id string
+	for i := range 4 {
+		s, err := store.Open(t.Context(), cfg, quietLog(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan struct{}, 1)
+		block := make(chan struct{})
+		j, err := store.NewJobs(s, map[string]store.TaskFunc{"x": func(context.Context, model.Task, func(float64)) (any, error) {
+			started <- struct{}{}
+			<-block
+			return nil, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			task, err := j.Enqueue(t.Context(), "x", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id = task.ID
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- j.Run(ctx) }()
+		if i == 3 {
+			for {
+				task, err := j.Task(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if task.State == model.TaskFailed {
+					if task.Error != "the program ended 3 times while this task ran; it is not tried again" {
+						t.Errorf("it failed with %q", task.Error)
+					}
+					break
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+		} else {
+			<-started
+			// As after a crash: what the runner would write when it stops is lost.
+			s.LoseWrites()
+		}
+		close(block)
+		cancel()
+		<-done
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
