@@ -468,7 +468,7 @@ func (m *auto) Restore(snapshot []byte) error {
 	n.parts.restore(d)
 	if m.deep != nil {
 		n.deep = newDeepParts(0)
-		n.deep.halfDay = m.deep.halfDay
+		n.deep.short = m.deep.short
 		n.deep.restore(d)
 	}
 	if err := d.close(); err != nil {

@@ -8,12 +8,10 @@ import (
 )
 
 const (
-	deepShape  = 3.0  // weight of the pattern where a short rhythm is certain
-	deepAlways = 1.0  // and per unit of autocorrelation elsewhere
-	deepRest   = 0.8  // share of all else that it then takes away
-	deepLeast  = 0.2  // autocorrelation at which a rhythm begins to count
-	deepSure   = 0.5  // and at which it is certain
-	deepUnit   = 0.15 // distance beyond the usual that counts 1
+	deepShort = 10.0 // what a distance of 1 counts where there is a short rhythm
+	deepRest  = 0.9  // share of all else that a short rhythm takes away
+	deepLeast = 0.1  // autocorrelation at which a rhythm begins to count
+	deepSure  = 0.2  // and at which it is certain
 )
 
 // newDeep makes the model "deep": "auto" with a left matrix profile over a long
@@ -39,43 +37,35 @@ func deepMinHistory(step time.Duration) int { return autoMinHistory(step) }
 // the history up to the sample before.
 type deepParts struct {
 	discord discord
-	gauge   gauge
-	halfDay float64 // in samples
+	short   float64 // in samples
 }
 
 func newDeepParts(step time.Duration) *deepParts {
-	return &deepParts{discord: newDiscord(), halfDay: float64(12*time.Hour) / float64(step)}
+	return &deepParts{discord: newDiscord(), short: float64(time.Hour) / float64(step)}
 }
 
-// sure says from 0 to 1 how certain a rhythm shorter than half a day is. Where
-// it is, patterns decide and single values count less; the rhythms of day and
-// week are the business of auto's profiles.
+// sure says from 0 to 1 how certain it is that the series has a rhythm.
 func (p *deepParts) sure() float64 {
-	if p.discord.period == 0 || float64(p.discord.period) > p.halfDay {
-		return 0
-	}
 	return min(max((p.discord.rhythm-deepLeast)/(deepSure-deepLeast), 0), 1)
 }
 
 // sum returns what the pattern counts for, and the share at which all else
-// counts.
+// counts. Where there is a rhythm shorter than an hour, patterns decide, by
+// their distance as such, and single values count little. Longer rhythms, of
+// day and week, are the business of auto's profiles: there patterns are
+// followed but do not count, because they added false alarms only.
 func (p *deepParts) sum() (pattern, rest float64) {
+	if float64(p.discord.span()) > p.short {
+		return 0, 1
+	}
 	sure := p.sure()
-	rest = 1 - mul(deepRest, sure)
-	c := p.discord.distance
-	if !(c >= 0) || p.gauge.n < gaugeWarm {
-		return 0, rest
+	if c := p.discord.distance; c >= 0 {
+		pattern = mul(mul(deepShort, sure), c)
 	}
-	usual := float64(p.gauge.quantile)
-	s := max(c-usual, 0) / deepUnit
-	if usual > 0 {
-		s += 2 * min(c/usual, 1)
-	}
-	return mul(mul(deepShape, sure)+mul(deepAlways, p.discord.rhythm), s), rest
+	return pattern, 1 - mul(deepRest, sure)
 }
 
 func (p *deepParts) learn(x float64) {
-	p.gauge.learn(p.discord.distance)
 	p.discord.learn(x)
 }
 
@@ -98,19 +88,15 @@ func (p *deepParts) contributions(out []model.Contribution, part, sum, score flo
 		return out
 	}
 	share := min(part/sum, 1)
-	note := "a pattern seen before"
-	if p.discord.distance > float64(p.gauge.quantile) {
-		note = fmt.Sprintf("unlike any pattern of the last %d samples", int(p.discord.n)*p.discord.thin)
-	}
+	note := fmt.Sprintf("%.2f from the nearest pattern of the last %d samples, where 1.4 is unrelated",
+		p.discord.distance, int(p.discord.n)*p.discord.thin)
 	return append(out, model.Contribution{Name: "pattern", Score: mul(share, score), Share: share, Note: note})
 }
 
 func (p *deepParts) append(w *writer) {
 	p.discord.append(w)
-	p.gauge.append(w)
 }
 
 func (p *deepParts) restore(d *reader) {
 	p.discord.restore(d)
-	p.gauge.restore(d)
 }

@@ -354,6 +354,9 @@ func (d *discord) autocorrelation() (lag int, strength float64) {
 	return 0, strength
 }
 
+// span returns how many samples a subsequence reaches over.
+func (d *discord) span() int { return d.length * d.thin }
+
 func (d *discord) sizeBytes() int {
 	return 16*cap(d.values) + 8*cap(d.dots)
 }
