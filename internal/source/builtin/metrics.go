@@ -43,7 +43,7 @@ func newMetrics(s *Source) *metrics {
 			gauge("aiops_source_builtin_series", "Series in memory.", func() float64 { return float64(s.db.Head().NumSeries()) }),
 			gauge("aiops_source_builtin_series_limit", "Series beyond which new ones are refused.", func() float64 { return float64(s.cfg.MaxSeries) }),
 			gauge("aiops_source_builtin_queries_in_flight", "Queries being evaluated.", func() float64 { return float64(s.slots.used()) }),
-			gauge("aiops_source_builtin_quarantined_blocks", "Damaged blocks that were moved aside when the database was opened.", func() float64 { return float64(len(s.quarantined)) }),
+			gauge("aiops_source_builtin_quarantined", "Damaged parts of the database that were moved aside when the database was opened.", func() float64 { return float64(len(s.db.quarantined)) }),
 		},
 	}
 }

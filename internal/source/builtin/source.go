@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/scrape"
-	"github.com/prometheus/prometheus/tsdb"
 
 	"aiops/internal/model"
 	"aiops/internal/source"
@@ -21,20 +20,19 @@ import (
 
 // Source is the embedded source. It is safe for concurrent use.
 type Source struct {
-	cfg         Config
-	log         *slog.Logger
-	reg         *registrar
-	db          *tsdb.DB
-	engine      *promql.Engine
-	slots       *slots
-	labels      *labelCache
-	tracker     *source.Tracker
-	metrics     *metrics
-	collectors  []*collector
-	receiver    *receiver
-	api         *queryAPI
-	quarantined []string
-	now         func() time.Time
+	cfg        Config
+	log        *slog.Logger
+	reg        *registrar
+	db         *database
+	engine     *promql.Engine
+	slots      *slots
+	labels     *labelCache
+	tracker    *source.Tracker
+	metrics    *metrics
+	collectors []*collector
+	receiver   *receiver
+	api        *queryAPI
+	now        func() time.Time
 
 	mu       sync.Mutex
 	targets  []Target
@@ -64,7 +62,7 @@ func Open(cfg Config, logger *slog.Logger, reg prometheus.Registerer, gatherers 
 	}
 	libraries := slog.New(quietHandler{log.Handler()})
 	var err error
-	if s.db, s.quarantined, err = openDatabase(cfg, libraries, s.reg); err != nil {
+	if s.db, err = openDatabase(cfg, libraries, s.reg); err != nil {
 		s.reg.unregister()
 		return nil, err
 	}
@@ -177,8 +175,8 @@ func (s *Source) Details() map[string]any {
 		"blocks":            len(s.db.Blocks()),
 		"queries_in_flight": s.slots.used(),
 	}
-	if len(s.quarantined) > 0 {
-		d["damaged_blocks"] = s.quarantined
+	if len(s.db.quarantined) > 0 {
+		d["damaged"] = s.db.quarantined
 	}
 	return d
 }
