@@ -123,7 +123,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	p := &program{options: o, level: new(slog.LevelVar), started: time.Now(), gate: &gate{}}
+	p := &program{options: o, level: new(slog.LevelVar), started: time.Now()}
 	p.config.Store(&c)
 	level, err := telemetry.ParseLevel(c.Log.Level)
 	if err != nil {
@@ -131,6 +131,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	p.level.Set(level)
 	p.log = telemetry.NewLogger(c.Log, o.Log, p.level)
+	p.gate = &gate{starting: api.Starting(p.log.With("component", "api"))}
 	p.registry = telemetry.NewRegistry(p.started)
 	p.life = newLifecycle(p.log)
 	p.log.Info("starting", "version", telemetry.BuildInfo().Version, "commit", telemetry.BuildInfo().Commit, "data_dir", c.DataDir)

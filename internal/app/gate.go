@@ -3,14 +3,13 @@ package app
 import (
 	"net/http"
 	"sync/atomic"
-
-	"aiops/internal/api"
 )
 
-// gate answers probes while the program starts and hands everything over to
-// the real handler once it is open.
+// gate serves one handler while the program starts and another once it is
+// open.
 type gate struct {
-	handler atomic.Pointer[http.Handler]
+	starting http.Handler
+	handler  atomic.Pointer[http.Handler]
 }
 
 func (g *gate) open(h http.Handler) { g.handler.Store(&h) }
@@ -21,12 +20,5 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		(*h).ServeHTTP(w, r)
 		return
 	}
-	switch r.URL.Path {
-	case "/livez", "/alive":
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("ok\n"))
-	default:
-		w.Header().Set("Retry-After", "1")
-		api.WriteProblem(w, r, api.CodeServiceUnavailable, "The program is starting. Try again in a moment.", 1000)
-	}
+	g.starting.ServeHTTP(w, r)
 }
