@@ -157,7 +157,7 @@ func classify(err error) *apiError {
 	switch model.KindOf(err) {
 	case model.KindQuery, model.KindInvalid:
 		var m *model.Error
-		if errors.As(err, &m) && len(m.Fields) > 0 && m.Fields[0].Code == "promql" && m.Context != nil {
+		if errors.As(err, &m) && len(m.Fields) > 0 && m.Fields[0].Code == "promql" {
 			return &apiError{http.StatusBadRequest, errorBadData, err}
 		}
 		return &apiError{http.StatusUnprocessableEntity, errorExec, err}

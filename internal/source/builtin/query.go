@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +18,6 @@ import (
 
 // partConcurrency is how many parts of one long range are evaluated at a time.
 const partConcurrency = 2
-
-func regexpQuote(s string) string { return regexp.QuoteMeta(s) }
 
 // lastFloat returns the time of the last sample of a series, unless that is a
 // stale marker.
@@ -281,6 +278,6 @@ func (s *Source) queryError(ctx context.Context, err error) error {
 		return model.WrapError(model.KindDatabase, model.SubjectPrometheus, err, "stored samples cannot be read; a part of the embedded database may be damaged")
 	}
 	e := model.WrapError(model.KindQuery, model.SubjectPrometheus, nil, "the query cannot be evaluated: %s", shown(err))
-	e.Fields = []model.FieldError{{Pointer: "/query", Code: "promql", Detail: e.Message}}
+	e.Fields = []model.FieldError{{Pointer: "/query", Code: "execution", Detail: e.Message}}
 	return e
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -220,21 +222,31 @@ func (s *Source) appendReport(app storage.AppenderV2, t int64, origin string, re
 // hostReportLimit bounds the series about the collectors themselves.
 const hostReportLimit = 1_000
 
-// markInterrupted writes a stale marker after the last sample of every series
-// that this program scraped before it stopped or was killed. Otherwise queries
-// would hold the last value for the lookback and take the outage for data. What
-// came in by remote write is left alone: its senders did not stop.
+// markInterrupted ends every series that this program scraped before it stopped
+// or was killed. What came in by remote write is left alone: its senders did not
+// stop.
 func (s *Source) markInterrupted(ctx context.Context) error {
+	jobs := []string{jobProcess, jobHost}
+	for _, t := range s.cfg.Targets {
+		jobs = append(jobs, t.Job)
+	}
+	return s.markEnded(ctx, jobs)
+}
+
+// markEnded writes a stale marker after the last sample of every series of some
+// jobs. Otherwise queries would hold the last value for the lookback and take
+// an outage for data.
+func (s *Source) markEnded(ctx context.Context, jobs []string) error {
 	head := s.db.Head()
 	newest := head.MaxTime()
 	if head.NumSeries() == 0 || newest <= 0 {
 		return nil
 	}
-	jobs := jobProcess + "|" + jobHost
-	for _, t := range s.cfg.Targets {
-		jobs += "|" + regexpQuote(t.Job)
+	quoted := make([]string, len(jobs))
+	for i, job := range jobs {
+		quoted[i] = regexp.QuoteMeta(job)
 	}
-	matcher, err := labels.NewMatcher(labels.MatchRegexp, labelJob, jobs)
+	matcher, err := labels.NewMatcher(labels.MatchRegexp, labelJob, strings.Join(quoted, "|"))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/units"
@@ -91,6 +92,7 @@ func (s *Source) runScraper(ctx context.Context) error {
 		manager.Stop()
 		<-ended
 	}()
+	var jobs []string // that are scraped now
 	for {
 		s.mu.Lock()
 		targets := s.targets
@@ -103,6 +105,17 @@ func (s *Source) runScraper(ctx context.Context) error {
 		if err := manager.ApplyConfig(cfg); err != nil {
 			return fmt.Errorf("applying the targets: %w", err)
 		}
+		// The library ends the series of a target that leaves its job, but not
+		// those of a whole job that is gone.
+		if gone := without(jobs, targets); len(gone) > 0 {
+			if err := s.markEnded(ctx, gone); err != nil {
+				s.log.Warn("series of jobs that are no longer scraped have no end", "jobs", gone, "err", err)
+			}
+		}
+		jobs = jobs[:0]
+		for _, t := range targets {
+			jobs = append(jobs, t.Job)
+		}
 		select {
 		case sets <- groups:
 		case <-ctx.Done():
@@ -114,6 +127,17 @@ func (s *Source) runScraper(ctx context.Context) error {
 		case <-s.retarget:
 		}
 	}
+}
+
+// without returns those of jobs that are not among targets.
+func without(jobs []string, targets []Target) []string {
+	var gone []string
+	for _, job := range jobs {
+		if !slices.ContainsFunc(targets, func(t Target) bool { return t.Job == job }) {
+			gone = append(gone, job)
+		}
+	}
+	return gone
 }
 
 // scrapeConfig writes the targets in the library's form.
