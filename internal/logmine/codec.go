@@ -57,6 +57,11 @@ func (e *encoder) template(t *template) {
 	e.uint(t.age)
 	e.bytes([]byte(t.name))
 	e.bytes(t.text)
+	e.uint(uint64(len(t.parts)))
+	for _, p := range t.parts {
+		e.uint(uint64(p.start))
+		e.uint(uint64(p.end))
+	}
 	e.uint(uint64(len(t.slots)))
 	for i := range t.slots {
 		s := &t.slots[i]
@@ -64,6 +69,8 @@ func (e *encoder) template(t *template) {
 		e.hash(s.exact)
 		e.uint(uint64(s.start))
 		e.uint(uint64(s.end))
+		e.uint(uint64(s.part))
+		e.byte(s.parts)
 		e.uint(uint64(s.count))
 		e.byte(s.unit)
 		e.byte(s.link)
@@ -210,7 +217,11 @@ func (d *decoder) template() *template {
 	t.birth, t.last, t.count, t.age = d.uint(), d.uint(), d.uint(), d.uint()
 	t.name = string(d.bytes())
 	t.text = d.bytes()
-	const leastSlot = 23
+	const leastSpan, leastSlot = 2, 25
+	t.parts = make([]span, d.count(leastSpan))
+	for i := range t.parts {
+		t.parts[i] = span{uint16(d.below(1 << 16)), uint16(d.below(1 << 16))}
+	}
 	t.slots = make([]slot, d.count(leastSlot))
 	if len(t.text) > 1<<16-1 || len(t.slots) > hardItems || t.mark > MarkImportant || validName(t.name) != nil {
 		d.fail()
@@ -220,6 +231,7 @@ func (d *decoder) template() *template {
 		s := &t.slots[i]
 		s.key, s.exact = d.hash(), d.hash()
 		s.start, s.end = uint16(d.below(1<<16)), uint16(d.below(1<<16))
+		s.part, s.parts = uint16(d.below(1<<16)), d.byte()
 		s.count = uint16(d.below(1 << 16))
 		s.unit, s.link = d.byte(), d.byte()
 		s.kind, s.flags = itemKind(d.byte()), d.byte()
@@ -237,9 +249,22 @@ func (d *decoder) template() *template {
 	return t
 }
 
-// sound reports whether the lists of a template that was read lie within it
-// and do not overlap.
+// sound reports whether the lists and clusters of a template that was read lie
+// within it and do not overlap.
 func (t *template) sound() bool {
+	for i := range t.slots {
+		s := &t.slots[i]
+		if int(s.part)+int(s.parts) > len(t.parts) || s.parts > 0 && s.kind != kindMask {
+			return false
+		}
+		end := s.start
+		for _, p := range t.parts[s.part : int(s.part)+int(s.parts)] {
+			if p.start < end || p.start > p.end || p.end > s.end {
+				return false
+			}
+			end = p.end
+		}
+	}
 	for i := 0; i < len(t.slots); {
 		s := &t.slots[i]
 		unit := int(s.unit)

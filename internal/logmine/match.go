@@ -15,7 +15,7 @@ const (
 
 	fewWords  = 5  // so many different words, most of them seen once, make a place a variable
 	manyWords = 12 // so many make it one however often they were seen
-	manyFirst = 16 // the same for the first place, which names the event in most lines
+	manyFirst = 8  // at least so many for the first place, which names the event in most lines
 )
 
 // difference is how a draft compares with a template of the same shape.
@@ -129,6 +129,9 @@ func (m *Miner) evidence(t, d *template, p, equal int) bool {
 		return false // keys
 	}
 	if m.words.known(&t.slots[p], a) && m.words.known(&d.slots[p], b) {
+		return true
+	}
+	if p > 0 && equal >= 3 && (m.words.values.has(t.slots[p].exact) || m.words.values.has(d.slots[p].exact)) {
 		return true
 	}
 	da, ia := form(a)
@@ -255,8 +258,12 @@ func (m *Miner) generalise(i int32, d *template) {
 			continue
 		}
 		a.flags |= slotWild | slotVaried
-		m.words.values.add(a.exact)
-		m.words.values.add(b.exact)
+		if !va {
+			m.words.values.add(a.exact)
+		}
+		if !vb {
+			m.words.values.add(b.exact)
+		}
 	}
 	t.reopen()
 	m.stats.Changes++
@@ -314,7 +321,11 @@ func (m *Miner) mergeInto(i, j int32) {
 		if a.count != b.count {
 			a.flags |= slotCount
 		}
-		if a.flags&slotWild == 0 && a.exact != b.exact && b.exact != 0 {
+		switch {
+		case a.exact == b.exact, a.flags&slotWild != 0:
+		case a.kind == kindMask || b.kind == kindMask:
+			a.flags |= slotVaried
+		default:
 			m.varySlot(a, b.key, b.exact)
 		}
 		a.flags |= b.flags & (slotVaried | slotCount)

@@ -21,13 +21,13 @@ type Miner struct {
 	age       uint64 // see makeRoom
 
 	// Scratch, empty between calls.
-	gapHash [hardItems + 1]uint64
-	gapBuf  []byte
-	idBuf   []byte
-	runs    []list
-	fresh   template
-	family  family
-	covered []int32
+	gapBuf   []byte
+	idBuf    []byte
+	elements []element
+	runs     []list
+	fresh    template
+	family   family
+	covered  []int32
 
 	trace func(what string, t, line *template) // set by tests
 }
@@ -159,6 +159,7 @@ func (m *Miner) create(d *template) int32 {
 	}
 	t.slots = append([]slot(nil), d.slots...)
 	t.text = append([]byte(nil), d.text...)
+	t.parts = append([]span(nil), d.parts...)
 	t.shape, t.cut = d.shape, d.cut
 	t.live = true
 	t.birth = m.stats.Lines
@@ -223,10 +224,13 @@ func (m *Miner) note(t, d *template) {
 		}
 		a.flags |= b.flags & slotVaried
 		switch {
-		case a.flags&slotFixed != 0, b.exact == 0:
+		case a.flags&slotFixed != 0, a.exact == b.exact:
+		case a.kind == kindMask:
+			a.flags |= slotVaried
+		case b.kind == kindMask:
 		case a.flags&slotWild != 0:
 			m.words.values.add(b.exact)
-		case a.kind != kindMask && a.exact != b.exact:
+		default:
 			m.varySlot(a, b.key, b.exact)
 		}
 		changed = changed || a.flags != before

@@ -94,6 +94,8 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 		s.numbers(a, j)
 	case flags&^clName == 0:
 		s.part(a, j, afterColon)
+	case flags&clLetter != 0 && isDigit(s.line[a]):
+		s.mask(a, j) // a version, or a number with its unit
 	case j-a == 36 && uuid(s.line[a:j]), s.compound(a, j):
 		j = s.compoundEnd(j, b)
 		s.mask(a, j)

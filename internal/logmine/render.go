@@ -148,6 +148,9 @@ func (m *Miner) writeSlot(w *writer, t *template, i int, shown bool) {
 	case s.flags&slotFixed != 0:
 		w.text(text)
 		return
+	case s.kind == kindMask && s.parts > 0 && s.flags&slotVaried == 0:
+		m.writeCluster(w, t, i)
+		return
 	case s.kind != kindAlnum || s.flags&slotWild != 0:
 		if shown {
 			w.variable(i)
@@ -171,6 +174,21 @@ func (m *Miner) writeSlot(w *writer, t *template, i int, shown bool) {
 			n++
 		}
 		text = text[n:]
+	}
+}
+
+// writeCluster writes the variables of a cluster and what joins them.
+func (m *Miner) writeCluster(w *writer, t *template, i int) {
+	s := &t.slots[i]
+	end := int(s.start)
+	for k, p := range t.parts[s.part : int(s.part)+int(s.parts)] {
+		joint := t.text[end:p.start]
+		end = int(p.end)
+		if k > 0 && (len(joint) == 0 || string(joint) == ".") {
+			continue
+		}
+		w.text(joint)
+		w.variable(i)
 	}
 }
 

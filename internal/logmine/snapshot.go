@@ -228,6 +228,7 @@ func (m *Miner) rescan() error {
 		*n = *t
 		n.slots = append([]slot(nil), d.slots...)
 		n.text = append([]byte(nil), d.text...)
+		n.parts = append([]span(nil), d.parts...)
 		n.open, n.gen = nil, 0
 		n.shape = m.shapeOf(n)
 		carry(n, t)

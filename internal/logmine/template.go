@@ -160,6 +160,7 @@ type template struct {
 	age    uint64 // the miner's age at the last line; see makeRoom
 	slots  []slot
 	text   []byte
+	parts  []span // of clusters
 	open   []open
 	name   string
 	gen    uint32 // grows when the record is used anew
@@ -176,6 +177,9 @@ func (t *template) protected() bool {
 	return t.flags&^flagChild != 0 || t.name != "" || t.mark != MarkNone
 }
 
+// span is a part of a template's text.
+type span struct{ start, end uint16 }
+
 // open is a slot that showed one text so far; the fast path compares it.
 type open struct {
 	exact uint64
@@ -186,7 +190,7 @@ type open struct {
 // slot flags.
 const (
 	slotWild   uint8 = 1 << iota // a word that was found to vary
-	slotVaried                   // another text than the first was seen here
+	slotVaried                   // another text, or another form of a cluster, than the first was seen here
 	slotCount                    // the length of the list that begins here varies
 	slotSplit                    // people want one template for each text here
 	slotFixed                    // the text that a child was split off for
@@ -197,6 +201,8 @@ type slot struct {
 	key        uint64 // as in item
 	exact      uint64
 	start, end uint16 // in the template's text
+	part       uint16 // index of its first part in the template's parts
+	parts      uint8  // variables that the slot is a cluster of; 0 is no cluster
 	count      uint16 // of the units of the list that begins here; 1 is no list
 	unit       uint8  // slots in that unit; 0 is no list
 	link       uint8  // length of the gap between units, which follows the first unit in the text
@@ -243,27 +249,30 @@ func (t *template) reopen() {
 	if t.flags&flagPinned != 0 {
 		return
 	}
-	item, list, end := 0, 0, 0 // the list that a slot belongs to, and where its unit ends
+	item, list, end, unit := 0, 0, 0, 0 // items so far, the list that a slot belongs to, where its unit ends, its items
 	for i := range t.slots {
 		s := &t.slots[i]
 		if s.unit > 0 {
-			list, end = i, i+int(s.unit)
+			list, end, unit = i, i+int(s.unit), 0
 		}
 		if (s.kind == kindSoft || s.kind == kindAlnum) && s.flags == 0 {
 			t.open = append(t.open, open{s.exact, uint16(item), uint16(i)})
 		}
-		if item++; i+1 == end {
-			l := &t.slots[list]
-			item += (int(l.count) - 1) * int(l.unit)
+		items := max(1, int(s.parts))
+		item += items
+		unit += items
+		if i+1 == end {
+			item += (int(t.slots[list].count) - 1) * unit
 		}
 	}
 }
 
-// sameLists reports whether the lists of both are where they are in the other
-// and as long.
+// sameLists reports whether the lists and clusters of both are where they are
+// in the other and as long.
 func sameLists(t, d *template) bool {
 	for i := range t.slots {
-		if t.slots[i].unit != d.slots[i].unit || t.slots[i].count != d.slots[i].count {
+		a, b := &t.slots[i], &d.slots[i]
+		if a.unit != b.unit || a.count != b.count || a.parts != b.parts {
 			return false
 		}
 	}
@@ -271,13 +280,13 @@ func sameLists(t, d *template) bool {
 }
 
 const (
-	recordBytes = 360 // a record without slots and texts, with its share of the indexes
-	slotBytes   = 32
+	recordBytes = 384 // a record without slots and texts, with its share of the indexes
+	slotBytes   = 40
 	openBytes   = 16
 )
 
 func (t *template) sizeBytes() int {
-	return recordBytes + (slotBytes+openBytes)*len(t.slots) + len(t.text) + len(t.name)
+	return recordBytes + (slotBytes+openBytes)*len(t.slots) + len(t.text) + 4*len(t.parts) + len(t.name)
 }
 
 // identity returns the template's skeleton as text. Ids are made of it, so
