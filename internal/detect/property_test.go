@@ -60,7 +60,7 @@ func forEvery(t *testing.T, f func(t *testing.T, s detect.Spec)) {
 // whole numbers, counters, shifts, gaps, spikes, tiny and huge values, NaN.
 func drawSeries(t *rapid.T, step time.Duration) []model.Sample {
 	start := time.Date(2026, time.March, 20, 0, 0, 0, 0, time.UTC).UnixMilli()
-	n := rapid.IntRange(0, 700).Draw(t, "n")
+	n := rapid.IntRange(0, 500).Draw(t, "n")
 	noise := detectNoise(rapid.Uint64().Draw(t, "seed"))
 	samples := make([]model.Sample, 0, n)
 	at, level, scale, kind := start, 10.0, 1.0, 0
