@@ -22,7 +22,7 @@ const (
 
 // autoWeights says how much each component counts.
 var autoWeights = [partsN]float64{
-	partLevel: 0.5, partDrift: 0.3, partDay: 1, partWeek: 1, partShift: 0.3, partCalm: 0.3,
+	partLevel: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
 	partRange: 1.6, partRange5: 1, partRange24: 1, partRange288: 1.6,
 }
 

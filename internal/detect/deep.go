@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	deepShort = 10.0 // what a distance of 1 counts where there is a short rhythm
-	deepRest  = 0.9  // share of all else that a short rhythm takes away
+	deepShort = 4.0  // what a distance of 1 counts where there is a short rhythm
+	deepRest  = 0.97 // share of all else that a short rhythm takes away
 	deepLeast = 0.1  // autocorrelation at which a rhythm begins to count
 	deepSure  = 0.2  // and at which it is certain
 )

@@ -176,8 +176,8 @@ func nearest(dots []float64, means, spread, raw []float32, center, scale float64
 	means, spread, raw = means[:len(dots)], spread[:len(dots)], raw[:len(dots)]
 	for j, q := range dots {
 		r := float64(raw[j])
-		c := float64(q-float64(center*float64(means[j]))) * scale * float64(spread[j])
-		if v := float64(r*r) - 2*c; v < best {
+		c := float64(float64(q-float64(center*float64(means[j]))) * scale * float64(spread[j]))
+		if v := float64(r*r) - float64(2*c); v < best {
 			best = v
 		}
 	}

@@ -8,7 +8,7 @@ import (
 // The constants of Onsets; times are in samples where no unit is given.
 const (
 	onsetRefractory = 100  // an alarm holds back weaker ones for so long
-	onsetEscalation = 1.3  // times the strength of the alarm before, which breaks through
+	onsetEscalation = 1.05 // times the strength of the alarm before, which breaks through
 	onsetHabit      = 0.07 // of the strength that each recent alarm takes from the next
 	onsetForget     = 8000 // samples in which habit falls to a third
 
@@ -23,7 +23,7 @@ const (
 // samples one by one and do not track episodes; the pipeline does not use it.
 //
 // Refractory: after an onset, samples begin no other for 100 samples, unless
-// they are 1.3 times as strong. Habit: each episode makes the series' next ones
+// they are 1.05 times as strong. Habit: each episode makes the series' next ones
 // weigh 7 % less, fading over 8000 samples, so that a series which alarms often
 // has to show more. Hold: below Level a sample ranks by the decaying maximum
 // of the strengths of half an hour (10 to 30 samples) before it, so that the end of an episode ranks above quiet
