@@ -48,8 +48,8 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		gauge("aiops_store_queue_capacity_writes", "Writes that may wait before callers block.", func() float64 { return float64(cap(s.queue)) }),
 		gauge("aiops_store_readers_in_use", "Connections of the reading pool in use.", func() float64 { return float64(s.read.DB.Stats().InUse) }),
 		gauge("aiops_store_readers_max", "Size of the reading pool.", func() float64 { return float64(s.read.DB.Stats().MaxOpenConnections) }),
-		gauge("aiops_store_reader_wait_seconds_total", "Time spent waiting for a reading connection.",
-			func() float64 { return s.read.DB.Stats().WaitDuration.Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "aiops_store_reader_wait_seconds_total",
+			Help: "Time spent waiting for a reading connection."}, func() float64 { return s.read.DB.Stats().WaitDuration.Seconds() }),
 		gauge("aiops_store_failed", "1 after the store failed and the program has to exit.", func() float64 {
 			if s.Err() != nil {
 				return 1

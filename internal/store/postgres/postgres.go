@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -136,7 +137,7 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 		case "XX001", "XX002":
 			return model.KindDatabase, true
 		}
-		switch pg.Code[:2] {
+		switch pg.Code[:min(2, len(pg.Code))] {
 		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, locks, operator, system
 			return model.KindDatabase, false
 		}
@@ -152,7 +153,7 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 
 func isClosed(err error) bool {
 	var lock interface{ SafeToRetry() bool }
-	return errors.As(err, &lock) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+	return errors.As(err, &lock) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // AfterCommit does nothing: the server looks after its log.
