@@ -194,7 +194,7 @@ export class World {
         last,
         learning: i < (shape.learning ?? 0),
         model: 'seasonal',
-        why: 'a daily rhythm explains most of the change',
+        why: i < (shape.learning ?? 0) ? 'learning: 22 more samples needed' : 'a daily rhythm explains most of the change',
         anomaly: fault && 'firing',
         anomaly_id: fault && this.idOf(fault),
       };

@@ -34,7 +34,7 @@ export function Overview({ onShowAnomalies }: { onShowAnomalies: () => void }) {
         <Figure name="Series watched" figure={t && formatCount(t.series)} failed={detectors.isError}>
           {t && (t.learning > 0 ? `${formatCount(t.learning)} learning` : 'none learning')}
         </Figure>
-        <Figure name="Open anomalies" onShow={onShowAnomalies} tone={t && t.openAnomalies > 0 ? 'bad' : undefined} figure={t && formatCount(t.openAnomalies)} failed={detectors.isError}>
+        <Figure name="Open anomalies" onShow={t && t.openAnomalies > 0 ? onShowAnomalies : undefined} tone={t && t.openAnomalies > 0 ? 'bad' : undefined} figure={t && formatCount(t.openAnomalies)} failed={detectors.isError}>
           {t && (t.openAnomalies > 0 ? `in ${counted(t.alarmed, 'detector', 'detectors')}` : 'nothing stands out')}
         </Figure>
         <Figure

@@ -31,7 +31,7 @@ export function Page() {
   const fallback = useFirst('page', defaultDetector(all)?.id);
   const chosenId = search.detector ?? fallback;
   const chosen = all.find((d) => d.id === chosenId);
-  const range = isRangeName(search.range) ? search.range : '1h';
+  const range = isRangeName(search.range) ? search.range : undefined;
 
   const open = totalsOf(all).openAnomalies;
   useEffect(() => {

@@ -17,7 +17,7 @@ export function usualAnswers(): Record<string, Handler> {
   return {
     'GET /api/v1/detectors': () => list([detector({ id: 'det_a', name: 'latency' }, { open_anomalies: 1, series_active: 2 }), detector({ id: 'det_b', name: 'errors' }, { state: 'learning', series_learning: 1 })]),
     'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'api' }, { anomaly: 'firing', anomaly_id: 'an_a' }), series({ job: 'web' })]),
-    'GET /api/v1/detectors/det_b/series': () => list([series({ job: 'api' }, { learning: true })]),
+    'GET /api/v1/detectors/det_b/series': () => list([series({ job: 'api' }, { learning: true, why: '22 more samples needed' })]),
     'GET /api/v1/detectors/det_a/replay': () => replay([point(now - 20, 0.13, band), point(now - 10, 0.131, band), point(now, 0.412, { ...band, score: 6.2, anomalous: true })], [found]),
     'GET /api/v1/detectors/det_b/replay': () => replay([point(now, 3)]),
     'GET /api/v1/anomalies': () => list([found]),

@@ -2,11 +2,12 @@ import { SegmentedControl } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
 import { liveReplayQuery, seriesQuery } from '../../shared/api/queries';
-import type { Detector } from '../../shared/api/types';
+import type { Detector, SeriesStatus } from '../../shared/api/types';
 import { parseGoDuration } from '../../shared/format/duration';
 import { formatValue } from '../../shared/format/number';
+import { parseTime } from '../../shared/format/time';
 import { counted, plainText } from '../../shared/format/text';
-import { unitOf } from '../../shared/format/unit';
+import { unitOf, type Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
 import { chartInterval, pollEvery } from '../../shared/live/polling';
 import { Async, Loading } from '../../shared/ui/Async';
@@ -15,8 +16,8 @@ import { Panel } from '../../shared/ui/Panel';
 import { detectorTone } from '../../shared/ui/states';
 import { useFirst } from '../../shared/ui/useFirst';
 import classes from './ChartPanel.module.css';
-import { lastRow, toColumns, verdictAt } from './columns';
-import { rangeNames, ranges, type RangeName } from './ranges';
+import { lastRow, toColumns, verdictAt, type Columns } from './columns';
+import { defaultRange, rangeNames, ranges, type RangeName } from './ranges';
 import { Readout } from './Readout';
 import { anomalyRegions } from './regions';
 import { SeriesPicker } from './SeriesPicker';
@@ -29,20 +30,25 @@ interface ChartPanelProps {
   detector: Detector;
   /** The key of the series from the URL; without one the panel takes the most telling one. */
   series: string | undefined;
-  range: RangeName;
+  /** The range from the URL; without one the panel takes the one that fits the detector's age. */
+  range: RangeName | undefined;
   onSeries: (key: string) => void;
   onRange: (range: RangeName) => void;
   onAnomaly: (id: string) => void;
 }
 
 /** The live chart of one series of a detector, with what chooses series and range. */
-export function ChartPanel({ detector, series, range, onSeries, onRange, onAnomaly }: ChartPanelProps) {
+export function ChartPanel({ detector, series, range: asked, onSeries, onRange, onAnomaly }: ChartPanelProps) {
   const list = useInfiniteQuery(seriesQuery(detector.id));
   const loaded = list.data?.pages.flatMap((p) => p.items) ?? [];
   const telling = loaded.find((s) => s.anomaly === 'firing') ?? loaded[0];
   // Chosen once: the chart must not jump to another series when anomalies come and go.
   const first = useFirst(detector.id, telling?.series.key);
   const chosen = series ?? first;
+  const now = useNow();
+  const fitting = useFirst(detector.id, defaultRange(parseTime(detector.created_at), now)) ?? '1h';
+  const range = asked ?? fitting;
+  const current = loaded.find((s) => s.series.key === chosen);
   const unit = unitOf(detector.query, detector.labels);
   const total = detector.status.series_active;
   const several = loaded.length > 1 && loaded.length <= smallChartsUpTo && !list.hasNextPage;
@@ -78,7 +84,7 @@ export function ChartPanel({ detector, series, range, onSeries, onRange, onAnoma
         </p>
       )}
       {chosen ? (
-        <LiveChart key={`${detector.id} ${chosen} ${range}`} detector={detector} series={chosen} range={range} unit={unit} onAnomaly={onAnomaly} />
+        <LiveChart key={`${detector.id} ${chosen} ${range}`} detector={detector} series={chosen} status={current} range={range} unit={unit} onAnomaly={onAnomaly} />
       ) : (
         <Async
           query={list}
@@ -105,12 +111,14 @@ export function ChartPanel({ detector, series, range, onSeries, onRange, onAnoma
 interface LiveChartProps {
   detector: Detector;
   series: string;
+  /** The live side of the series, where it is known. */
+  status: SeriesStatus | undefined;
   range: RangeName;
-  unit: ReturnType<typeof unitOf>;
+  unit: Unit;
   onAnomaly: (id: string) => void;
 }
 
-function LiveChart({ detector, series, range, unit, onAnomaly }: LiveChartProps) {
+function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveChartProps) {
   const step = parseGoDuration(detector.step);
   const { seconds, name } = ranges[range];
   const query = useQuery(liveReplayQuery({ detectorId: detector.id, series, stepSeconds: step, seconds }));
@@ -138,7 +146,7 @@ function LiveChart({ detector, series, range, unit, onAnomaly }: LiveChartProps)
     >
       {(replay) => (
         <>
-          <Readout columns={columns!} row={row} unit={unit} now={now} />
+          <Readout columns={columns!} row={row} unit={unit} learning={status?.learning} now={now} />
           <div className={classes.plot}>
             <TimeChart
               columns={columns!}
@@ -147,7 +155,7 @@ function LiveChart({ detector, series, range, unit, onAnomaly }: LiveChartProps)
               to={to}
               unit={unit}
               height={250}
-              label={`${detector.name}, ${name}. ${summary(columns!, regions.length, unit)} Use the arrow keys to read values.`}
+              label={`${detector.name}, ${name}. ${summary(columns!, regions.length, unit, status?.learning)} Use the arrow keys to read values.`}
               onHover={setRow}
               onPick={onAnomaly}
             />
@@ -157,18 +165,28 @@ function LiveChart({ detector, series, range, unit, onAnomaly }: LiveChartProps)
             <li data-mark="expected">expected</li>
             <li data-mark="band">normal</li>
             <li data-mark="anomaly">anomaly</li>
-            {replay.learning && <li className={classes.learning}>still learning in this range: no alarms</li>}
+            {replay.learning && !status?.learning && <li className={classes.learning}>learned within this range</li>}
           </ul>
+          {status && <Model status={status} />}
         </>
       )}
     </Async>
   );
 }
 
-function summary(columns: ReturnType<typeof toColumns>, anomalies: number, unit: ReturnType<typeof unitOf>): string {
+/** Says which model judges the series and why that one, or what it still lacks. */
+function Model({ status }: { status: SeriesStatus }) {
+  return (
+    <p className={classes.model} data-learning={status.learning || undefined}>
+      {status.learning ? `${plainText(status.why) || 'learning'}; no alarms until then` : `Model ${plainText(status.model)}${status.why && `: ${plainText(status.why)}`}`}
+    </p>
+  );
+}
+
+function summary(columns: Columns, anomalies: number, unit: Unit, learning: boolean | undefined): string {
   const last = lastRow(columns);
   if (last < 0) return 'No values.';
-  return `Latest value ${formatValue(columns.value[last], unit)}, ${verdictAt(columns, last)}, expected ${formatValue(columns.expected[last], unit)}. ${counted(anomalies, 'anomaly', 'anomalies')} in this range.`;
+  return `Latest value ${formatValue(columns.value[last], unit)}, ${verdictAt(columns, last, learning)}, expected ${formatValue(columns.expected[last], unit)}. ${counted(anomalies, 'anomaly', 'anomalies')} in this range.`;
 }
 
 /** What stands in place of the chart while no detector is known. */

@@ -9,17 +9,19 @@ interface ReadoutProps {
   /** The row under the pointer, or null for the latest one. */
   row: number | null;
   unit: Unit;
+  /** The series still learns. */
+  learning?: boolean;
   now: number;
 }
 
 const words: Record<Verdict, string> = { normal: 'normal', anomalous: 'anomalous', learning: 'learning', 'no data': 'no data' };
 
 /** The numbers of one moment of a chart, as text. It is announced only when asked for with the arrow keys. */
-export function Readout({ columns, row, unit, now }: ReadoutProps) {
+export function Readout({ columns, row, unit, learning, now }: ReadoutProps) {
   const i = row ?? lastRow(columns);
   if (i < 0 || i >= columns.t.length) return <p className={classes.readout}>No value in this range.</p>;
   const at = columns.t[i]! * 1000;
-  const verdict = verdictAt(columns, i);
+  const verdict = verdictAt(columns, i, learning);
   const day = formatStamp(at, now);
   return (
     <dl className={classes.readout} aria-live={row == null ? 'off' : 'polite'} aria-atomic="true">

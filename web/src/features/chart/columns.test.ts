@@ -3,7 +3,7 @@ import { anomaly, point, replay, series } from '../../testing/fixtures';
 import { formatTimeTicks } from './axis';
 import { anomalousRuns, bandRuns, lastRow, toColumns, valueRange, verdictAt } from './columns';
 import { matchSeries } from './matchSeries';
-import { isRangeName, rangeAround, rangeReaching } from './ranges';
+import { defaultRange, isRangeName, rangeAround, rangeReaching } from './ranges';
 import { anomalyRegions, regionAt } from './regions';
 
 const band = { expected: 5, lower: 3, upper: 8 };
@@ -105,6 +105,7 @@ describe('valueRange', () => {
 test('the verdict of a row', () => {
   const c = toColumns(replay([point(10, 1), point(20, 1, band), point(30, 9, { ...band, anomalous: true }), point(50, null)]));
   expect([0, 1, 2, 3, 4].map((i) => verdictAt(c, i))).toEqual(['learning', 'normal', 'anomalous', 'no data', 'no data']);
+  expect([1, 2, 3].map((i) => verdictAt(c, i, true))).toEqual(['learning', 'anomalous', 'no data']);
   expect(lastRow(c)).toBe(2);
   expect(lastRow(toColumns(replay([])))).toBe(-1);
 });
@@ -147,6 +148,11 @@ describe('ranges', () => {
     expect(isRangeName('6h')).toBe(true);
     expect(isRangeName('toString')).toBe(false);
     expect(isRangeName(6)).toBe(false);
+  });
+  test('a young detector starts with a short range', () => {
+    expect(defaultRange(0, 1_700_000)).toBe('15m');
+    expect(defaultRange(0, 1_900_000)).toBe('1h');
+    expect(defaultRange(NaN, 0)).toBe('1h');
   });
   test('the shortest that still reaches back is chosen', () => {
     expect(rangeReaching(60)).toBe('15m');

@@ -127,11 +127,14 @@ export function valueRange(c: Columns): [low: number, high: number] {
 /** What the model says of one row. */
 export type Verdict = 'normal' | 'anomalous' | 'learning' | 'no data';
 
-/** Reads the verdict of row i. */
-export function verdictAt(c: Columns, i: number): Verdict {
+/**
+ * Reads the verdict of row i. A series that still learns calls nothing normal,
+ * although it may have a first idea of a band.
+ */
+export function verdictAt(c: Columns, i: number, learning = false): Verdict {
   if (c.value[i] == null) return 'no data';
   if (c.anomalous[i]) return 'anomalous';
-  return c.expected[i] == null && c.lower[i] == null && c.upper[i] == null ? 'learning' : 'normal';
+  return learning || (c.expected[i] == null && c.lower[i] == null && c.upper[i] == null) ? 'learning' : 'normal';
 }
 
 /** The last row that has a value, or -1. */

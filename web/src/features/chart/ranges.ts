@@ -19,6 +19,11 @@ export function isRangeName(text: unknown): text is RangeName {
   return typeof text === 'string' && Object.hasOwn(ranges, text);
 }
 
+/** The range that is shown when the URL names none: the last hour, or less for a detector that is younger than half of that. */
+export function defaultRange(createdAt: number, now: number): RangeName {
+  return now - createdAt < 1_800_000 ? '15m' : '1h';
+}
+
 /** The shortest range that still shows a time so many seconds ago, or the longest. */
 export function rangeReaching(secondsAgo: number): RangeName {
   return rangeNames.find((name) => ranges[name].seconds * 0.9 >= secondsAgo) ?? '24h';

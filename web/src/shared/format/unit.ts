@@ -1,7 +1,17 @@
 /** The units that values are written in. `none` is a plain number. */
 export type Unit = 'none' | 'seconds' | 'bytes' | 'bytes/s' | 'per second' | 'ratio' | 'percent';
 
-const units: readonly Unit[] = ['none', 'seconds', 'bytes', 'bytes/s', 'per second', 'ratio', 'percent'];
+/** What a label `unit` can say. */
+const named: Record<string, Unit> = {
+  none: 'none',
+  count: 'none',
+  seconds: 'seconds',
+  bytes: 'bytes',
+  bytes_per_second: 'bytes/s',
+  per_second: 'per second',
+  ratio: 'ratio',
+  percent: 'percent',
+};
 
 /**
  * Tells the unit of a detector's values. A label `unit` decides. Without it
@@ -10,8 +20,9 @@ const units: readonly Unit[] = ['none', 'seconds', 'bytes', 'bytes/s', 'per seco
  * unit misleads more than a missing one.
  */
 export function unitOf(query: string, labels?: Record<string, string>): Unit {
-  const said = labels?.['unit'] as Unit | undefined;
-  if (said && units.includes(said)) return said;
+  const said = labels?.['unit'] ?? '';
+  if (Object.hasOwn(named, said)) return named[said]!;
+  if (said.endsWith('_per_second')) return 'per second';
 
   const bare = query.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g, '""').replace(/\{[^}]*\}|\[[^\]]*\]/g, '');
   if (/[*/%^]/.test(bare)) return 'none';
