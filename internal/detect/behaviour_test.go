@@ -11,7 +11,7 @@ import (
 )
 
 // learners are the models of this file's tests: those that learn a level.
-var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "isolation_forest"}
+var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "isolation_forest"}
 
 const minute = int64(time.Minute / time.Millisecond)
 
@@ -96,7 +96,7 @@ func TestUnitsDoNotMatter(t *testing.T) {
 	t.Parallel()
 	for _, name := range learners {
 		for _, unit := range []float64{1e-140, 1e-9, 1e9, 1e140, -1} {
-			if name == "seasonal" && (unit > 1e37 || unit == 1e-140) {
+			if (name == "seasonal" || name == "holt_winters") && (unit > 1e37 || unit == 1e-140) {
 				continue // its profile is kept in float32
 			}
 			a, b := learner(t, name), learner(t, name)
@@ -130,7 +130,7 @@ func TestUnitsDoNotMatter(t *testing.T) {
 func TestModelsAdaptToLastingShifts(t *testing.T) {
 	t.Parallel()
 	limits := map[string]int{ // samples, with default parameters
-		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "isolation_forest": 256,
+		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "holt_winters": 200, "isolation_forest": 256,
 	}
 	for _, name := range learners {
 		m := learner(t, name)
@@ -218,7 +218,7 @@ func TestSizesAreBounded(t *testing.T) {
 	t.Parallel()
 	limits := map[string][2]int{ // resident, snapshot
 		"threshold": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
-		"window": {8192, 5000}, "seasonal": {2048, 2048}, "isolation_forest": {32768, 3500},
+		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048}, "isolation_forest": {32768, 3500},
 	}
 	for name, limit := range limits {
 		s := detect.Spec{Model: name, Step: time.Minute}

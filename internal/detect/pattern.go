@@ -153,6 +153,9 @@ func (m *pattern) end(center, least float64, side int) float64 {
 		return center
 	}
 	odd := func(width float64) bool {
+		if m.floor.constant() && width < least && mul(width/least, m.cal.lnFloor()) >= lnP {
+			return false
+		}
 		return m.scorer.oddness(clampValue(center+mul(sign, width)), least) > limit
 	}
 	inside, outside := 0.0, max(least, m.floor.slow)

@@ -60,6 +60,9 @@ func table() []row {
 				{Name: "level_half_life", Type: TypeNumber, Default: 2, Min: 0.1, Max: 168,
 					Summary: "hours in which the level follows a lasting shift"},
 			}, MinHistory: seasonalMinHistory}, build: newSeasonal},
+		{Info: Info{Name: "holt_winters",
+			Summary:    "robust exponential smoothing of level, trend and one season of any length",
+			Parameters: holtParameters(), MinHistory: holtMinHistory}, build: newHolt, check: checkHolt},
 		{Info: Info{Name: "isolation_forest",
 			Summary: "values, differences and short means that random cuts separate quickly from the recent past",
 			Parameters: []Parameter{
