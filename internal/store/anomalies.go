@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -335,13 +337,16 @@ func sameAnomaly(a, b anomalyRow) bool {
 	return a == b
 }
 
+// detectorExists makes sure that a detector exists, and goes on to until the
+// commit.
 func (t *tx) detectorExists(ctx context.Context, id string) error {
-	var n int
-	if err := t.QueryRowContext(ctx, `SELECT count(*) FROM detectors WHERE id = $1`, id).Scan(&n); err != nil {
-		return fmt.Errorf("looking for the detector: %w", err)
-	}
-	if n == 0 {
+	var one int
+	err := t.QueryRowContext(ctx, `SELECT 1 FROM detectors WHERE id = $1`+t.forShare, id).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
 		return model.NotFound(model.SubjectDetector, id)
+	}
+	if err != nil {
+		return fmt.Errorf("looking for the detector: %w", err)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type tx struct {
 	*sql.Tx
 	now       int64 // milliseconds, the same for the whole batch
 	forUpdate string
+	forShare  string
 	bun       *bun.DB
 	stmts     *stmtCache // nil: the engine caches by itself
 
@@ -250,7 +251,7 @@ func (s *Store) tryBatch(batch []*write) (results []error, err error) {
 }
 
 func (s *Store) newTx(sqltx *sql.Tx) *tx {
-	return &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), bun: s.write}
+	return &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), forShare: s.eng.ForShare(), bun: s.write}
 }
 
 // note marks the store as failed when err says that it is.

@@ -35,15 +35,14 @@ type sortKey struct {
 
 // page builds one query of a list.
 type page struct {
-	s      *Store
-	key    sortKey
-	desc   bool
-	limit  int
-	print  [8]byte // of the list, the filter and the order
-	conds  []string
-	args   []any
-	after  []any // key and id of the last row of the page before, nil on the first
-	idName string
+	s     *Store
+	key   sortKey
+	desc  bool
+	limit int
+	print [8]byte // of the list, the filter and the order
+	conds []string
+	args  []any
+	after []any // key and id of the last row of the page before, nil on the first
 }
 
 // newPage reads sort, limit and cursor. filter is everything else that the
@@ -76,7 +75,7 @@ func (s *Store) newPage(list string, sorts map[string]sortKey, def, sort, cursor
 	for _, f := range append([]string{list, sort}, filter...) {
 		fmt.Fprintf(h, "%d:%s", len(f), f)
 	}
-	p := &page{s: s, key: key, desc: desc, limit: limit, idName: "id"}
+	p := &page{s: s, key: key, desc: desc, limit: limit}
 	copy(p.print[:], h.Sum(nil))
 	if cursor != "" {
 		if err := p.parse(cursor); err != nil {
@@ -105,7 +104,7 @@ func (p *page) query(selectFrom string) string {
 	}
 	conds := p.conds
 	if p.after != nil {
-		conds = append(slices.Clip(conds), fmt.Sprintf("(%s, %s) %s (%s, %s)", p.key.column, p.idName, op, p.arg(p.after[0]), p.arg(p.after[1])))
+		conds = append(slices.Clip(conds), fmt.Sprintf("(%s, id) %s (%s, %s)", p.key.column, op, p.arg(p.after[0]), p.arg(p.after[1])))
 	}
 	for i, c := range conds {
 		if i == 0 {
@@ -115,7 +114,7 @@ func (p *page) query(selectFrom string) string {
 		}
 		b.WriteString(c)
 	}
-	fmt.Fprintf(&b, " ORDER BY %s%s, %s%s LIMIT %d", p.key.column, dir, p.idName, dir, p.limit+1)
+	fmt.Fprintf(&b, " ORDER BY %s%s, id%s LIMIT %d", p.key.column, dir, dir, p.limit+1)
 	return b.String()
 }
 

@@ -47,6 +47,7 @@ const (
 	taskWatch      = 500 * time.Millisecond // how often a running task looks for a request to cancel
 	taskBeat       = 5 * time.Second        // how often a running task says that it is alive
 	taskDead       = 30 * time.Second       // silence after which another node takes a task over
+	taskRetry      = time.Second            // between two tries to begin
 	taskProgress   = time.Second            // least time between two writes of progress
 	taskDrain      = 5 * time.Second        // for running tasks to finish when the program stops
 	taskStopping   = 15 * time.Second       // for them to return after they were cancelled
@@ -205,8 +206,18 @@ func (j *Jobs) cancelLocal(id string) {
 // few seconds to finish, cancels the rest, which run again after the next
 // start, and returns when all have returned.
 func (j *Jobs) Run(ctx context.Context) error {
-	if err := j.recover(ctx, true); err != nil {
-		return err
+	for {
+		err := j.recover(ctx, true)
+		if err == nil {
+			break
+		}
+		if j.s.Err() != nil {
+			return err
+		}
+		j.log.Warn("looking for interrupted tasks did not succeed; it is repeated", "err", err)
+		if !pause(ctx, taskRetry) {
+			return nil
+		}
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -29,6 +29,7 @@ type engine interface {
 	Reader() *sql.DB
 	Dialect() schema.Dialect
 	ForUpdate() string             // clause that locks selected rows
+	ForShare() string              // clause that keeps selected rows from being deleted
 	IndexHint(index string) string // clause after a table that makes it use an index
 	ReadTx() *sql.TxOptions        // a transaction that reads one state
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none
@@ -214,16 +215,15 @@ func (s *Store) fail(cause error) {
 
 // Ping writes a row and reads it back.
 func (s *Store) Ping(ctx context.Context) error {
-	token := strconv.FormatInt(s.now().UnixNano(), 10)
-	key := "ping/" + s.instance
-	if err := s.SetMeta(ctx, key, token); err != nil {
+	const key = "ping" // the same for every node, which may write it at the same moment
+	if err := s.SetMeta(ctx, key, strconv.FormatInt(s.now().UnixNano(), 10)); err != nil {
 		return err
 	}
 	got, ok, err := s.Meta(ctx, key)
 	if err != nil {
 		return err
 	}
-	if !ok || (got < token && len(got) <= len(token)) {
+	if !ok || got == "" {
 		return model.Errorf(model.KindDatabase, "", "the database does not return what was written to it")
 	}
 	return nil

@@ -64,9 +64,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		o.MaxConnections = 20
 	}
 	d := &DB{config: cfg, writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg)}
-	// The writer of the store uses one connection, the runner of tasks the
-	// others of its pool; one more listens.
-	writers := max(3, o.MaxConnections/4)
+	// The writer of the store uses one connection of its pool, the runner of
+	// tasks the others; one more listens.
+	writers := max(2, o.MaxConnections/4)
 	readers := max(1, o.MaxConnections-writers-1)
 	for pool, n := range map[*sql.DB]int{d.writer: writers, d.reader: readers} {
 		pool.SetMaxOpenConns(n)
@@ -112,6 +112,10 @@ func (d *DB) Dialect() schema.Dialect { return pgdialect.New() }
 
 // ForUpdate returns the clause that locks selected rows against other nodes.
 func (d *DB) ForUpdate() string { return " FOR UPDATE" }
+
+// ForShare returns the clause that keeps selected rows from being deleted by
+// other nodes.
+func (d *DB) ForShare() string { return " FOR KEY SHARE" }
 
 // IndexHint returns "": PostgreSQL knows no such clause.
 func (d *DB) IndexHint(string) string { return "" }

@@ -71,8 +71,15 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("making the directory of the database: %w", err)
 	}
 	_, statErr := os.Stat(o.Path)
+	// Made here, so that only the owner may read it; the log takes its mode.
+	f, err := os.OpenFile(o.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
 	d := &DB{path: o.Path}
-	var err error
 	if d.writer, err = open(o.Path, "_txlock", "immediate", "_busy_timeout", "10000", "_auto_vacuum", "2",
 		"_journal_mode", "WAL", "_synchronous", o.Synchronous, "_foreign_keys", "1", "_pragma", "wal_autocheckpoint(0)",
 		"_pragma", "journal_size_limit(67108864)", "_pragma", "temp_store(2)", "_pragma", "cache_size(-32768)"); err != nil {
@@ -156,6 +163,9 @@ func (d *DB) Dialect() schema.Dialect { return sqlitedialect.New() }
 
 // ForUpdate returns "": the writer has the database for itself.
 func (d *DB) ForUpdate() string { return "" }
+
+// ForShare returns "": the writer has the database for itself.
+func (d *DB) ForShare() string { return "" }
 
 // IndexHint returns the clause that makes a table use an index.
 func (d *DB) IndexHint(index string) string { return " INDEXED BY " + index }
