@@ -356,13 +356,20 @@ func (c *core) setQuota(t int64, n int) {
 	c.useQuota(change)
 }
 
-// useQuota sets the threshold of the core and of every model.
+// useQuota sets the threshold of the core and of every model. A model may
+// look for the new band around the sample it scored last, which its snapshot
+// does not show: without scoring that one again a restored model would end at
+// another band than one that was never stopped.
 func (c *core) useQuota(q quotaChange) {
 	c.quota, c.threshold = int(q.series), q.threshold
 	for _, s := range c.series {
-		if s != nil {
-			s.model.SetThreshold(c.threshold)
+		if s == nil {
+			continue
 		}
+		if s.lastT != 0 {
+			s.model.Score(s.lastT, s.lastV)
+		}
+		s.model.SetThreshold(c.threshold)
 	}
 }
 
@@ -614,7 +621,9 @@ func (c *core) score(s *series, t int64, v float64) {
 	if s.episode != nil || g == detect.GateOpen {
 		c.track(s, p, judge(r.Score, c.threshold, g), cause(r.Reason))
 	}
-	s.model.Learn(t, v)
+	if g != detect.GateOpen || !s.episode.holdsLearning(c.def.rules) {
+		s.model.Learn(t, v)
+	}
 	s.learning = r.Learning
 	if !r.Learning && r.Score >= notableScore {
 		c.remember(s, p)

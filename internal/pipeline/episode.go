@@ -17,6 +17,7 @@ type rules struct {
 	forSamples  int32 // anomalous samples that make an episode fire; at least 1
 	keepSamples int32 // calm samples that resolve it; at least 1
 	dampSamples int32 // samples after resolving in which a new one counts as a flap
+	holdSamples int32 // anomalous samples of an open episode that are not learned
 	updateEvery int64 // least milliseconds between two updates that only tell of a higher peak
 }
 
@@ -29,11 +30,20 @@ const clearShare = 0.75
 // difference to be worth an update: ten times rarer.
 const peakGain = 1.0
 
+// The first samples of an episode are not learned, so that a model, a young one
+// above all, does not take a fault for usual before it has fired. What lasts
+// longer is a new level: it is learned, and the alarm ends by itself.
+const (
+	leastHold = 12
+	mostHold  = 240
+)
+
 func rulesOf(d model.Detector) rules {
 	step := d.Step
 	hold := func(t time.Duration) int32 { return int32((t+step-1)/step) + 1 }
 	r := rules{forSamples: hold(d.For), keepSamples: hold(d.KeepFiringFor)}
 	r.dampSamples = max(10, 2*r.keepSamples)
+	r.holdSamples = min(max(leastHold, 2*r.forSamples), mostHold)
 	r.updateEvery = max(time.Minute.Milliseconds(), 4*step.Milliseconds())
 	return r
 }
@@ -98,7 +108,7 @@ type episode struct {
 	startedAt int64 // milliseconds of the first anomalous sample
 	firedAt   int64 // 0 while pending
 	endedAt   int64 // 0 while open
-	over      int32 // anomalous samples since it became pending (again)
+	over      int32 // anomalous samples since it began
 	calm      int32 // calm samples since the last anomalous one
 	flaps     int32 // alarms on this series that ended shortly before, one after the other
 	told      toldState
@@ -208,6 +218,9 @@ func (e *episode) observePending(r rules, p model.ScoredPoint, v verdict) transi
 }
 
 func (e *episode) observeFiring(r rules, p model.ScoredPoint, v verdict) transition {
+	if v == verdictAnomalous {
+		e.over++
+	}
 	if e.countCalm(v) >= e.keep(r) {
 		e.phase, e.endedAt, e.calm = phaseResolved, p.T, 0
 		e.tell(p.T)
@@ -254,7 +267,7 @@ func (e *episode) material(r rules, t int64) bool {
 }
 
 func (e *episode) fire(t int64) {
-	e.phase, e.firedAt, e.calm, e.over = phaseFiring, t, 0, 0
+	e.phase, e.firedAt, e.calm = phaseFiring, t, 0
 	e.tell(t)
 }
 
@@ -299,3 +312,9 @@ func anomalyID(detectorID, seriesKey string, startedAt int64) string {
 }
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// holdsLearning reports whether an anomalous sample of this episode, which may
+// be nil, is to be kept from the model.
+func (e *episode) holdsLearning(r rules) bool {
+	return e != nil && e.open() && e.over <= r.holdSamples
+}
