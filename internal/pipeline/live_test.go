@@ -363,7 +363,7 @@ func replayEqualsLive(t *testing.T, r *rand.Rand) (compared int64) {
 		d.For = time.Duration(r.IntN(3)) * d.Step
 		d.KeepFiringFor = time.Duration(r.IntN(6)) * d.Step
 		d.FalseAlarmsPerWeek = []float64{1, 100, 5000}[r.IntN(3)]
-		if r.IntN(3) == 0 && withAuto {
+		if r.IntN(3) == 0 {
 			d.Model, d.Parameters = "auto", nil
 		}
 	})
@@ -488,5 +488,3 @@ func (g *rig) change(f func(*model.Detector)) {
 	}
 	synctest.Wait()
 }
-
-const withAuto = false
