@@ -133,12 +133,14 @@ func (m *auto) sum(r *reading, part *[partsN]float32) float64 {
 		}
 	}
 	if m.deep != nil {
-		pattern, rest := m.deep.sum()
-		for i := range part {
-			part[i] = float32(mul(rest, float64(part[i])))
+		pattern, rest := m.deep.sum(sum)
+		if sum > 0 {
+			for i := range part {
+				part[i] = float32(mul(rest/sum, float64(part[i])))
+			}
 		}
 		m.lastPattern = pattern
-		return pattern + mul(rest, sum)
+		return pattern + rest
 	}
 	return sum
 }
@@ -168,6 +170,9 @@ func (m *auto) Score(t int64, v float64) Result {
 	x, center := m.units(v), m.expected(&m.last)
 	r.Expected = m.value(center)
 	r.Lower, r.Upper = m.end(center, sideBelow), m.end(center, sideAbove)
+	if r.Learning {
+		r.Lower, r.Upper = m.provisional()
+	}
 	side := sideAbove
 	if x < center {
 		side = sideBelow
@@ -204,6 +209,23 @@ func (m *auto) end(center float64, side int) float64 {
 		return m.value(center + mul(sign, reach))
 	}
 	return math.Inf(int(sign))
+}
+
+// provisional returns the band of a model that is still learning: the range of
+// the values so far, widened by as much again on both sides. It says where
+// values lie, not how rare others are.
+func (m *auto) provisional() (lower, upper float64) {
+	n := int(min(m.parts.n, ringN))
+	lo, hi := float64(m.parts.sorted[0]), float64(m.parts.sorted[n-1])
+	width := hi - lo
+	lower, upper = math.Inf(-1), math.Inf(1)
+	if watches(m.direction, sideBelow) {
+		lower = m.value(lo - width)
+	}
+	if watches(m.direction, sideAbove) {
+		upper = m.value(hi + width)
+	}
+	return lower, upper
 }
 
 // Learn implements Model.

@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	deepShort = 4.0  // what a distance of 1 counts where there is a short rhythm
-	deepRest  = 0.97 // share of all else that a short rhythm takes away
-	deepLeast = 0.1  // autocorrelation at which a rhythm begins to count
-	deepSure  = 0.2  // and at which it is certain
+	deepShort = 4.0   // what a distance of 1 counts where there is a short rhythm
+	deepRest  = 0.005 // what all else counts there, as a share
+	deepPlain = 30.0  // but what exceeds this counts in full: no rhythm explains it
+	deepLeast = 0.05  // autocorrelation at which a rhythm begins to count
+	deepSure  = 0.1   // and at which it is certain
 )
 
 // newDeep makes the model "deep": "auto" with a left matrix profile over a long
@@ -49,20 +50,21 @@ func (p *deepParts) sure() float64 {
 	return min(max((p.discord.rhythm-deepLeast)/(deepSure-deepLeast), 0), 1)
 }
 
-// sum returns what the pattern counts for, and the share at which all else
-// counts. Where there is a rhythm shorter than an hour, patterns decide, by
-// their distance as such, and single values count little. Longer rhythms, of
-// day and week, are the business of auto's profiles: there patterns are
-// followed but do not count, because they added false alarms only.
-func (p *deepParts) sum() (pattern, rest float64) {
-	if float64(p.discord.span()) > p.short {
-		return 0, 1
-	}
+// sum returns what the pattern counts for and what all else does, of which the
+// sum is plain. Where subsequences are shorter than an hour, patterns decide, by
+// their distance as such, and single values only when they are enormous.
+// Longer rhythms, of day and week, are the business of auto's profiles: there
+// patterns are followed but do not count, because they added false alarms only.
+func (p *deepParts) sum(plain float64) (pattern, rest float64) {
 	sure := p.sure()
+	if sure == 0 || float64(p.discord.span()) > p.short {
+		return 0, plain
+	}
 	if c := p.discord.distance; c >= 0 {
 		pattern = mul(mul(deepShort, sure), c)
 	}
-	return pattern, 1 - mul(deepRest, sure)
+	damped := mul(deepRest, plain) + max(0, plain-deepPlain)
+	return pattern, plain + mul(sure, damped-plain)
 }
 
 func (p *deepParts) learn(x float64) {
