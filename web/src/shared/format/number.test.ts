@@ -26,6 +26,8 @@ describe('formatValue', () => {
     [20_000, 'per second', '20 k/s'],
     [0.453, 'ratio', '45.3 %'],
     [45.3, 'percent', '45.3 %'],
+    [1.5, 'of cores', '1.5 cores'],
+    [15_000, 'of orders', '15 k orders'],
   ] as const)('%s in %s reads %s', (value, unit, text) => {
     expect(formatValue(value, unit)).toBe(nb(text));
   });

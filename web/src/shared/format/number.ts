@@ -54,12 +54,11 @@ export function scaleFor(magnitude: number, unit: Unit): Scale {
       const scale = binaryPrefixes.find((p) => size >= p.factor) ?? { factor: 1, suffix: 'B' };
       return { factor: scale.factor, suffix: space + scale.suffix + (unit === 'bytes/s' ? '/s' : '') };
     }
-    case 'per second':
-    case 'none': {
+    default: {
       const scale = size >= 1e4 ? decimalPrefixes.find((p) => size >= p.factor) : undefined;
-      const rate = unit === 'per second' ? '/s' : '';
-      if (!scale) return { factor: 1, suffix: rate };
-      return { factor: scale.factor, suffix: space + scale.suffix + rate };
+      const after = unit === 'per second' ? '/s' : unit.startsWith('of ') ? space + unit.slice(3) : '';
+      if (!scale) return { factor: 1, suffix: after };
+      return { factor: scale.factor, suffix: space + scale.suffix + after };
     }
   }
 }

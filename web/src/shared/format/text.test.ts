@@ -55,8 +55,8 @@ describe('units', () => {
     expect(unitOf('node_load1', { unit: 'percent' })).toBe('percent');
     expect(unitOf('node_load1', { unit: 'bytes_per_second' })).toBe('bytes/s');
     expect(unitOf('node_load1', { unit: 'requests_per_second' })).toBe('per second');
-    expect(unitOf('a_bytes', { unit: 'furlongs' })).toBe('bytes');
-    expect(unitOf('a_bytes', { unit: 'toString' })).toBe('bytes');
+    expect(unitOf('x', { unit: 'cores' })).toBe('of cores');
+    expect(unitOf('a_bytes', { unit: '<b>' })).toBe('bytes');
   });
 });
 

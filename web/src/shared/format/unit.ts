@@ -1,5 +1,5 @@
-/** The units that values are written in. `none` is a plain number. */
-export type Unit = 'none' | 'seconds' | 'bytes' | 'bytes/s' | 'per second' | 'ratio' | 'percent';
+/** The units that values are written in. `none` is a plain number, `of cores` is a number of cores. */
+export type Unit = 'none' | 'seconds' | 'bytes' | 'bytes/s' | 'per second' | 'ratio' | 'percent' | `of ${string}`;
 
 /** What a label `unit` can say. */
 const named: Record<string, Unit> = {
@@ -23,6 +23,7 @@ export function unitOf(query: string, labels?: Record<string, string>): Unit {
   const said = labels?.['unit'] ?? '';
   if (Object.hasOwn(named, said)) return named[said]!;
   if (said.endsWith('_per_second')) return 'per second';
+  if (/^[A-Za-z]{1,12}$/.test(said)) return `of ${said}`;
 
   const bare = query.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g, '""').replace(/\{[^}]*\}|\[[^\]]*\]/g, '');
   if (/[*/%^]/.test(bare)) return 'none';
