@@ -14,7 +14,7 @@ const (
 	mostDiffering = 3 // slots that may differ at once, each with evidence
 
 	fewWords  = 5  // so many different words, most of them seen once, make a place a variable
-	manyWords = 12 // so many make it one however often they were seen
+	manyWords = 10 // so many make it one however often they were seen
 	manyFirst = 8  // at least so many for the first place, which names the event in most lines
 )
 

@@ -95,7 +95,12 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 	case flags&^clName == 0:
 		s.part(a, j, afterColon)
 	case flags&clLetter != 0 && isDigit(s.line[a]):
-		s.mask(a, j) // a version, or a number with its unit
+		e := j
+		for classes[s.line[e-1]]&clName == 0 {
+			e--
+		}
+		s.mask(a, e) // a version, or a number with its unit
+		s.gaps(e, j)
 	case j-a == 36 && uuid(s.line[a:j]), s.compound(a, j):
 		j = s.compoundEnd(j, b)
 		s.mask(a, j)

@@ -215,15 +215,14 @@ func (s *scanner) delimiter(c byte, i int) int {
 		s.value = !comparison(line, i)
 		return i + 1
 	case c == '"' || c == '\'' || c == '`':
-		assigned := s.value && i > 0 && line[i-1] == '='
 		s.gap(c)
-		if j, kind := quoted(line, i, assigned); j > 0 && s.n < s.limit {
+		s.value = false
+		if j, kind := quoted(line, i); j > 0 && s.n < s.limit {
 			if kind == kindMask {
 				s.mask(i+1, j)
 			} else {
 				s.soft(i+1, j)
 			}
-			s.value = false
 			s.gap(c)
 			return j + 1
 		}
@@ -272,11 +271,11 @@ func closing(line []byte, i int) byte {
 	return '`'
 }
 
-// quoted looks for a short quoted name that begins with the quote at i. It
-// returns the index of the closing quote and what the name is, or 0. After an
-// equals sign more is a name than elsewhere.
-func quoted(line []byte, i int, assigned bool) (int, itemKind) {
-	const longest, mostWords = 48, 3
+// quoted looks for a quoted name that begins with the quote at i. It returns
+// the index of the closing quote and what the name is, or 0. Several words in
+// quotes are a message rather than a name.
+func quoted(line []byte, i int) (int, itemKind) {
+	const longest = 48
 	q := line[i]
 	if q == '`' {
 		q = closing(line, i)
@@ -284,26 +283,18 @@ func quoted(line []byte, i int, assigned bool) (int, itemKind) {
 	if i > 0 && classes[line[i-1]]&clName != 0 {
 		return 0, 0
 	}
-	words, kind, other := 1, kindSoft, false
+	kind := kindSoft
 	j := i + 1
 	for ; j < len(line) && j-i <= longest && line[j] != q; j++ {
-		switch cl := classes[line[j]]; {
-		case line[j] == ' ':
-			if line[j-1] == ' ' || j == i+1 {
-				return 0, 0
-			}
-			words++
-		case cl&(clLetter|clUnder|clDot|clDash) != 0:
-		case cl != 0:
-			other = true
-			if cl&(clDigit|clSlash) != 0 {
-				kind = kindMask
-			}
-		default:
+		cl := classes[line[j]]
+		if cl == 0 {
 			return 0, 0
 		}
+		if cl&(clDigit|clSlash) != 0 {
+			kind = kindMask
+		}
 	}
-	if j >= len(line) || line[j] != q || j == i+1 || words > mostWords || other && words > 1 && !assigned || line[j-1] == ' ' {
+	if j >= len(line) || line[j] != q || j == i+1 {
 		return 0, 0
 	}
 	if j+1 < len(line) && (line[j+1] == ':' || classes[line[j+1]]&(clLetter|clDigit) != 0) {
