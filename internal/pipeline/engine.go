@@ -319,6 +319,9 @@ func (r *runner) state() model.DetectorStatus {
 		out.State = model.DetectorFailed
 	case len(troubles) > 0:
 		out.State = model.DetectorDegraded
+	case s.stage == stageLive && s.began && s.active == 0:
+		out.State = model.DetectorRunning
+		note("none of its series has samples at the moment")
 	case s.stage != stageLive || s.active == s.learning:
 		out.State = model.DetectorLearning
 		if s.stage == stageLive && !s.began {

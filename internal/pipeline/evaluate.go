@@ -86,14 +86,12 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	}
 	r.feed.fit(max(len(data), c.live))
 	r.e.metrics.evaluated(r.e.now().Sub(began))
-	if waiting {
-		next := r.holdFor(holdLate, "the newest steps have no samples yet; waiting for late ones")
-		r.finish(ctx)
-		return next
-	}
-	r.evaluated("")
+	r.evaluated()
 	r.finish(ctx)
-	if c.watermark < due {
+	switch {
+	case waiting: // shown as lag, not as trouble: a sparse series is often a little late
+		r.e.metrics.holds.WithLabelValues(holdLate).Inc()
+	case c.watermark < due:
 		return r.e.now()
 	}
 	return r.next()
@@ -158,7 +156,7 @@ func (r *runner) holdFor(reason, text string) time.Time {
 	changed := r.status.trouble == ""
 	r.status.trouble, r.status.failure = text, ""
 	r.mu.Unlock()
-	if changed && reason != holdLate {
+	if changed {
 		r.log.Warn("holding a detector: nothing opens, resolves or is learned", "reason", text)
 	}
 	return r.next()
@@ -187,14 +185,14 @@ func (r *runner) sooner(next time.Time) time.Time {
 }
 
 // evaluated notes that an evaluation succeeded.
-func (r *runner) evaluated(note string) {
+func (r *runner) evaluated() {
 	r.fails = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.status.trouble != "" || r.status.failure != "" {
 		r.log.Info("a detector is evaluated again")
 	}
-	r.status.failure, r.status.trouble, r.status.note = "", "", note
+	r.status.failure, r.status.trouble = "", ""
 	r.status.evaluated = r.e.now()
 }
 

@@ -141,7 +141,7 @@ func (r *runner) warm(ctx context.Context) error {
 		r.turn.do(func() { r.core.watermark = due - r.core.def.step })
 		r.feed.fails, r.feed.steps = 0, firstChunk
 	}
-	r.evaluated("")
+	r.evaluated()
 	if r.core.watermark < due {
 		return nil
 	}
@@ -189,6 +189,10 @@ func (r *runner) finishWarm(ctx context.Context) error {
 		}
 	})
 	r.snapshotSoon = true
+	if c.samples == 0 {
+		r.log.Info("there is no history; learning from live samples", "model_version", v.Version)
+		return nil
+	}
 	r.log.Info("learned from history", "model_version", v.Version, "series", c.live, "samples", c.samples,
 		"from", v.TrainedFrom, "to", v.TrainedTo)
 	return nil

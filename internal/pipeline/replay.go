@@ -19,6 +19,7 @@ type view struct {
 	def       *definition
 	past      script
 	watermark int64
+	began     int64 // first step with a series
 	live      int
 	series    int // with this key: 0 or 1
 	since     int64
@@ -37,7 +38,7 @@ func (r *runner) view(ctx context.Context, key string) (view, error) {
 		return view{}, model.Errorf(model.KindConflict, model.SubjectDetector,
 			"the detector has not been evaluated since the program started; start it and try again in a moment")
 	}
-	v := view{def: c.def, past: c.past.after(math.MinInt64), watermark: c.watermark, live: c.live, key: key}
+	v := view{def: c.def, past: c.past.after(math.MinInt64), watermark: c.watermark, began: c.began, live: c.live, key: key}
 	if key == "" {
 		if c.live != 1 {
 			return v, seriesChoice(c.live)
@@ -104,7 +105,7 @@ func (e *Engine) Replay(ctx context.Context, id string, key string, from, to tim
 	}
 	out := model.Replay{DetectorID: id, Series: labels, Step: v.def.detector.Step}
 	p := player{e: e, r: r, view: v, from: begin}
-	begin = max(begin, v.past.versions[0].from)
+	begin = max(begin, v.past.versions[0].from, v.began)
 	for i, seg := range v.past.versions {
 		segEnd := end
 		if i+1 < len(v.past.versions) {
@@ -222,7 +223,7 @@ func (p *player) base(ctx context.Context, version int64, nth int, segFrom int64
 	case model.KindOf(err) != model.KindNotFound && model.KindOf(err) != model.KindDatabase:
 		return nil, fmt.Errorf("reading a snapshot: %w", err)
 	}
-	start := v.past.versions[0].from
+	start := max(v.past.versions[0].from, v.began) // there was no series before
 	if nth > 0 {
 		if trained := p.r.trainedFrom(version); trained != 0 {
 			start = trained

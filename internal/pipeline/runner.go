@@ -100,7 +100,6 @@ type live struct {
 	stopped   bool
 	failure   string // it cannot be evaluated
 	trouble   string // it runs with loss
-	note      string // nothing is wrong, but people should know
 	active    int
 	learning  int
 	refused   int
