@@ -99,6 +99,14 @@ func summaryOf(e Explanation) string {
 
 func figure(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
 
+// count is a number of units, with a decimal while it is small.
+func count(n float64) string {
+	if n < 10 {
+		return strconv.FormatFloat(n, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(n, 'f', 0, 64)
+}
+
 // span is a length of time in the largest unit that leaves at least one.
 func span(seconds float64) string {
 	for _, u := range []struct {
@@ -106,7 +114,7 @@ func span(seconds float64) string {
 		name    string
 	}{{365.25 * 86400, "years"}, {86400, "days"}, {3600, "hours"}, {60, "minutes"}} {
 		if seconds >= u.seconds {
-			return strconv.FormatFloat(seconds/u.seconds, 'g', 2, 64) + " " + u.name
+			return count(seconds/u.seconds) + " " + u.name
 		}
 	}
 	return strconv.FormatFloat(seconds, 'f', 0, 64) + " seconds"

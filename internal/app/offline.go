@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -77,10 +78,13 @@ func ask(ctx context.Context, method, url string, body, into any) error {
 	}
 	if status < 200 || status > 299 {
 		var problem struct {
-			Title  string `json:"title"`
-			Detail string `json:"detail"`
+			Detail string             `json:"detail"`
+			Errors []model.FieldError `json:"errors"`
 		}
 		if json.Unmarshal(data, &problem) == nil && problem.Detail != "" {
+			for _, e := range problem.Errors {
+				problem.Detail += fmt.Sprintf("\n  %s: %s", e.Pointer, e.Detail)
+			}
 			return errors.New(problem.Detail)
 		}
 		return fmt.Errorf("the running server answered %d", status)
@@ -157,7 +161,7 @@ func explanationText(a api.ExplanationAnswer) string {
 	line("started", "%s", a.Anomaly.StartedAt.Format(time.RFC3339))
 	line("what", "%s", a.Summary)
 	line("otherwise", "%s", a.Counterfactual)
-	line("peak", "value %g, expected %g, band %g to %g, score %g (threshold %g)", a.Peak.Value, a.Peak.Expected, a.Peak.Lower, a.Peak.Upper, a.Peak.Score, a.Threshold)
+	line("peak", "value %g, expected %g, normal %s, score %g (threshold %g)", a.Peak.Value, a.Peak.Expected, bandText(a.Peak.Lower, a.Peak.Upper), a.Peak.Score, a.Threshold)
 	for _, c := range a.Contributions {
 		line("made of", "%s %.0f %% (score %g) %s", c.Name, float64(c.Share)*100, c.Score, c.Note)
 	}
@@ -170,6 +174,20 @@ func explanationText(a api.ExplanationAnswer) string {
 		line("computed again", "DIFFERENT: %s", a.Difference)
 	}
 	return b.String()
+}
+
+// bandText writes a band that may be open on a side.
+func bandText(lower, upper api.Number) string {
+	below, above := !math.IsNaN(float64(lower)) && !math.IsInf(float64(lower), 0), !math.IsNaN(float64(upper)) && !math.IsInf(float64(upper), 0)
+	switch {
+	case below && above:
+		return fmt.Sprintf("%g to %g", lower, upper)
+	case below:
+		return fmt.Sprintf("from %g", lower)
+	case above:
+		return fmt.Sprintf("up to %g", upper)
+	}
+	return "unknown"
 }
 
 // printable replaces control characters.
@@ -234,7 +252,7 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 // cancels it when ctx ends.
 func backtestRemote(ctx context.Context, url string, d model.Detector, from, to time.Time, progress func(float64)) (any, error) {
 	var task api.Task
-	body := map[string]any{"definition": definitionInput(d), "from": from, "to": to}
+	body := map[string]any{"detector": definitionInput(d), "from": from, "to": to}
 	if err := ask(ctx, http.MethodPost, url+"/api/v1/detectors/backtest", body, &task); err != nil {
 		return nil, err
 	}
