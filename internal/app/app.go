@@ -29,6 +29,7 @@ import (
 	"aiops/internal/health"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
 	"aiops/internal/store"
@@ -106,6 +107,7 @@ type program struct {
 	sources  *sources
 	engine   *pipeline.Engine
 	monitor  *health.Monitor
+	live     *realtime.Gateway
 	shop     *demo.Shop
 
 	ready    atomic.Bool
@@ -220,6 +222,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
 		return "", err
 	}
+	p.live = realtime.New(c.Live, p.store, p.log, p.registry)
 	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
 	handler, err := p.handler(c)
 	if err != nil {
@@ -234,6 +237,13 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.shop != nil {
 		p.life.run("demo shop", p.shop.Run)
 	}
+	p.life.run("live stream", p.live.Run)
+	p.life.onStop("live clients", func(ctx context.Context) error {
+		bounded, cancel := context.WithTimeout(ctx, 12*time.Second)
+		defer cancel()
+		p.live.Drain(bounded)
+		return nil
+	})
 	p.gate.open(handler)
 	url := "http://" + listener.Addr().String()
 	address := filepath.Join(c.DataDir, addressFile)
@@ -296,6 +306,10 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Mounts: map[string]http.Handler{
 			"/prometheus/*": http.StripPrefix("/prometheus", p.embedded.QueryAPI()),
 			"/api/v1/write": p.embedded.RemoteWrite(),
+
+			"/api/v1/ws":         p.live.WebSocket(),
+			"/api/v1/ws/clients": p.live.ClientList(),
+			"/api/v1/events":     p.live.SSE(),
 		},
 		UI:        web.Dist(),
 		Hosts:     c.Server.Hosts,

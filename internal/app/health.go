@@ -17,7 +17,7 @@ func (p *program) checks() []health.Check {
 		{Name: "system", Run: p.checkSystem},
 		{Name: "database", Critical: true, Run: p.checkDatabase},
 		{Name: "cache", Run: notConfigured("no cache is configured")},
-		{Name: "websocket", Run: notConfigured("no live stream is configured")},
+		{Name: "websocket", Run: p.live.Check},
 		{Name: "detector", Run: p.checkDetectors},
 		{Name: "prometheus", Run: p.checkSources(model.SourcePrometheus, model.SourceBuiltin)},
 		{Name: "loki", Run: p.checkSources(model.SourceLoki)},

@@ -16,6 +16,7 @@ import (
 
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/realtime"
 	"aiops/internal/source/builtin"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
@@ -30,6 +31,7 @@ type Config struct {
 	Storage   store.Config        `yaml:"storage"`
 	Builtin   builtin.Config      `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
+	Live      realtime.Config     `yaml:"live"`
 	Sources   []Source            `yaml:"sources"`
 	Detectors []Detector          `yaml:"detectors"`
 }
@@ -166,6 +168,7 @@ func (c *Config) checks(v *model.Invalid) {
 	addFaults(v, "/storage", c.Storage.Validate())
 	addFaults(v, "/builtin", c.Builtin.Validate())
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
+	addFaults(v, "/live", c.Live.Validate())
 	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
 		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
 	}
