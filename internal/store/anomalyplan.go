@@ -18,7 +18,7 @@ import (
 
 const (
 	scanStep  = 10000 // rows of the driving index that one query walks at most
-	scanSteps = 10    // queries that one page makes at most while it is empty
+	scanSteps = 5     // queries that one page makes at most while it is empty
 	countCap  = 2000  // rows counted to compare two drivers
 )
 

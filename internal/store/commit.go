@@ -16,10 +16,6 @@ import (
 	"aiops/internal/model"
 )
 
-// batchTimeout bounds one transaction of the writer, so that a database that
-// hangs does not hold every writer for ever.
-const batchTimeout = time.Minute
-
 // writeFunc changes the database inside a transaction. It may run more than
 // once, each time from scratch, and others may run in the same transaction
 // before and after it; when it returns an error, what it did is undone.
@@ -216,7 +212,7 @@ func (e *unknownOutcome) Unwrap() error { return e.err }
 // tryBatch runs all functions of a batch in one transaction. It returns the
 // error of each, or one error when nothing of the batch was written.
 func (s *Store) tryBatch(batch []*write) (results []error, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	ctx, cancel := s.eng.BatchContext()
 	defer cancel()
 	start := time.Now()
 	defer func() { s.observeBatch(batch, start, err) }()

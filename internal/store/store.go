@@ -35,6 +35,7 @@ type engine interface {
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none
 	Listen(ctx context.Context, channel string, wake func()) error
 	Exclusively(ctx context.Context, f func() error) error // among the nodes that share the database
+	BatchContext() (context.Context, context.CancelFunc)   // bounds one transaction of the writer
 	Classify(err error) (kind model.Kind, fatal bool)
 	AfterCommit(ctx context.Context) error
 	Maintain(ctx context.Context) error

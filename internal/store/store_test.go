@@ -7,7 +7,12 @@ import (
 
 func setup(t *testing.T) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Config{DataDir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
+	return openAt(t, t.TempDir())
+}
+
+func openAt(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), Config{DataDir: dir}, quiet(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

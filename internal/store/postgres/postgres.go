@@ -125,6 +125,12 @@ func (d *DB) ReadTx() *sql.TxOptions {
 	return &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
 }
 
+// BatchContext returns a context that ends in a minute, so that a server that
+// hangs does not hold every writer for ever.
+func (d *DB) BatchContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 2*statementTimeout)
+}
+
 // Classify says what kind of failure err is. Fatal ones are damage: nothing
 // may be acknowledged after them. An I/O error of the server is its own to
 // survive: it ends, and comes back with what it had acknowledged.

@@ -173,6 +173,12 @@ func (d *DB) IndexHint(index string) string { return " INDEXED BY " + index }
 // ReadTx returns the options of a transaction that reads one state.
 func (d *DB) ReadTx() *sql.TxOptions { return &sql.TxOptions{ReadOnly: true} }
 
+// BatchContext returns a context without an end: a file does not hang, and
+// watching a context costs more than many statements do.
+func (d *DB) BatchContext() (context.Context, context.CancelFunc) {
+	return context.Background(), func() {}
+}
+
 // Classify says what kind of failure err is. Fatal ones are I/O errors and
 // damage: nothing may be acknowledged after them.
 func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
