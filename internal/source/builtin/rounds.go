@@ -116,7 +116,8 @@ func (s *Source) round(ctx context.Context, t int64, round uint64, done chan rea
 		s.log.Error("samples of this process and host were not written", "err", err)
 		return
 	}
-	s.tracker.Checked(time.Since(begin), time.UnixMilli(t))
+	// Not the time of the samples, which the wall clock gave and may take back.
+	s.tracker.Checked(time.Since(begin), time.Now())
 }
 
 // overdue makes readings for the collectors that did not return in time.

@@ -58,7 +58,7 @@ func Open(cfg Config, logger *slog.Logger, reg prometheus.Registerer, gatherers 
 	s := &Source{
 		cfg: cfg, log: log, reg: &registrar{reg: reg}, now: time.Now, targets: cfg.Targets,
 		labels: newLabelCache(cfg.Query.MaxSeries), retarget: make(chan struct{}, 1),
-		tracker: source.NewTracker(source.TrackerConfig{Interval: cfg.Interval.Std(), LateData: cfg.LateData.Std(), SlowAfter: cfg.Interval.Std()}, nil),
+		tracker: source.NewTracker(source.TrackerConfig{Interval: cfg.Interval.Std(), SlowAfter: cfg.Interval.Std()}, nil),
 	}
 	libraries := slog.New(quietHandler{log.Handler()})
 	var err error
@@ -147,9 +147,9 @@ func (s *Source) Run(ctx context.Context) error {
 // health state, in order.
 func (s *Source) OnHealthChange(f func(old, now model.SourceHealth)) { s.tracker.OnChange(f) }
 
-// Health returns the health: up while the newest sample of this process or
-// host is younger than two intervals plus LateData, down when samples cannot be
-// written, unknown before the first. It never blocks.
+// Health returns the health: up while samples of this process or host were
+// written within the last two intervals, down when they cannot be written,
+// unknown before the first. It never blocks.
 func (s *Source) Health() model.SourceHealth { return s.tracker.Health() }
 
 // LateData returns how long samples may come late, as configured.

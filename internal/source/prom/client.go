@@ -90,7 +90,7 @@ func (c *Client) OnHealthChange(f func(old, now model.SourceHealth)) { c.tracker
 // Health returns the source's health now. It never blocks.
 func (c *Client) Health() model.SourceHealth { return c.tracker.Health() }
 
-// LateData returns how late samples may come, as configured.
+// LateData returns how late samples may come: as configured, or 5 s.
 func (c *Client) LateData() time.Duration { return c.cfg.Source.LateData }
 
 // ParseQuery is source.ParseQuery. It asks nobody.

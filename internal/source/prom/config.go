@@ -17,7 +17,8 @@ import (
 )
 
 // Config says where a source is and how much it may cost. Only Source.Name and
-// Source.URL are required.
+// Source.URL are required. A Source.LateData of 0 is 5 s, because a scrape's
+// samples carry the time at which it began.
 type Config struct {
 	Source model.Source
 
@@ -43,6 +44,7 @@ const (
 	defaultTimeout        = 30 * time.Second
 	defaultCheckInterval  = 5 * time.Second
 	defaultInterval       = time.Minute
+	defaultLateData       = 5 * time.Second
 	defaultFreshness      = "max(timestamp(up))"
 	connectTimeout        = 3 * time.Second
 	maxRetryAfter         = time.Hour
@@ -63,6 +65,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Source.Timeout == 0 {
 		c.Source.Timeout = defaultTimeout
+	}
+	if c.Source.LateData == 0 {
+		c.Source.LateData = defaultLateData
 	}
 	if c.CheckInterval == 0 {
 		c.CheckInterval = defaultCheckInterval
