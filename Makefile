@@ -93,6 +93,10 @@ bench-accuracy: build ## Accuracy on labelled public data (BENCH_DATA=folder)
 bench-logs: build ## Accuracy and speed of the template miner (BENCH_DATA=folder)
 	$(BIN) bench logs --data $(BENCH_DATA)/logs
 
+.PHONY: bench-scale
+bench-scale: ## 100,000 series at a 30 s step from the embedded database, for five minutes
+	AIOPS_SCALE=5m $(GO) test -run TestScale -v -count 1 -timeout 20m ./e2e
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin web/dist/assets web/dist/index.html web/node_modules
