@@ -60,9 +60,11 @@ func (s *scanner) gaps(a, b int) {
 // the index after it, which is after b where the chunk began a URL.
 func (s *scanner) chunk(a, b int, flags uint8) int {
 	line := s.line
-	if e := s.pathEnd(a, b, flags); e > 0 {
-		s.mask(a, e)
-		return e
+	if flags&clSlash != 0 {
+		if e := s.pathEnd(a, b, flags); e > 0 {
+			s.mask(a, e)
+			return e
+		}
 	}
 	if flags&(clLetter|clDigit) == 0 {
 		if flags&clSlash != 0 && line[a] == '/' {

@@ -75,21 +75,26 @@ func lettersIn(w uint64) int {
 }
 
 // hashSquashed hashes b with every run of digits replaced by one mark, so
-// that names which differ in their numbers only have one hash.
+// that names which differ in their numbers only have one hash. A minus sign
+// after an underscore belongs to the number.
 func hashSquashed(b []byte, seed uint64) uint64 {
 	h := seed ^ mulD
-	in := false
-	for i, c := range b {
-		if classes[c] == clDigit || c == '-' && i > 0 && b[i-1] == '_' {
-			if in {
-				continue
-			}
-			in, c = true, '0'
-		} else {
-			in = false
+	for i := 0; i < len(b); {
+		j := i
+		for j < len(b) && !isDigit(b[j]) {
+			j++
 		}
-		h = (h ^ uint64(c)) * mulA
-		h ^= h >> 32
+		text := b[i:j]
+		if n := len(text); j < len(b) && n > 1 && text[n-1] == '-' && text[n-2] == '_' {
+			text = text[:n-1]
+		}
+		h = fold(h^mulA, hashBytes(text, seed))
+		if j == len(b) {
+			break
+		}
+		h = fold(h^mulB, mulC)
+		for i = j; i < len(b) && isDigit(b[i]); i++ {
+		}
 	}
 	return h
 }

@@ -46,17 +46,21 @@ func anyDigit(b []byte) bool {
 
 // coloned handles a chunk with digits and without slashes: it splits at '@'
 // and at colons, except in hardware addresses and identifiers. The flags are
-// those of the chunk or of more.
+// those of the chunk.
 func (s *scanner) coloned(a, b int, flags uint8) {
 	line := s.line
 	if flags&clSymbol != 0 {
+		parted := false
 		for i := a + 1; i < b; i++ {
 			if line[i] == '@' {
 				s.segment(a, i)
 				s.gap('@')
-				s.segment(i+1, b)
-				return
+				a, parted = i+1, true
 			}
+		}
+		if parted {
+			s.segment(a, b)
+			return
 		}
 	}
 	if flags&clColon == 0 {
@@ -101,11 +105,59 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 		}
 		s.mask(a, e) // a version, or a number with its unit
 		s.gaps(e, j)
-	case j-a == 36 && uuid(s.line[a:j]), s.compound(a, j):
+	case flags&^(clName|clDash) == 0 && flags&(clLetter|clUnder) != 0 && s.line[j-1] != '-':
+		j = s.dashed(a, j, b, afterColon)
+	case s.compound(a, j):
 		j = s.compoundEnd(j, b)
 		s.mask(a, j)
 	default:
 		s.parts(a, j, afterColon)
+	}
+	return j
+}
+
+// dashed is field for names, not numbers, with dashes and no other symbol.
+func (s *scanner) dashed(a, j, b int, afterColon bool) int {
+	line := s.line
+	if j-a == 36 && uuid(line[a:j]) {
+		s.mask(a, j)
+		return j
+	}
+	dashes, mixed, groups := 0, 0, 0
+	letter, digit, under, letters := false, false, false, false
+	for i := a; i < j; i++ {
+		switch classes[line[i]] {
+		case clLetter:
+			letter, letters = true, true
+		case clDigit:
+			if digit = true; !isDigit(line[i-1]) {
+				groups++
+			}
+		case clUnder:
+			under = true
+		default:
+			dashes++
+			if letter && digit {
+				mixed++
+			}
+			letter, digit = false, false
+		}
+	}
+	if letter && digit {
+		mixed++
+	}
+	switch {
+	case letters && dashes >= 2, mixed >= 2, letters && mixed > 0 && under:
+		j = s.compoundEnd(j, b)
+		s.mask(a, j)
+	case groups == 0 && afterColon:
+		s.soft(a, j)
+	case groups == 0:
+		s.word(a, j)
+	case under && groups >= 2:
+		s.mask(a, j)
+	default:
+		s.alnum(a, j)
 	}
 	return j
 }
