@@ -14,6 +14,7 @@ import (
 type benchCommand struct {
 	Accuracy benchAccuracy `cmd:"" help:"Accuracy of the models on labelled series."`
 	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
+	Logs     benchLogs     `cmd:"" help:"Accuracy and speed of the log template miner."`
 }
 
 // report is what a measure returns: a table for people, and JSON.
@@ -76,6 +77,38 @@ func (c *benchSpeed) Run(e *environment) error {
 		return err
 	}
 	return show(e, r, c.JSON)
+}
+
+type benchLogs struct {
+	Data  string   `help:"Folder with a folder for each set: content.txt and gt.csv." required:"" type:"existingdir"`
+	Sets  []string `help:"Sets to measure; default all." placeholder:"NAME,..."`
+	Lines int      `help:"Length of the streams whose speed is measured; below 0 measures none." default:"1000000"`
+	JSON  string   `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints.
+func (c *benchLogs) Run(e *environment) error {
+	r, err := bench.Logs(e.ctx, bench.LogsOptions{Data: c.Data, Sets: c.Sets, Lines: c.Lines, Progress: func(part string) { fmt.Fprintln(e.stderr, part) }})
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type mineCommand struct {
+	In  string `help:"Log lines, one message each; - is standard input." required:"" placeholder:"FILE"`
+	Out string `help:"CSV of LineId,EventId,EventTemplate to write; - is standard output." required:"" placeholder:"FILE"`
+}
+
+// Run mines a file.
+func (c *mineCommand) Run(e *environment) error {
+	return transform(e, c.In, c.Out, func(_ context.Context, in io.Reader, out io.Writer) error {
+		summary, err := bench.Mine(in, out)
+		if err == nil {
+			fmt.Fprintf(e.stderr, "%d lines, %d templates\n", summary.Lines, summary.Templates)
+		}
+		return err
+	})
 }
 
 type scoreCommand struct {

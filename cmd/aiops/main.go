@@ -35,7 +35,8 @@ type commands struct {
 	Explain  explainCommand  `cmd:"" help:"Explain an anomaly and compute it again from its stored evidence."`
 	Bench    benchCommand    `cmd:"" help:"Measure this machine and this build."`
 	Score    scoreCommand    `cmd:"" help:"Score a CSV file of timestamp,value."`
-	Backup   backupCommand   `cmd:"" help:"Write a consistent copy of the database while it is in use."`
+	Mine     mineCommand     `cmd:"" help:"Mine templates from log lines, one message per line."`
+	Backup   backupCommand   `cmd:"" help:"Write a consistent copy of the database of a server that is stopped."`
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this version, with a snapshot before."`
 	Version  versionCommand  `cmd:"" help:"Print which build this is."`
 }
