@@ -171,7 +171,9 @@ func (m *auto) Score(t int64, v float64) Result {
 	r.Expected = m.value(center)
 	r.Lower, r.Upper = m.end(center, sideBelow), m.end(center, sideAbove)
 	if r.Learning {
-		r.Lower, r.Upper = m.provisional()
+		lower, upper := m.provisional()
+		// The level follows slowly and may lie outside of the last samples.
+		r.Lower, r.Upper = min(lower, r.Expected), max(upper, r.Expected)
 	}
 	side := sideAbove
 	if x < center {

@@ -36,7 +36,7 @@ const (
 	ringN          = 32
 	dayMost        = 288 // slots
 	weekMost       = 48  // slots per day
-	dayRate        = 0.3
+	dayRate        = 0.2
 	weekRate       = 0.5
 	levelRate      = 0.02
 	levelScale     = 0.01

@@ -5,7 +5,7 @@ const (
 	gaugeUp    = 1.10407 // e^0.099: what a reading above the quantile moves it by
 	gaugeDown  = 0.99899 // e^-0.00101: the same for one below; together they hold 99 %
 	gaugeLeast = 0.1     // of the quantile: least distance between it and the record
-	gaugeMost  = 6       // most that a reading beyond the record adds
+	gaugeMost  = 3       // most that a reading beyond the record adds
 	gaugeNone  = 1e-3    // share of the first reading above a quantile of 0 that it takes
 )
 
