@@ -30,7 +30,7 @@ func play(r rules, line string) string {
 		v := judge(score, testThreshold, g)
 		tr := transitionNone
 		switch {
-		case e != nil && !(e.phase == phaseResolved && v == verdictAnomalous):
+		case e != nil && (e.phase != phaseResolved || v != verdictAnomalous):
 			tr = e.observe(r, p, v, testThreshold)
 		case v == verdictAnomalous:
 			e, tr = begin(r, e, p, testThreshold)
@@ -105,7 +105,8 @@ func TestEpisodeProperties(t *testing.T) {
 			if score > testThreshold {
 				g = detect.GateOpen
 			}
-			v, tr := judge(score, testThreshold, g), transitionNone
+			v := judge(score, testThreshold, g)
+			var tr transition
 			if e == nil || e.phase == phaseResolved && v == verdictAnomalous {
 				e, tr = begin(r, e, p, testThreshold)
 				anomalous, calm, state = 0, 0, transitionNone

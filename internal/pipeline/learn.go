@@ -142,6 +142,7 @@ func (r *runner) warm(ctx context.Context) error {
 		r.feed.fails, r.feed.steps = 0, firstChunk
 	}
 	r.evaluated()
+	r.account()
 	if r.core.watermark < due {
 		return nil
 	}
