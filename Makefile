@@ -97,6 +97,10 @@ bench-logs: build ## Accuracy and speed of the template miner (BENCH_DATA=folder
 bench-scale: ## 100,000 series at a 30 s step from the embedded database, for five minutes
 	AIOPS_SCALE=5m $(GO) test -run TestScale -v -count 1 -timeout 20m ./e2e
 
+.PHONY: bench-live
+bench-live: build ## Delay and memory of the live stream (CLIENTS=10000 for the full form)
+	$(BIN) bench live --clients $(or $(CLIENTS),1000)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin web/dist/assets web/dist/index.html web/node_modules

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"aiops/bench"
 )
@@ -14,6 +15,7 @@ import (
 type benchCommand struct {
 	Accuracy benchAccuracy `cmd:"" help:"Accuracy of the models on labelled series."`
 	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
+	Live     benchLive     `cmd:"" help:"Delay, memory and correctness of the live stream."`
 	Logs     benchLogs     `cmd:"" help:"Accuracy and speed of the log template miner."`
 }
 
@@ -109,6 +111,25 @@ func (c *mineCommand) Run(e *environment) error {
 		}
 		return err
 	})
+}
+
+type benchLive struct {
+	Clients int           `help:"WebSockets; the full form is 10000." default:"1000"`
+	Rate    float64       `help:"Events per second to everybody; default 10, or 2 for more than 2000 clients."`
+	For     time.Duration `help:"How long." default:"10s"`
+	Burst   int           `help:"Events at once." default:"100"`
+	Crash   bool          `help:"Also kill the server and watch every client come back."`
+	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints. It starts this program again for the server and
+// for the clients.
+func (c *benchLive) Run(e *environment) error {
+	r, err := bench.Live(e.ctx, bench.LiveOptions{Clients: c.Clients, Rate: c.Rate, For: c.For, Burst: c.Burst, Crash: c.Crash}, e.stderr)
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
 }
 
 type scoreCommand struct {

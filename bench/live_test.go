@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"bytes"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestLiveChild is the other processes of the measure, not a test.
+func TestLiveChild(t *testing.T) {
+	if os.Getenv(liveRole) == "" {
+		t.Skip("this is a child process of TestLive")
+	}
+	if _, err := Live(t.Context(), LiveOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLive(t *testing.T) {
+	t.Parallel()
+	r, err := Live(t.Context(), LiveOptions{
+		Clients: 40, Rate: 20, For: time.Second, Burst: 30, Slow: -1, Dir: t.TempDir(),
+		Child: []string{os.Args[0], "-test.run=^TestLiveChild$"},
+	}, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]LiveSide{"gateway": r.Gateway, "bare": r.Bare} {
+		if s.Steady.Deliveries != 40*20 || s.Burst.Deliveries != 40*30 || s.Steady.P99 <= 0 || s.Steady.P50 > s.Steady.P99 || s.Steady.P99 > s.Steady.Max+0.1 {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	if r.Incorrect != 0 || r.P99Ratio <= 0 {
+		t.Errorf("report %+v", r)
+	}
+	var table bytes.Buffer
+	if err := r.WriteTable(&table); err != nil || !bytes.Contains(table.Bytes(), []byte("p99 of the gateway")) {
+		t.Errorf("table %s: %v", table.Bytes(), err)
+	}
+}
+
+// TestLiveClientsSeeFaults is the control: a client that is given a stream with
+// faults has to tell.
+func TestLiveClientsSeeFaults(t *testing.T) {
+	t.Parallel()
+	all := &liveClients{tally: new(liveTally)}
+	c := &liveClient{all: all}
+	for _, m := range []string{
+		`{"type":"hello","id":"c1","last_event_id":7}`,
+		`{"type":"events","events":[{"id":8,"type":"x","data":{"t":1}},{"id":9,"data":{"t":2}}]}`,
+		`{"type":"events","events":[{"id":9,"data":{"t":2}}]}`,
+		`{"type":"events","events":[{"id":13,"data":{"t":2}}]}`,
+		`{"type":"stream.reset","oldest_event_id":1}`,
+	} {
+		c.take([]byte(m), time.Unix(0, 3))
+	}
+	if l := all.tally.latency(); l.Repeated != 1 || l.Lost != 4 || l.Deliveries != 3 {
+		t.Errorf("%+v; want 1 repeated, 3+1 lost, 3 delivered", l)
+	}
+}
