@@ -136,8 +136,11 @@ func (e *Engine) sync(ctx context.Context, asked bool) error {
 			e.runners[d.ID] = newRunner(e, d)
 			continue
 		}
-		if asked || r.version() != d.Version {
+		switch {
+		case r.version() != d.Version:
 			r.define(d)
+		case asked:
+			r.recheck()
 		}
 	}
 	for id, r := range e.runners {

@@ -209,14 +209,14 @@ func (r *runner) finish(ctx context.Context) {
 	if !r.commit(ctx) {
 		return
 	}
-	if r.reconcile && r.core.watermark >= r.gapUntil {
+	now := r.e.now()
+	if r.core.watermark >= r.gapUntil && (r.reconcile || r.mayBeEnded(now)) {
 		if err := r.compare(ctx); err != nil {
 			r.log.Warn("open anomalies were not compared with the store", "err", err)
 			return
 		}
-		r.reconcile = false
+		r.reconcile, r.comparedAt = false, now
 	}
-	now := r.e.now()
 	due := now.Sub(r.snapshotAt) >= r.snapshotEvery() || now.Before(r.snapshotAt)
 	if (due || r.snapshotSoon) && r.core.watermark != r.lastSaved {
 		if err := r.snapshot(ctx); err != nil {
@@ -225,6 +225,12 @@ func (r *runner) finish(ctx context.Context) {
 		}
 	}
 	r.account()
+}
+
+// mayBeEnded reports whether it is time to look for anomalies that people have
+// ended meanwhile. Whoever wants that to be seen at once calls Mute.
+func (r *runner) mayBeEnded(now time.Time) bool {
+	return r.core.open > 0 && r.core.open <= compareAtMost && now.Sub(r.comparedAt) >= compareEvery
 }
 
 // snapshotEvery grows with the size of the snapshot.

@@ -126,6 +126,13 @@ func (r *runner) define(d model.Detector) {
 	r.nudge()
 }
 
+// recheck makes the next evaluation look which model version is active.
+func (r *runner) recheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.check = true
+}
+
 func (r *runner) nudge() {
 	select {
 	case r.wake <- struct{}{}:
