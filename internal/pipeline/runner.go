@@ -29,7 +29,9 @@ const (
 	backoffAtMost = 10 * time.Minute
 	jitterAtMost  = 5 * time.Second
 	nobodyChecks  = 2 * time.Minute // health older than this is not being looked after: a query may find out
-	snapshotRate  = 256 << 10       // bytes a second that snapshots of one detector may cost on average
+	compareEvery  = time.Minute
+	compareAtMost = 1000      // open anomalies that are looked for in the store again and again
+	snapshotRate  = 256 << 10 // bytes a second that snapshots of one detector may cost on average
 )
 
 // turn is a mutex that can be waited for with a limit.
@@ -80,6 +82,7 @@ type runner struct {
 	gapUntil     int64                 // steps up to here may lie in an outage
 	blankSince   time.Time             // when the newest steps came without any sample
 	reconcile    bool                  // compare open anomalies with the store when caught up
+	comparedAt   time.Time             // when that was done last
 	snapshotAt   time.Time             // of the last snapshot
 	snapshotSize int64
 	snapshotSoon bool
