@@ -1,5 +1,7 @@
 package logmine
 
+import "slices"
+
 // This file is the slow path: what to do with a skeleton that is not at hand.
 // Its line may belong to a template that is known, with another word in a
 // place that is known to vary, to one in which a place turns out to vary now,
@@ -16,6 +18,8 @@ const (
 	fewWords  = 5  // so many different words, most of them seen once, make a place a variable
 	manyWords = 10 // so many make it one however often they were seen
 	manyFirst = 8  // at least so many for the first place, which names the event in most lines
+	manyPairs = 6  // so many different pairs of words, of at least fewPaired each, make two places variables
+	fewPaired = 4
 )
 
 // difference is how a draft compares with a template of the same shape.
@@ -91,8 +95,8 @@ func (m *Miner) match(d *template) int32 {
 				if n := r.mixed + r.words; n < differing || n == differing && t.birth < m.templates[base].birth {
 					base, differing = i, n
 				}
-			case r.words == 1 && r.mixed == 0:
-				m.family.add(i, t, int(r.at[0]))
+			case r.mixed == 0 && r.words <= 2:
+				m.family.add(i, t, &r)
 			}
 		}
 	}
@@ -101,6 +105,9 @@ func (m *Miner) match(d *template) int32 {
 	}
 	if base < 0 {
 		base = m.family.crowded(d)
+	}
+	if base < 0 {
+		base = m.crowdedPair(d)
 	}
 	if base >= 0 {
 		m.generalise(base, d)
@@ -176,11 +183,12 @@ func ends(g []byte) bool {
 	return false
 }
 
-// family counts the templates that differ from a draft in one word, by its
-// place.
+// family collects the templates that differ from a draft in one word or two,
+// those with one by its place.
 type family struct {
 	places []int // with templates, in the order of the first
 	at     [hardItems]familyPlace
+	pairs  []familyPair
 }
 
 type familyPlace struct {
@@ -190,14 +198,26 @@ type familyPlace struct {
 	birth  uint64
 }
 
+// familyPair is a template that differs in the places p and q.
+type familyPair struct {
+	index int32
+	p, q  uint16
+}
+
 func (f *family) reset() {
 	for _, p := range f.places {
 		f.at[p] = familyPlace{}
 	}
 	f.places = f.places[:0]
+	f.pairs = f.pairs[:0]
 }
 
-func (f *family) add(i int32, t *template, p int) {
+func (f *family) add(i int32, t *template, r *difference) {
+	if r.words == 2 {
+		f.pairs = append(f.pairs, familyPair{i, r.at[0], r.at[1]})
+		return
+	}
+	p := int(r.at[0])
 	a := &f.at[p]
 	if a.words == 0 {
 		f.places = append(f.places, p)
@@ -237,6 +257,44 @@ func (f *family) crowded(d *template) int32 {
 		}
 	}
 	return -1
+}
+
+// crowdedPair looks for two places that vary together, such as the states in
+// "from A to B": many pairs, and several words in each. It returns the oldest
+// template of those that differ from d in both, or -1.
+func (m *Miner) crowdedPair(d *template) int32 {
+	pairs := m.family.pairs
+	if len(pairs)+1 < manyPairs {
+		return -1
+	}
+	p, q := pairs[len(pairs)-1].p, pairs[len(pairs)-1].q // where the latest differs
+	if p == 0 || assigns(d.gap(int(p)+1)) || assigns(d.gap(int(q)+1)) {
+		return -1
+	}
+	n, oldest := 1, int32(-1)
+	var at [2][fewPaired]uint64
+	words := [2]int{1, 1}
+	at[0][0], at[1][0] = d.slots[p].key, d.slots[q].key
+	for _, f := range pairs {
+		if f.p != p || f.q != q {
+			continue
+		}
+		n++
+		t := m.templates[f.index]
+		for k, key := range [2]uint64{t.slots[p].key, t.slots[q].key} {
+			if words[k] < fewPaired && !slices.Contains(at[k][:words[k]], key) {
+				at[k][words[k]] = key
+				words[k]++
+			}
+		}
+		if oldest < 0 || t.birth < m.templates[oldest].birth {
+			oldest = f.index
+		}
+	}
+	if n < manyPairs || words[0] < fewPaired || words[1] < fewPaired {
+		return -1
+	}
+	return oldest
 }
 
 // generalise makes the slots of template i wild in which the draft differs,

@@ -107,6 +107,8 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 		s.gaps(e, j)
 	case flags&^(clName|clDash) == 0 && flags&(clLetter|clUnder) != 0 && s.line[j-1] != '-':
 		j = s.dashed(a, j, b, afterColon)
+	case release(s.line[a:j]):
+		s.alnum(a, j)
 	case s.compound(a, j):
 		j = s.compoundEnd(j, b)
 		s.mask(a, j)
@@ -160,6 +162,23 @@ func (s *scanner) dashed(a, j, b int, afterColon bool) int {
 		s.alnum(a, j)
 	}
 	return j
+}
+
+// release reports whether b is a name and a version: server-6.1.26.
+func release(b []byte) bool {
+	i := 0
+	for i < len(b) && classes[b[i]]&(clLetter|clUnder) != 0 {
+		i++
+	}
+	if i == 0 || i+1 >= len(b) || b[i] != '-' || !isDigit(b[i+1]) {
+		return false
+	}
+	for _, c := range b[i+1:] {
+		if classes[c]&(clDigit|clDot) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // uuid reports whether b, of 36 bytes, has the dashes of a UUID and no

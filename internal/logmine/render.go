@@ -159,21 +159,24 @@ func (m *Miner) writeSlot(w *writer, t *template, i int, shown bool) {
 		}
 		return
 	}
+	number := false // the last part was one of digits only
 	for len(text) > 0 {
 		n := 0
 		for n < len(text) && text[n] != '.' && (text[n] != '-' || n > 0 && text[n-1] == '_') {
 			n++
 		}
-		if part := text[:n]; anyDigit(part) && (shown || allDigits(part)) {
+		part, joint := text[:n], text[n:min(n+1, len(text))]
+		text = text[n+len(joint):]
+		digits := allDigits(part)
+		if digits && number { // the next part of a version
+			w.out = w.out[:len(w.out)-1]
+		} else if digits || shown && anyDigit(part) {
 			w.variable(i)
 		} else {
 			w.text(part)
 		}
-		if n < len(text) {
-			w.text(text[n : n+1])
-			n++
-		}
-		text = text[n:]
+		w.text(joint)
+		number = digits && string(joint) == "."
 	}
 }
 
