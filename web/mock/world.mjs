@@ -186,9 +186,10 @@ export class World {
   /** @param {string} id @param {number} now @returns {SeriesStatus[] | undefined} */
   series(id, now) {
     const shape = shapes.find((s) => s.id === id);
+    const faults = this.faults(now);
     return shape?.series.map((labels, i) => {
-      const fault = this.faults(now).find((f) => f.detector === id && f.series === i && f.end > now);
-      const last = this.point(shape, i, Math.floor(now / (shape.step * 1000)) * shape.step * 1000, now);
+      const fault = faults.find((f) => f.detector === id && f.series === i && f.end > now);
+      const last = this.point(shape, i, Math.floor(now / (shape.step * 1000)) * shape.step * 1000, now, faults);
       return {
         series: { labels, key: keyOf(labels) },
         last,
@@ -201,13 +202,13 @@ export class World {
     });
   }
 
-  /** @param {Shape} shape @param {number} i @param {number} t @param {number} now @returns {Point} */
-  point(shape, i, t, now) {
+  /** @param {Shape} shape @param {number} i @param {number} t @param {number} now @param {Fault[]} [faults] @returns {Point} */
+  point(shape, i, t, now, faults = this.faults(now)) {
     const key = `${shape.id}/${i}`;
     const scale = shape.level * (0.6 + 0.8 * chance(key, 1));
     const expected = scale * (1 + shape.swing * Math.sin((2 * Math.PI * t) / day + i) + 0.3 * shape.swing * Math.sin((2 * Math.PI * t) / hour + 2 * i));
     const width = scale * shape.noise;
-    const fault = this.faults(now).find((f) => f.detector === shape.id && f.series === i && t >= f.start && t < f.end);
+    const fault = faults.find((f) => f.detector === shape.id && f.series === i && t >= f.start && t < f.end);
     const push = fault ? fault.size * 4 * width * (0.85 + 0.3 * chance(key, Math.floor(t / 30_000))) : 0;
     const value = expected + width * noise(key, Math.floor(t / 1000)) + push;
     const z = Math.abs(value - expected) / width;
@@ -232,10 +233,11 @@ export class World {
     const step = shape.step * 1000;
     /** @type {Point[]} */
     const points = [];
+    const faults = this.faults(now);
     for (let t = Math.ceil(from / step) * step; t <= Math.min(to, now); t += step) {
       // The samples of ten minutes are missing, six hours before the start.
       if (Math.abs(t - (this.startedAt - 40 * minute)) < 90_000 && id === 'det_latency') continue;
-      points.push(this.point(shape, i, t, now));
+      points.push(this.point(shape, i, t, now, faults));
     }
     const anomalies = this.anomalies(now).filter((a) => a.detector_id === id && a.series.key === key && Date.parse(a.started_at) <= to && !(Date.parse(a.resolved_at ?? '') < from));
     return { detector_id: id, series: { labels: shape.series[i] ?? {}, key }, step_seconds: shape.step, points, anomalies, learning: i < (shape.learning ?? 0) };

@@ -100,6 +100,7 @@ export function Page() {
         }}
         chartLink={(a) => detectorOf(a.detector_id) && <LiveChartLink anomaly={a} />}
         anomalyLink={(id, children) => <Go change={{ anomaly: id }}>{children}</Go>}
+        seriesLink={(detector, series, children) => <Go change={{ detector, series, anomaly: undefined }}>{children}</Go>}
       />
     </>
   );

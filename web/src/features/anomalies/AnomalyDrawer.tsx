@@ -17,7 +17,7 @@ import { Icon } from '../../shared/ui/icons';
 import { LabelList } from '../../shared/ui/LabelList';
 import { severityTone } from '../../shared/ui/states';
 import classes from './AnomalyDrawer.module.css';
-import { labelWord, sideOf, standing, timing } from './describe';
+import { labelWord, sentence, sideOf, standing, timing } from './describe';
 import { Explain } from './Explain';
 import { Gauge } from './Gauge';
 import { useChangeAnomaly } from './mutations';
@@ -33,6 +33,8 @@ interface AnomalyDrawerProps {
   chartLink: (anomaly: Anomaly) => ReactNode;
   /** A link that opens another anomaly. */
   anomalyLink: (id: string, children: ReactNode) => ReactNode;
+  /** A link that shows a series on the live chart. */
+  seriesLink: (detectorId: string, key: string, children: ReactNode) => ReactNode;
 }
 
 /** The details of one anomaly: what happened, why it counts as one, and what people say of it. */
@@ -51,7 +53,7 @@ export function AnomalyDrawer({ id, onClose, ...rest }: AnomalyDrawerProps) {
   );
 }
 
-function Details({ id, unitFor, chart, chartLink, anomalyLink }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
+function Details({ id, unitFor, chart, chartLink, ...links }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
   const client = useQueryClient();
   const query = useQuery({ ...anomalyQuery(id), placeholderData: () => findAnomaly(client, id) });
   const explain = useQuery(explainQuery(id));
@@ -67,7 +69,7 @@ function Details({ id, unitFor, chart, chartLink, anomalyLink }: Omit<AnomalyDra
           </section>
           <section aria-label="Explanation">
             <Async query={explain} interval={Infinity} what="the explanation" rows={6}>
-              {(explanation) => <Explain explanation={explanation} anomalyLink={anomalyLink} />}
+              {(explanation) => <Explain explanation={explanation} {...links} />}
             </Async>
           </section>
         </div>
@@ -79,19 +81,22 @@ function Details({ id, unitFor, chart, chartLink, anomalyLink }: Omit<AnomalyDra
 function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
   const now = useNow();
   const state = standing(a);
+  const when = timing(a, now);
   const side = sideOf(a);
   return (
     <section aria-label="What happened">
       <p className={classes.badges}>
         <Badge tone={severityTone[a.severity]}>{a.severity}</Badge>
         <Badge tone={state.tone}>{state.word}</Badge>
-        <span>{timing(a, now)}</span>
+        <span>
+          {when.head}, {when.detail}
+        </span>
       </p>
       <h3 className={classes.detector}>
         <bdi>{plainText(a.detector_name)}</bdi>
       </h3>
       <LabelList labels={a.series.labels} />
-      {a.reason && <p className={classes.reason}>{plainText(a.reason)}</p>}
+      {a.reason && <p className={classes.reason}>{sentence(a.reason)}</p>}
       <Gauge anomaly={a} />
       <dl className={classes.facts}>
         <div>

@@ -4,7 +4,6 @@ import { anomaliesQuery } from '../../shared/api/queries';
 import type { Anomaly } from '../../shared/api/types';
 import { formatRarity } from '../../shared/format/duration';
 import { formatBand, formatValue } from '../../shared/format/number';
-import { formatStamp, parseTime } from '../../shared/format/time';
 import { plainText } from '../../shared/format/text';
 import type { Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
@@ -121,6 +120,7 @@ function Row({ anomaly: a, unit, now, opened }: { anomaly: Anomaly; unit: Unit; 
   const state = standing(a);
   const label = labelWord(a.label);
   const side = sideOf(a);
+  const when = timing(a, now);
   return (
     <Go change={{ anomaly: a.id }} className={classes.row} aria-current={opened ? 'true' : undefined}>
       <span className={classes.severity}>
@@ -138,8 +138,8 @@ function Row({ anomaly: a, unit, now, opened }: { anomaly: Anomaly; unit: Unit; 
       </span>
       <span className={classes.rarity}>{formatRarity(a.once_in_seconds)}</span>
       <span className={classes.when}>
-        <span>{timing(a, now)}</span>
-        <span className={classes.quiet}>since {formatStamp(parseTime(a.started_at), now)}</span>
+        <span>{when.head}</span>
+        <span className={classes.quiet}>{when.detail}</span>
       </span>
       <span className={classes.state}>
         <Badge tone={state.tone} title={a.acknowledged_by ? `Acknowledged by ${plainText(a.acknowledged_by)}` : undefined}>

@@ -5,22 +5,23 @@ import { formatStamp, parseTime } from '../../shared/format/time';
 import { plainText } from '../../shared/format/text';
 import { useNow } from '../../shared/live/clock';
 import { LabelList } from '../../shared/ui/LabelList';
-import { labelWord, timing } from './describe';
+import { labelWord, sentence, timing } from './describe';
 import classes from './Explain.module.css';
 
 interface ExplainProps {
   explanation: Explanation;
   anomalyLink: (id: string, children: ReactNode) => ReactNode;
+  seriesLink: (detectorId: string, key: string, children: ReactNode) => ReactNode;
 }
 
 /** Why the anomaly is one: the counterfactual, what the score is made of, what else moved, and the evidence. */
-export function Explain({ explanation: e, anomalyLink }: ExplainProps) {
+export function Explain({ explanation: e, anomalyLink, seriesLink }: ExplainProps) {
   const now = useNow();
   return (
     <div className={classes.explain}>
       <h3>Why</h3>
-      {e.summary && <p>{plainText(e.summary)}</p>}
-      {e.counterfactual && <p className={classes.counterfactual}>{plainText(e.counterfactual)}</p>}
+      {e.summary && <p>{sentence(e.summary)}</p>}
+      {e.counterfactual && <p className={classes.counterfactual}>{sentence(e.counterfactual)}</p>}
 
       {e.contributions.length > 0 && (
         <>
@@ -48,7 +49,7 @@ export function Explain({ explanation: e, anomalyLink }: ExplainProps) {
         <ul className={classes.moved}>
           {e.also_moved.map((m, i) => (
             <li key={i}>
-              {m.anomaly_id ? anomalyLink(m.anomaly_id, plainText(m.detector_name)) : <span>{plainText(m.detector_name)}</span>}
+              {m.anomaly_id ? anomalyLink(m.anomaly_id, plainText(m.detector_name)) : seriesLink(m.detector_id, m.series.key, plainText(m.detector_name))}
               <span className={classes.note}>
                 score {formatScore(m.score)}, {formatStamp(parseTime(m.at), now)}
               </span>
@@ -66,7 +67,7 @@ export function Explain({ explanation: e, anomalyLink }: ExplainProps) {
               <li key={a.id}>
                 {anomalyLink(a.id, formatStamp(parseTime(a.started_at), now))}
                 <span className={classes.note}>
-                  {timing(a, now)}
+                  {Object.values(timing(a, now)).join(', ')}
                   {a.label != null && `, ${labelWord(a.label)}`}
                 </span>
                 <LabelList labels={a.series.labels} />

@@ -1,6 +1,7 @@
 import type { Anomaly } from '../../shared/api/types';
 import { formatDuration } from '../../shared/format/duration';
-import { formatAgo, parseTime } from '../../shared/format/time';
+import { formatAgo, formatStamp, parseTime } from '../../shared/format/time';
+import { plainText } from '../../shared/format/text';
 import type { Tone } from '../../shared/ui/Badge';
 
 /** On which side of the band a value lies. */
@@ -12,12 +13,21 @@ export function sideOf(a: Pick<Anomaly, 'value' | 'lower' | 'upper' | 'expected'
   return a.value >= a.expected ? 'above' : 'below';
 }
 
-/** How long an anomaly lasts or lasted, and since when, in seconds and words. */
-export function timing(a: Pick<Anomaly, 'started_at' | 'resolved_at' | 'state'>, now: number): string {
+/** When an anomaly was: an open one for how long and since when, one that is over how long ago and how long it lasted. */
+export function timing(a: Pick<Anomaly, 'started_at' | 'resolved_at' | 'state'>, now: number): { head: string; detail: string } {
   const start = parseTime(a.started_at);
   const over = parseTime(a.resolved_at);
-  if (a.state !== 'resolved' || Number.isNaN(over)) return `for ${formatDuration(Math.max(0, (now - start) / 1000))}`;
-  return `${formatAgo(over, now)}, lasted ${formatDuration((over - start) / 1000)}`;
+  if (a.state !== 'resolved' || Number.isNaN(over)) {
+    return { head: `for ${formatDuration(Math.max(0, Math.floor((now - start) / 1000)))}`, detail: `since ${formatStamp(start, now)}` };
+  }
+  return { head: formatAgo(over, now), detail: `lasted ${formatDuration((over - start) / 1000)}` };
+}
+
+/** Makes a sentence of what the server says in half of one. */
+export function sentence(text: string): string {
+  const plain = plainText(text.trim());
+  if (!plain) return '';
+  return plain.charAt(0).toUpperCase() + plain.slice(1) + (/[.!?]$/.test(plain) ? '' : '.');
 }
 
 /** The state of an anomaly as people talk of it. */

@@ -58,6 +58,7 @@ export function SeriesPicker({ detectorId, total, chosen, onChoose }: SeriesPick
       position="bottom-start"
       width={420}
       withinPortal={false}
+      keepMounted={false}
       onOptionSubmit={(key) => {
         onChoose(key);
         combobox.closeDropdown();

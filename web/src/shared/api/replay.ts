@@ -1,5 +1,5 @@
 import { parseTime } from '../format/time';
-import type { Replay } from './types';
+import type { Point, Replay } from './types';
 
 /** Most points that one request for a replay may ask for; the server's limit lies above it. */
 export const maxPointsPerRequest = 10_000;
@@ -19,8 +19,7 @@ export function splitRange(from: number, to: number, stepSeconds: number, maxPoi
  */
 export function mergeReplay(known: Replay | undefined, newer: Replay, from: number): Replay {
   if (!known) return trim(newer, from);
-  const firstNew = newer.points.length > 0 ? parseTime(newer.points[0]!.t) : Infinity;
-  const kept = known.points.filter((p) => parseTime(p.t) < firstNew);
+  const kept = newer.points.length > 0 ? known.points.slice(0, firstAt(known.points, parseTime(newer.points[0]!.t))) : known.points;
   const ids = new Set(newer.anomalies.map((a) => a.id));
   return trim(
     {
@@ -33,10 +32,22 @@ export function mergeReplay(known: Replay | undefined, newer: Replay, from: numb
   );
 }
 
+/** The index of the first point at or after a time, or their number; they are in order of time. */
+function firstAt(points: readonly Point[], time: number): number {
+  let low = 0;
+  let high = points.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (parseTime(points[middle]!.t) < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 function trim(replay: Replay, from: number): Replay {
   return {
     ...replay,
-    points: replay.points.filter((p) => parseTime(p.t) >= from),
+    points: replay.points.slice(firstAt(replay.points, from)),
     anomalies: replay.anomalies.filter((a) => !(parseTime(a.resolved_at) < from)),
   };
 }

@@ -54,6 +54,8 @@ export function scaleFor(magnitude: number, unit: Unit): Scale {
       const scale = binaryPrefixes.find((p) => size >= p.factor) ?? { factor: 1, suffix: 'B' };
       return { factor: scale.factor, suffix: space + scale.suffix + (unit === 'bytes/s' ? '/s' : '') };
     }
+    case 'none':
+    case 'per second':
     default: {
       const scale = size >= 1e4 ? decimalPrefixes.find((p) => size >= p.factor) : undefined;
       const after = unit === 'per second' ? '/s' : unit.startsWith('of ') ? space + unit.slice(3) : '';
