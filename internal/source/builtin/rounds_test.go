@@ -156,6 +156,9 @@ func TestCollectorsThatHang(t *testing.T) {
 	late := <-done // what it read is too old to count
 	done <- late
 	s.round(ctx, 20_000, 4, done)
+	if count("good", 4) != 1 || count("hung", 4) != 0 {
+		t.Error("what came too late took the place of what is on time")
+	}
 	s.round(ctx, 25_000, 5, done)
 	if count("hung", 5) != 1 || calls.Load() < 2 {
 		t.Errorf("the collector is not taken up again after %d calls", calls.Load())

@@ -46,8 +46,8 @@ func TestWhatIsSent(t *testing.T) {
 						t.Errorf("%s = %q, want %q", name, got, want)
 					}
 				}
-				if d, err := time.ParseDuration(r.PostFormValue("timeout")); err != nil || d > 10*time.Second || d < 5*time.Second {
-					t.Errorf("timeout = %q, want what is left of 10 s", r.PostFormValue("timeout"))
+				if d, err := time.ParseDuration(r.PostFormValue("timeout")); err != nil || d > 30*time.Second || d < 10*time.Second {
+					t.Errorf("timeout = %q, want what is left of 30 s", r.PostFormValue("timeout"))
 				}
 				if r.Method != http.MethodPost || r.URL.Path != "/api/v1/query_range" || r.URL.RawQuery != "" {
 					t.Errorf("asked %s %s", r.Method, r.URL)
@@ -170,6 +170,9 @@ func TestCallersThatGiveUp(t *testing.T) {
 	requireError(t, err, model.KindTimeout, "in the time that the caller allowed")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v does not tell of the caller's deadline", err)
+	}
+	if n := c.guard.breaker.Metrics().Failures(); n != 0 {
+		t.Errorf("the breaker counts %d failures", n)
 	}
 	if got := c.Health().State; got != model.SourceUnknown {
 		t.Errorf("health %s: impatience is not the source's fault", got)

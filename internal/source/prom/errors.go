@@ -197,6 +197,7 @@ func sanitize(text string, secrets []string) string {
 		if space {
 			b.WriteByte(' ')
 			space = false
+			n++
 		}
 		b.WriteRune(r)
 		n++

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sys/unix"
+
 	"aiops/internal/model"
 	"aiops/internal/source"
 )
@@ -198,10 +200,19 @@ func BenchmarkDecode(b *testing.B) {
 	span := source.Span{Start: t0.UnixMilli(), End: t0.UnixMilli(), Step: 1000}
 	b.SetBytes(int64(body.Len()))
 	b.ReportAllocs()
+	var before, after unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &before); err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		ans, _, err := decode(bytes.NewReader(body.Bytes()), span, limits{series: 100_000, bytes: 1 << 30})
 		if err != nil || len(ans.series) != 100_000 {
 			b.Fatal(err, len(ans.series))
 		}
 	}
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &after); err != nil {
+		b.Fatal(err)
+	}
+	used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(used)/1e6/float64(b.N), "cpu-ms/op")
 }

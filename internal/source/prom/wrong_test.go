@@ -51,7 +51,7 @@ func serve(t *testing.T, handle http.HandlerFunc) *fake {
 // connect makes a client of a source at url.
 func connect(t *testing.T, url string, change func(*Config)) *Client {
 	t.Helper()
-	cfg := Config{Source: model.Source{Name: "main", URL: url, Timeout: 10 * time.Second}}
+	cfg := Config{Source: model.Source{Name: "main", URL: url, Timeout: 30 * time.Second}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -241,7 +241,7 @@ func TestWrongSources(t *testing.T) {
 			handle: func(w http.ResponseWriter, _ *http.Request) {
 				var b bytes.Buffer
 				z := gzip.NewWriter(&b)
-				_, _ = z.Write(bytes.Repeat([]byte(" "), 20<<20))
+				_, _ = z.Write(bytes.Repeat([]byte(" "), 3<<20))
 				_ = z.Close()
 				w.Header().Set("Content-Encoding", "gzip")
 				w.Header().Set("Content-Type", "application/json")

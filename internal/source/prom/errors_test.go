@@ -1,0 +1,48 @@
+package prom
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"":                               0,
+		"7":                              7 * time.Second,
+		" 7 ":                            7 * time.Second,
+		"-7":                             0,
+		"99999999999":                    time.Hour,
+		"9999999999999999999999":         0,
+		"soon":                           0,
+		"Sun, 01 Mar 2026 12:00:30 GMT":  30 * time.Second,
+		"Sunday, 01-Mar-26 12:00:30 GMT": 30 * time.Second,
+		"Sun, 01 Mar 2026 11:00:00 GMT":  0,
+		"Sun, 01 Mar 2076 12:00:00 GMT":  time.Hour,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
+			t.Errorf("Retry-After %q means %s, want %s", text, got, want)
+		}
+	}
+}
+
+func FuzzSanitize(f *testing.F) {
+	f.Add("a\nb\x1b[31m hunter2 \u202e x\xff")
+	f.Add(strings.Repeat("ü ", 1000))
+	f.Fuzz(func(t *testing.T, text string) {
+		got := sanitize(text, []string{"hunter2", ""})
+		if strings.Contains(got, "hunter2") || utf8.RuneCountInString(got) > maxSaid+2 || !utf8.ValidString(got) {
+			t.Fatalf("sanitize(%.200q) = %.200q, %d characters", text, got, utf8.RuneCountInString(got))
+		}
+		for _, r := range got {
+			if !unicode.IsPrint(r) {
+				t.Fatalf("sanitize(%.200q) = %.200q holds %U", text, got, r)
+			}
+		}
+	})
+}
