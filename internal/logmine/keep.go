@@ -74,7 +74,7 @@ type aliases struct {
 	order []ID
 }
 
-const mostAliases = 1 << 14
+const mostAliases = 1 << 13
 
 func (a *aliases) add(from, to ID) {
 	if from == to {

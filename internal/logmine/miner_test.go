@@ -270,7 +270,7 @@ func TestBoundsHoldUnderAttack(t *testing.T) {
 					checkTemplate(t, m, id)
 				}
 			}
-			largest := recordBytes + (slotBytes+openBytes)*hardItems + defaultLineBytes
+			largest := recordBytes + slotBytes*hardItems + defaultLineBytes
 			if got := m.Len(); got > cfg.MaxTemplates {
 				t.Errorf("%d templates, want at most %d", got, cfg.MaxTemplates)
 			}

@@ -281,12 +281,11 @@ func sameLists(t, d *template) bool {
 
 const (
 	recordBytes = 384 // a record without slots and texts, with its share of the indexes
-	slotBytes   = 40
-	openBytes   = 16
+	slotBytes   = 36
 )
 
 func (t *template) sizeBytes() int {
-	return recordBytes + (slotBytes+openBytes)*len(t.slots) + len(t.text) + 4*len(t.parts) + len(t.name)
+	return recordBytes + slotBytes*len(t.slots) + len(t.text) + 4*len(t.parts) + len(t.name)
 }
 
 // identity returns the template's skeleton as text. Ids are made of it, so
