@@ -11,7 +11,10 @@ import (
 )
 
 // learners are the models of this file's tests: those that learn a level.
-var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "isolation_forest"}
+var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "isolation_forest", "random_cut_forest"}
+
+// slow are the models that cost tens of microseconds a sample.
+var slow = map[string]bool{"isolation_forest": true, "random_cut_forest": true}
 
 const minute = int64(time.Minute / time.Millisecond)
 
@@ -108,13 +111,13 @@ func TestUnitsDoNotMatter(t *testing.T) {
 				if i == 1800 {
 					v = 30
 				}
-				if name == "isolation_forest" && i != 1800 {
+				if slow[name] && i != 1800 {
 					a.Learn(at, v)
 					b.Learn(at, v*unit)
 					continue
 				}
 				p, q := detect.Step(a, at, v), detect.Step(b, at, v*unit)
-				if math.Abs(p.Score-q.Score) > 1e-6*(1+p.Score) && name != "isolation_forest" {
+				if math.Abs(p.Score-q.Score) > 1e-6*(1+p.Score) && !slow[name] {
 					t.Fatalf("%s: sample %d scores %v, in units of %v %v", name, i, p.Score, 1/unit, q.Score)
 				}
 				if i == 1800 && (p.Score < 5 || q.Score < 5) && unit > 1e-38 && math.Abs(unit) < 1e38 {
@@ -130,7 +133,7 @@ func TestUnitsDoNotMatter(t *testing.T) {
 func TestModelsAdaptToLastingShifts(t *testing.T) {
 	t.Parallel()
 	limits := map[string]int{ // samples, with default parameters
-		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "holt_winters": 200, "isolation_forest": 256,
+		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "holt_winters": 200, "isolation_forest": 256, "random_cut_forest": 256,
 	}
 	for _, name := range learners {
 		m := learner(t, name)
@@ -218,7 +221,7 @@ func TestSizesAreBounded(t *testing.T) {
 	t.Parallel()
 	limits := map[string][2]int{ // resident, snapshot
 		"threshold": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
-		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048}, "isolation_forest": {32768, 3500},
+		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
 	}
 	for name, limit := range limits {
 		s := detect.Spec{Model: name, Step: time.Minute}

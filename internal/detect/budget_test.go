@@ -70,11 +70,10 @@ func TestFalseAlarmsKeepTheBudget(t *testing.T) {
 		warm, n := 30_000, 150_000
 		threshold := 3.0
 		switch {
-		case name == "isolation_forest": // two orders of magnitude slower
+		case slow[name] && raceEnabled:
+			continue
+		case slow[name]: // two orders of magnitude slower
 			warm, n, threshold = 3_000, 12_000, 2
-			if raceEnabled {
-				warm, n = 1_000, 4_000
-			}
 		case raceEnabled:
 			warm, n, threshold = 6_000, 24_000, 2.3
 		}

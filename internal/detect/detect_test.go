@@ -3,6 +3,7 @@ package detect_test
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,8 @@ func TestSpikeIsFound(t *testing.T) {
 	for _, name := range learners {
 		m := learner(t, name)
 		var at int64
-		feed(m, &at, 10_000, func(i int) float64 { return float64(i * 7919 % 101) })
+		r := rand.New(rand.NewPCG(8, 1))
+		feed(m, &at, 10_000, func(int) float64 { return float64(r.IntN(101)) })
 		if r := m.Score(at+minute, 1000); r.Score < 5 || r.Reason != detect.ReasonAbove || r.Learning {
 			t.Errorf("%s: a spike: %+v", name, r)
 		}

@@ -39,13 +39,12 @@ const (
 // rhythms, and its band is that of single values, which says little about odd
 // differences.
 type forest struct {
+	valueRing
 	window int
 	seed   uint64
 
-	values []float64 // the last values, a ring once full
-	oldest int
-	since  int    // values since the trees were grown
-	grown  uint64 // how often they were
+	since int    // values since the trees were grown
+	grown uint64 // how often they were
 
 	trees  []tree  // derived from values, seed, since and grown
 	origin float64 // subtracted from features that are levels
@@ -73,6 +72,7 @@ func newForest(c config) (Model, error) {
 		window: c.params.integer("window"), seed: c.seed,
 		trees: make([]tree, c.params.integer("trees")),
 	}
+	m.valueRing.limit = m.window + forestShort + forestEvery // what the present trees were grown from
 	for n := range m.leaves {
 		m.leaves[n] = float32(searchDepth(n))
 	}
@@ -91,20 +91,6 @@ func searchDepth(n int) float64 {
 		harmonic += 1 / float64(i)
 	}
 	return 2*harmonic - 2*float64(n-1)/float64(n)
-}
-
-// capacity is how many values must be kept to grow the present trees again.
-func (m *forest) capacity() int { return m.window + forestShort + forestEvery }
-
-func (m *forest) len() int { return len(m.values) }
-
-// back returns the value i samples ago; 0 is the last.
-func (m *forest) back(i int) float64 {
-	at := m.oldest - 1 - i
-	if at < 0 {
-		at += len(m.values)
-	}
-	return m.values[at]
 }
 
 // mean returns the mean of n values, the newest being from samples ago.
@@ -170,20 +156,7 @@ func (t *tree) depth(x *features, least float64) float64 {
 }
 
 func (m *forest) learn(v float64) {
-	switch {
-	case len(m.values) < m.capacity():
-		if len(m.values) == cap(m.values) {
-			m.values = append(make([]float64, 0, min(max(2*len(m.values), minWindow), m.capacity())), m.values...)
-		}
-		m.values = append(m.values, v)
-		m.oldest = len(m.values)
-	default:
-		if m.oldest == len(m.values) {
-			m.oldest = 0
-		}
-		m.values[m.oldest] = v
-		m.oldest++
-	}
+	m.push(v)
 	m.since++
 	if m.since >= forestEvery && m.len() >= forestShort+forestSample {
 		m.since = 0
@@ -277,28 +250,19 @@ func (m *forest) sizeBytes() int {
 func (m *forest) append(w *writer) {
 	w.uvarint(uint64(m.since))
 	w.uvarint(m.grown)
-	w.uvarint(uint64(len(m.values)))
-	for i := len(m.values) - 1; i >= 0; i-- {
-		w.f64(m.back(i))
-	}
+	m.valueRing.append(w)
 }
 
 func (m *forest) read(d *reader) {
 	since, grown := int(d.uvarint(math.MaxInt32)), d.uvarint(math.MaxInt64)
-	n := int(d.uvarint(uint64(m.capacity())))
-	var values []float64
-	if d.need(8 * n) {
-		values = make([]float64, 0, m.capacity())
-		for range n {
-			values = append(values, d.value())
-		}
-	}
+	ring := readRing(d, m.limit)
+	n := ring.len()
 	d.check(grown == 0 || since < forestEvery && n-since >= forestShort+forestSample)
 	d.check(grown > 0 || since == n)
 	if d.close() != nil {
 		return
 	}
-	m.values, m.oldest, m.since, m.grown = values, len(values), since, grown
+	m.valueRing, m.since, m.grown = ring, since, grown
 	if m.grown > 0 {
 		m.grow()
 	}

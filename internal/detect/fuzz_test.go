@@ -106,7 +106,7 @@ func TestRestoreExtremes(t *testing.T) {
 			}
 			b := m.AppendSnapshot(nil)
 			body := b[snapshotHeader : len(b)-snapshotTrailer]
-			stride := 1 + len(body)/120
+			stride := 1 + len(body)/60
 			for at := 0; at+8 <= len(body); at += stride {
 				for _, v := range []float64{math.MaxFloat64, -1e308, 5e-324, math.NaN(), math.Inf(1), 0} {
 					bad := bytes.Clone(body)

@@ -46,6 +46,9 @@ func forEvery(t *testing.T, f func(t *testing.T, s detect.Spec)) {
 	t.Parallel()
 	for _, s := range everyModel() {
 		for _, d := range []model.Direction{model.DirectionBoth, model.DirectionAbove, model.DirectionBelow} {
+			if raceEnabled && slow[s.Model] && d != model.DirectionBoth {
+				continue
+			}
 			s := s
 			s.Direction = d
 			t.Run(fmt.Sprintf("%s/%s", s.Model, d), func(t *testing.T) {
@@ -254,7 +257,7 @@ func checkEnd(rt *rapid.T, m detect.Model, at int64, expected, end, threshold fl
 	// The end of a pattern's band is found by search and its score has steps:
 	// it has to cross the threshold somewhere near.
 	tolerance, points := 1e-5, 1
-	if name, _ := m.Describe(); name == "isolation_forest" {
+	if name, _ := m.Describe(); slow[name] {
 		tolerance, points = 3e-4, 64
 	}
 	outside, inside := 0.0, math.Inf(1)

@@ -378,7 +378,7 @@ func (m *seasonal) compare(mean float64) {
 }
 
 // unknown marks a slot or an hour that was never visited.
-var unknown = float32(math.NaN())
+var unknown = math.Float32frombits(0x7fc00000)
 
 // renew moves a mean towards a new value, or begins it.
 func renew(old float32, v, rate float64) float32 {

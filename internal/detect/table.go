@@ -71,6 +71,9 @@ func table() []row {
 				{Name: "trees", Type: TypeInteger, Default: 24, Min: 4, Max: 128,
 					Summary: "more trees make a steadier score and cost more"},
 			}, MinHistory: forestMinHistory}, build: newForest},
+		{Info: Info{Name: "random_cut_forest",
+			Summary:    "runs of values that random cuts separate quickly from the recent past",
+			Parameters: cutParameters(), MinHistory: cutMinHistory}, build: newCutForest},
 		{Info: Info{Name: "threshold",
 			Summary: "fixed bounds above and below; needs no history",
 			Parameters: []Parameter{
