@@ -104,7 +104,7 @@ type listAnomaliesOutput struct {
 }
 
 func (s *server) listAnomalies(ctx context.Context, in *listAnomaliesInput) (*listAnomaliesOutput, error) {
-	f := AnomalyFilter{DetectorID: in.DetectorID, Label: in.Label, Acknowledged: optionalBool(in.Acknowledged),
+	f := model.AnomalyFilter{DetectorID: in.DetectorID, Label: in.Label, Acknowledged: optionalBool(in.Acknowledged),
 		From: in.From, To: in.To, Query: in.Q, Cursor: in.Cursor, Limit: in.Limit, Sort: in.Sort}
 	if !in.From.IsZero() && !in.To.IsZero() && !in.From.Before(in.To) {
 		return nil, parameterFault("from", "out_of_range", "from must be before to")

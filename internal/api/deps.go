@@ -20,18 +20,7 @@ type DetectorStore interface {
 	DeleteDetector(ctx context.Context, id string, expect int64) error
 	Detector(ctx context.Context, id string) (model.Detector, error)
 	DetectorByName(ctx context.Context, name string) (model.Detector, error)
-	Detectors(ctx context.Context, f DetectorFilter) ([]model.Detector, string, error)
-}
-
-// DetectorFilter selects and orders detectors. Zero fields select everything.
-type DetectorFilter struct {
-	Query       string // part of the name
-	Source      string
-	Enabled     *bool
-	Provisioned *bool
-	Cursor      string
-	Limit       int
-	Sort        string
+	Detectors(ctx context.Context, f model.DetectorFilter) ([]model.Detector, string, error)
 }
 
 // ModelStore knows the trained generations of a detector's models. A
@@ -48,25 +37,10 @@ type ModelStore interface {
 // AnomalyStore keeps anomalies and what people did with them.
 type AnomalyStore interface {
 	Anomaly(ctx context.Context, id string) (model.Anomaly, error)
-	Anomalies(ctx context.Context, f AnomalyFilter) ([]model.Anomaly, string, error)
+	Anomalies(ctx context.Context, f model.AnomalyFilter) ([]model.Anomaly, string, error)
 	AcknowledgeAnomaly(ctx context.Context, id, by string, at time.Time, expect int64) (model.Anomaly, error)
 	ResolveAnomaly(ctx context.Context, id, by string, at time.Time, expect int64) (model.Anomaly, error)
 	LabelAnomaly(ctx context.Context, id string, label *bool, by string, expect int64) (model.Anomaly, error)
-}
-
-// AnomalyFilter selects and orders anomalies. Zero fields select everything.
-type AnomalyFilter struct {
-	DetectorID   string
-	State        []model.AnomalyState // any of these
-	Severity     []model.Severity     // any of these
-	Label        string               // true, false, or none for those nobody labelled
-	Acknowledged *bool
-	Matchers     map[string]string // labels of the series that must be equal
-	From, To     time.Time         // episodes that touch this range
-	Query        string            // part of the detector's name or of the reason
-	Cursor       string
-	Limit        int
-	Sort         string
 }
 
 // SourceStore keeps the definitions of sources.
@@ -134,16 +108,8 @@ type Moved struct {
 type TaskQueue interface {
 	Enqueue(ctx context.Context, kind string, args any) (model.Task, error)
 	Task(ctx context.Context, id string) (model.Task, error)
-	Tasks(ctx context.Context, f TaskFilter) ([]model.Task, string, error)
+	Tasks(ctx context.Context, f model.TaskFilter) ([]model.Task, string, error)
 	Cancel(ctx context.Context, id string) error
-}
-
-// TaskFilter selects tasks, newest first. Zero fields select everything.
-type TaskFilter struct {
-	Kind   string
-	State  model.TaskState
-	Cursor string
-	Limit  int
 }
 
 // HealthReader gives the last known health. It never blocks.
@@ -157,36 +123,10 @@ type HealthReader interface {
 // Idempotency-Key, for at least 24 hours.
 type IdempotencyStore interface {
 	// Begin claims a key for one principal. Kind of error: none.
-	Begin(ctx context.Context, k IdempotencyKey) (IdempotencyState, *StoredAnswer, error)
+	Begin(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error)
 	// Finish stores the answer of a claimed key, or gives the claim back when
 	// answer is nil, so that the request can be sent again.
-	Finish(ctx context.Context, k IdempotencyKey, answer *StoredAnswer) error
-}
-
-// IdempotencyKey identifies one request of one client.
-type IdempotencyKey struct {
-	Principal string // who asks
-	Key       string // the header's value
-	Operation string // method and path
-	BodyHash  string // hex SHA-256 of the body
-}
-
-// IdempotencyState says what Begin found.
-type IdempotencyState int
-
-// The states of a key.
-const (
-	IdempotencyFresh      IdempotencyState = iota // claimed now: do the work, then Finish
-	IdempotencyInProgress                         // another request with it is being served
-	IdempotencyReplay                             // done: send the stored answer again
-	IdempotencyMismatch                           // used for another operation or body
-)
-
-// StoredAnswer is an answer as it was sent.
-type StoredAnswer struct {
-	Status int
-	Header http.Header // only what belongs to the answer: Content-Type, ETag, Location
-	Body   []byte
+	Finish(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error
 }
 
 // Deployment describes this program and how it runs.

@@ -78,7 +78,7 @@ type listDetectorsOutput struct {
 }
 
 func (s *server) listDetectors(ctx context.Context, in *listDetectorsInput) (*listDetectorsOutput, error) {
-	found, next, err := s.opts.Detectors.Detectors(ctx, DetectorFilter{
+	found, next, err := s.opts.Detectors.Detectors(ctx, model.DetectorFilter{
 		Query: in.Q, Source: in.Source, Enabled: optionalBool(in.Enabled), Provisioned: optionalBool(in.Provisioned),
 		Cursor: in.Cursor, Limit: in.Limit, Sort: in.Sort,
 	})

@@ -64,7 +64,7 @@ func TestIdempotencyKey(t *testing.T) {
 	if rec := f.do("POST", "/api/v1/detectors/validate", body, "Idempotency-Key", "key-1"); rec.Code != 200 {
 		t.Errorf("what changes nothing needs no key: %d", rec.Code)
 	}
-	f.world.keys["anonymous\x00busy"] = &keyRecord{key: IdempotencyKey{Principal: "anonymous", Key: "busy", Operation: "POST /api/v1/detectors/det_1/stop", BodyHash: emptyHash}}
+	f.world.keys["anonymous\x00busy"] = &keyRecord{key: model.IdempotencyKey{Principal: "anonymous", Key: "busy", Operation: "POST /api/v1/detectors/det_1/stop", BodyHash: emptyHash}}
 	wantProblem(t, f.do("POST", "/api/v1/detectors/det_1/stop", "", "Idempotency-Key", "busy"), 409, CodeConflict)
 	for _, bad := range []string{strings.Repeat("k", 256), "tab\there", "ü"} {
 		wantProblem(t, f.do("POST", "/api/v1/detectors/det_1/stop", "", "Idempotency-Key", bad), 422, CodeValidation)

@@ -196,7 +196,7 @@ func (f taskFake) Task(_ context.Context, id string) (model.Task, error) {
 	return t, f.fail
 }
 
-func (f taskFake) Tasks(_ context.Context, q TaskFilter) ([]model.Task, string, error) {
+func (f taskFake) Tasks(_ context.Context, q model.TaskFilter) ([]model.Task, string, error) {
 	defer f.lock()()
 	var out []model.Task
 	for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
@@ -241,22 +241,22 @@ func (f healthFake) History() []health.Change {
 
 type keyFake struct{ *world }
 
-func (f keyFake) Begin(_ context.Context, k IdempotencyKey) (IdempotencyState, *StoredAnswer, error) {
+func (f keyFake) Begin(_ context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error) {
 	defer f.lock()()
 	r, ok := f.keys[k.Principal+"\x00"+k.Key]
 	switch {
 	case !ok:
 		f.keys[k.Principal+"\x00"+k.Key] = &keyRecord{key: k}
-		return IdempotencyFresh, nil, nil
+		return model.IdempotencyFresh, nil, nil
 	case r.key != k:
-		return IdempotencyMismatch, nil, nil
+		return model.IdempotencyMismatch, nil, nil
 	case r.answer == nil:
-		return IdempotencyInProgress, nil, nil
+		return model.IdempotencyInProgress, nil, nil
 	}
-	return IdempotencyReplay, r.answer, nil
+	return model.IdempotencyReplay, r.answer, nil
 }
 
-func (f keyFake) Finish(_ context.Context, k IdempotencyKey, a *StoredAnswer) error {
+func (f keyFake) Finish(_ context.Context, k model.IdempotencyKey, a *model.StoredAnswer) error {
 	defer f.lock()()
 	if a == nil {
 		delete(f.keys, k.Principal+"\x00"+k.Key)

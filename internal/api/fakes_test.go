@@ -38,8 +38,8 @@ type world struct {
 }
 
 type keyRecord struct {
-	key    IdempotencyKey
-	answer *StoredAnswer
+	key    model.IdempotencyKey
+	answer *model.StoredAnswer
 }
 
 func newWorld() *world {
@@ -184,7 +184,7 @@ func (f detectorFake) DetectorByName(_ context.Context, name string) (model.Dete
 	return model.Detector{}, model.NotFound(model.SubjectDetector, name)
 }
 
-func (f detectorFake) Detectors(_ context.Context, q DetectorFilter) ([]model.Detector, string, error) {
+func (f detectorFake) Detectors(_ context.Context, q model.DetectorFilter) ([]model.Detector, string, error) {
 	defer f.lock()()
 	if f.fail != nil {
 		return nil, "", f.fail
@@ -243,7 +243,7 @@ func (f anomalyFake) Anomaly(_ context.Context, id string) (model.Anomaly, error
 	return a, nil
 }
 
-func (f anomalyFake) Anomalies(_ context.Context, q AnomalyFilter) ([]model.Anomaly, string, error) {
+func (f anomalyFake) Anomalies(_ context.Context, q model.AnomalyFilter) ([]model.Anomaly, string, error) {
 	defer f.lock()()
 	if f.fail != nil {
 		return nil, "", f.fail

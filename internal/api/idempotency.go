@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"aiops/internal/model"
 )
 
 // once serves a request with an Idempotency-Key: run carries it out, unless an
@@ -18,22 +20,22 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, 
 	if s.opts.Idempotency == nil {
 		return refuseKey(ctx, w, "This program keeps no Idempotency-Keys; send the request without one.")
 	}
-	k := IdempotencyKey{Principal: s.opts.Principal(ctx), Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
+	k := model.IdempotencyKey{Principal: s.opts.Principal(ctx), Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
 	state, stored, err := s.opts.Idempotency.Begin(ctx, k)
 	switch {
-	case err == nil && state == IdempotencyReplay && stored == nil:
+	case err == nil && state == model.IdempotencyReplay && stored == nil:
 		err = errors.New("BUG: a finished key without an answer")
-	case err == nil && state == IdempotencyInProgress:
+	case err == nil && state == model.IdempotencyInProgress:
 		newProblem(CodeConflict, 0, "A request with this Idempotency-Key is being served. Wait for its answer.").stamp(ctx).write(w)
 		return false
-	case err == nil && state == IdempotencyMismatch:
+	case err == nil && state == model.IdempotencyMismatch:
 		return refuseKey(ctx, w, "This Idempotency-Key was used for another request. Make a new key for each request.")
 	}
 	if err != nil {
 		failure(ctx, err).write(w)
 		return false
 	}
-	if state == IdempotencyReplay {
+	if state == model.IdempotencyReplay {
 		for name, values := range stored.Header {
 			ans.header[name] = values
 		}
@@ -63,7 +65,7 @@ func refuseKey(ctx context.Context, w http.ResponseWriter, detail string) bool {
 
 // keptAnswer is what is stored of an answer; nil gives the key back, because
 // the same request may succeed later.
-func keptAnswer(ans *answer) *StoredAnswer {
+func keptAnswer(ans *answer) *model.StoredAnswer {
 	if ans.status == 0 || ans.status >= 500 || ans.status == http.StatusTooManyRequests {
 		return nil
 	}
@@ -73,12 +75,12 @@ func keptAnswer(ans *answer) *StoredAnswer {
 			kept.Set(name, v)
 		}
 	}
-	return &StoredAnswer{Status: ans.status, Header: kept, Body: ans.body.Bytes()}
+	return &model.StoredAnswer{Status: ans.status, Header: kept, Body: ans.body.Bytes()}
 }
 
 // settle stores an answer, or gives the key back, even when the client has
 // left. A failure cannot be answered any more; it is logged.
-func (s *server) settle(ctx context.Context, k IdempotencyKey, a *StoredAnswer) {
+func (s *server) settle(ctx context.Context, k model.IdempotencyKey, a *model.StoredAnswer) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.opts.Idempotency.Finish(ctx, k, a)

@@ -248,7 +248,7 @@ func (s *server) unlockedSource(ctx context.Context, id string) (model.Source, e
 
 // unusedSource refuses when detectors depend on the source's name.
 func (s *server) unusedSource(ctx context.Context, src model.Source, what string) error {
-	users, _, err := s.opts.Detectors.Detectors(ctx, DetectorFilter{Source: src.Name, Limit: 1, Sort: "name"})
+	users, _, err := s.opts.Detectors.Detectors(ctx, model.DetectorFilter{Source: src.Name, Limit: 1, Sort: "name"})
 	if err != nil || len(users) == 0 {
 		return err
 	}

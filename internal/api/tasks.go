@@ -153,7 +153,7 @@ type listTasksOutput struct {
 }
 
 func (s *server) listTasks(ctx context.Context, in *listTasksInput) (*listTasksOutput, error) {
-	found, next, err := s.opts.Tasks.Tasks(ctx, TaskFilter{Kind: in.Kind, State: model.TaskState(in.State), Cursor: in.Cursor, Limit: in.Limit})
+	found, next, err := s.opts.Tasks.Tasks(ctx, model.TaskFilter{Kind: in.Kind, State: model.TaskState(in.State), Cursor: in.Cursor, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

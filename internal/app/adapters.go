@@ -11,25 +11,6 @@ import (
 	"aiops/internal/store"
 )
 
-// engineStore is the store as the pipeline asks for it.
-type engineStore struct{ *store.Store }
-
-// detectorStore is the store as the API asks for detectors.
-type detectorStore struct{ *store.Store }
-
-// Detectors lists one page.
-func (s detectorStore) Detectors(ctx context.Context, f api.DetectorFilter) ([]model.Detector, string, error) {
-	return s.Store.Detectors(ctx, store.DetectorFilter(f))
-}
-
-// anomalyStore is the store as the API asks for anomalies.
-type anomalyStore struct{ *store.Store }
-
-// Anomalies lists one page.
-func (s anomalyStore) Anomalies(ctx context.Context, f api.AnomalyFilter) ([]model.Anomaly, string, error) {
-	return s.Store.Anomalies(ctx, store.AnomalyFilter(f))
-}
-
 // engine is the pipeline as the API asks for it.
 type engine struct{ *pipeline.Engine }
 
@@ -53,26 +34,17 @@ func explanation(x pipeline.Explanation) api.Explanation {
 	return out
 }
 
-// tasks is the queue as the API asks for it.
-type tasks struct{ *store.Jobs }
-
-// Tasks lists one page.
-func (t tasks) Tasks(ctx context.Context, f api.TaskFilter) ([]model.Task, string, error) {
-	return t.Jobs.Tasks(ctx, store.TaskFilter(f))
-}
-
 // idempotency is the store as the API asks for the answers of keyed requests.
 type idempotency struct{ *store.Store }
 
 // Begin claims a key.
-func (s idempotency) Begin(ctx context.Context, k api.IdempotencyKey) (api.IdempotencyState, *api.StoredAnswer, error) {
-	state, answer, err := s.BeginIdempotent(ctx, store.IdempotencyKey(k))
-	return api.IdempotencyState(state), (*api.StoredAnswer)(answer), err
+func (s idempotency) Begin(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error) {
+	return s.BeginIdempotent(ctx, k)
 }
 
 // Finish stores the answer, or gives the key back.
-func (s idempotency) Finish(ctx context.Context, k api.IdempotencyKey, answer *api.StoredAnswer) error {
-	return s.FinishIdempotent(ctx, store.IdempotencyKey(k), (*store.StoredAnswer)(answer))
+func (s idempotency) Finish(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error {
+	return s.FinishIdempotent(ctx, k, answer)
 }
 
 // models changes the trained generations of detectors: the store keeps them

@@ -218,7 +218,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if err := p.sources.Sync(ctx); err != nil {
 		p.log.Error("some sources cannot be used", "err", err)
 	}
-	p.engine = pipeline.New(c.Pipeline, engineStore{p.store}, p.sources.Source, p.log, p.registry, time.Now)
+	p.engine = pipeline.New(c.Pipeline, p.store, p.sources.Source, p.log, p.registry, time.Now)
 	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
 		return "", err
 	}
@@ -287,13 +287,13 @@ func (p *program) serve(listener net.Listener) {
 func (p *program) handler(c config.Config) (http.Handler, error) {
 	requests := newRequestMetrics(p.registry)
 	return api.New(api.Options{
-		Detectors:        detectorStore{p.store},
+		Detectors:        p.store,
 		Models:           models{p.store, p.engine},
-		Anomalies:        anomalyStore{p.store},
+		Anomalies:        p.store,
 		Sources:          p.store,
 		Clients:          p.sources,
 		Engine:           engine{p.engine},
-		Tasks:            tasks{p.jobs},
+		Tasks:            p.jobs,
 		Health:           p.monitor,
 		Idempotency:      idempotency{p.store},
 		ValidateDetector: pipeline.Validate,

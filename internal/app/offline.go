@@ -139,7 +139,7 @@ func Explain(ctx context.Context, o Options, id string) (text string, reproduced
 		return "", false, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	engine := pipeline.New(c.Pipeline, engineStore{s}, func(string) (pipeline.Source, bool) { return nil, false }, nil, nil, nil)
+	engine := pipeline.New(c.Pipeline, s, func(string) (pipeline.Source, bool) { return nil, false }, nil, nil, nil)
 	x, err := engine.Explain(ctx, id)
 	if err != nil {
 		return "", false, err
@@ -241,7 +241,7 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 	if err := clients.Sync(ctx); err != nil {
 		return nil, err
 	}
-	result, err := pipeline.New(c.Pipeline, engineStore{s}, clients.Source, log, registry, time.Now).Backtest(ctx, d, from, to, progress)
+	result, err := pipeline.New(c.Pipeline, s, clients.Source, log, registry, time.Now).Backtest(ctx, d, from, to, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -11,21 +11,6 @@ import (
 	"aiops/internal/model"
 )
 
-// AnomalyFilter selects anomalies. Zero fields select everything.
-type AnomalyFilter struct {
-	DetectorID   string
-	State        []model.AnomalyState // any of these
-	Severity     []model.Severity     // any of these
-	Label        string               // true, false, or none for those nobody labelled
-	Acknowledged *bool
-	Matchers     map[string]string // labels of the series that must be equal
-	From, To     time.Time         // open at some time at or after From and before To
-	Query        string            // part of the detector's name, the reason or a label; the case of ASCII letters is ignored
-	Cursor       string            // from the page before; it belongs to the same filter and sort
-	Limit        int               // default 50, at most 1,000
-	Sort         string            // started_at or score, descending with a leading "-"; default -started_at
-}
-
 var anomalySorts = map[string]sortKey{
 	"started_at": {column: "started_at"},
 	"score":      {column: "score", float: true},
@@ -34,12 +19,13 @@ var anomalySorts = map[string]sortKey{
 // maxMatchers bounds the work of one list.
 const maxMatchers = 20
 
-// Anomalies returns one page of the anomalies that f selects, and the cursor of
+// Anomalies returns one page of the anomalies that filter selects, and the cursor of
 // the page after it, "" on the last one. What is added or resolved meanwhile
 // makes no other anomaly appear twice or not at all. A page can hold fewer than
 // Limit, even none, and still have a cursor: a filter that few match is searched
 // in steps, so that no page takes long.
-func (s *Store) Anomalies(ctx context.Context, f AnomalyFilter) ([]model.Anomaly, string, error) {
+func (s *Store) Anomalies(ctx context.Context, filter model.AnomalyFilter) ([]model.Anomaly, string, error) {
+	f := anomalyFilter(filter)
 	if err := f.validate(); err != nil {
 		return nil, "", err
 	}
@@ -55,7 +41,10 @@ func (s *Store) Anomalies(ctx context.Context, f AnomalyFilter) ([]model.Anomaly
 	return out, next, err
 }
 
-func (f AnomalyFilter) validate() error {
+// anomalyFilter is a filter with what a list needs to know of it.
+type anomalyFilter model.AnomalyFilter
+
+func (f anomalyFilter) validate() error {
 	var v model.Invalid
 	if len(f.Matchers) > maxMatchers {
 		v.Add("/matchers", "too_many", "%d matchers are given; at most %d are possible", len(f.Matchers), maxMatchers)
@@ -89,7 +78,7 @@ func checkQuery(v *model.Invalid, q string) {
 }
 
 // label returns the number of the label that is asked for.
-func (f AnomalyFilter) label() int {
+func (f anomalyFilter) label() int {
 	switch f.Label {
 	case "true":
 		return labelTrue
@@ -100,7 +89,7 @@ func (f AnomalyFilter) label() int {
 }
 
 // openOnly reports whether only open episodes are asked for.
-func (f AnomalyFilter) openOnly() bool {
+func (f anomalyFilter) openOnly() bool {
 	return len(f.State) > 0 && !slices.Contains(f.State, model.AnomalyResolved)
 }
 
@@ -111,7 +100,7 @@ func (s *Store) AnomaliesBetween(ctx context.Context, detectorID string, from, t
 	if limit <= 0 {
 		limit = maxLimit
 	}
-	f := AnomalyFilter{DetectorID: detectorID, From: from, Limit: min(limit, maxLimit)}
+	f := model.AnomalyFilter{DetectorID: detectorID, From: from, Limit: min(limit, maxLimit)}
 	if !to.IsZero() {
 		f.To = to.Add(time.Millisecond)
 	}
@@ -130,7 +119,7 @@ func (s *Store) AnomaliesBetween(ctx context.Context, detectorID string, from, t
 }
 
 // parts lists everything that a cursor is bound to.
-func (f AnomalyFilter) parts() []string {
+func (f anomalyFilter) parts() []string {
 	parts := []string{f.DetectorID, fmt.Sprint(f.State), fmt.Sprint(f.Severity), f.Label, optional(f.Acknowledged),
 		strconv.FormatInt(toMillis(f.From), 10), strconv.FormatInt(toMillis(f.To), 10), f.Query}
 	for _, m := range sortedMatchers(f.Matchers) {

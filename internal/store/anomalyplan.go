@@ -56,7 +56,7 @@ func (b *sqlArgs) list(n int, at func(i int) any) string {
 // anomalyList makes one page.
 type anomalyList struct {
 	s     *Store
-	f     AnomalyFilter
+	f     anomalyFilter
 	p     *page
 	terms []term
 	drive driver
@@ -65,7 +65,7 @@ type anomalyList struct {
 }
 
 // anomalyPage returns the rows of one page and the cursor of the next one.
-func (s *Store) anomalyPage(ctx context.Context, f AnomalyFilter, p *page) ([]anomalyRow, string, error) {
+func (s *Store) anomalyPage(ctx context.Context, f anomalyFilter, p *page) ([]anomalyRow, string, error) {
 	l := &anomalyList{s: s, f: f, p: p}
 	l.terms = l.allTerms()
 	if err := l.findEarliest(ctx); err != nil {

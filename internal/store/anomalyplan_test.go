@@ -30,11 +30,11 @@ func longRun(t *testing.T) string {
 }
 
 // listFilters are what people and pages ask for.
-func listFilters(detector string) map[string]AnomalyFilter {
+func listFilters(detector string) map[string]model.AnomalyFilter {
 	yes, no := true, false
 	open := []model.AnomalyState{model.AnomalyPending, model.AnomalyFiring}
 	week := time.UnixMilli(seedStart).Add(200 * day)
-	return map[string]AnomalyFilter{
+	return map[string]model.AnomalyFilter{
 		"everything":             {},
 		"oldest first":           {Sort: "started_at"},
 		"by score":               {Sort: "-score"},
@@ -85,7 +85,8 @@ func TestListsWalkIndexes(t *testing.T) {
 	}
 }
 
-func explainList(t *testing.T, s *Store, f AnomalyFilter) []string {
+func explainList(t *testing.T, s *Store, filter model.AnomalyFilter) []string {
+	f := anomalyFilter(filter)
 	t.Helper()
 	p, err := s.newPage("anomalies", anomalySorts, "-started_at", f.Sort, f.Cursor, f.Limit, f.parts()...)
 	if err != nil {
@@ -195,7 +196,7 @@ func TestRareMatchesAreFoundInSteps(t *testing.T) {
 	s.scanStep = step
 	d := seedAnomalies(t, s, n)
 	var needles []string
-	for i, f := range []AnomalyFilter{{Sort: "started_at", Limit: 5}, {Sort: "-started_at", Limit: 5}} {
+	for i, f := range []model.AnomalyFilter{{Sort: "started_at", Limit: 5}, {Sort: "-started_at", Limit: 5}} {
 		page, _, err := s.Anomalies(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +207,7 @@ func TestRareMatchesAreFoundInSteps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []AnomalyFilter{{Sort: "started_at"}, {Sort: "-started_at"}, {Sort: "score"}, {Sort: "-score"}, {DetectorID: d}, {DetectorID: d, Sort: "score"}} {
+	for _, f := range []model.AnomalyFilter{{Sort: "started_at"}, {Sort: "-started_at"}, {Sort: "score"}, {Sort: "-score"}, {DetectorID: d}, {DetectorID: d, Sort: "score"}} {
 		f.Query = "needle"
 		var got []string
 		pages := 0
@@ -295,6 +296,6 @@ func TestMillionAnomalies(t *testing.T) {
 		}
 	}
 	begin := time.Now()
-	page, next, err := s.Anomalies(t.Context(), AnomalyFilter{Query: "no such text anywhere"})
+	page, next, err := s.Anomalies(t.Context(), model.AnomalyFilter{Query: "no such text anywhere"})
 	t.Logf("text that is nowhere: %d rows, more %v, in %v (%v)", len(page), next != "", time.Since(begin), err)
 }

@@ -173,11 +173,11 @@ func (w *writer) one(r *rand.Rand, id, n int) error {
 		}
 		w.say("snapshot %s %d", w.det.ID, mark)
 	case k < 19:
-		key := store.IdempotencyKey{Principal: "child", Key: name, Operation: "POST /x", BodyHash: "h"}
+		key := model.IdempotencyKey{Principal: "child", Key: name, Operation: "POST /x", BodyHash: "h"}
 		if _, _, err := w.s.BeginIdempotent(ctx, key); err != nil {
 			return err
 		}
-		if err := w.s.FinishIdempotent(ctx, key, &store.StoredAnswer{Status: 201, Body: []byte(name)}); err != nil {
+		if err := w.s.FinishIdempotent(ctx, key, &model.StoredAnswer{Status: 201, Body: []byte(name)}); err != nil {
 			return err
 		}
 		w.say("answer %s", name)

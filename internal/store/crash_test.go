@@ -96,7 +96,7 @@ func kept(ctx context.Context, s *store.Store, f []string) error {
 		if _, err := s.Evidence(ctx, f[1]); err != nil {
 			return err
 		}
-		page, _, err := s.Anomalies(ctx, store.AnomalyFilter{Matchers: map[string]string{"id": f[1]}})
+		page, _, err := s.Anomalies(ctx, model.AnomalyFilter{Matchers: map[string]string{"id": f[1]}})
 		if err == nil && len(page) != 1 {
 			return fmt.Errorf("%d found by label", len(page))
 		}
@@ -134,8 +134,8 @@ func kept(ctx context.Context, s *store.Store, f []string) error {
 		}
 		return err
 	case "answer":
-		state, a, err := s.BeginIdempotent(ctx, store.IdempotencyKey{Principal: "child", Key: f[1], Operation: "POST /x", BodyHash: "h"})
-		if err == nil && (state != store.IdempotencyReplay || string(a.Body) != f[1]) {
+		state, a, err := s.BeginIdempotent(ctx, model.IdempotencyKey{Principal: "child", Key: f[1], Operation: "POST /x", BodyHash: "h"})
+		if err == nil && (state != model.IdempotencyReplay || string(a.Body) != f[1]) {
 			return fmt.Errorf("it is %v", state)
 		}
 		return err

@@ -279,17 +279,6 @@ func (s *Store) oneDetector(ctx context.Context, column, value string) (model.De
 	return found[0].detector()
 }
 
-// DetectorFilter selects detectors. Zero fields select everything.
-type DetectorFilter struct {
-	Query       string // part of the name; the case of ASCII letters is ignored
-	Source      string // name of the source
-	Enabled     *bool
-	Provisioned *bool
-	Cursor      string // from the page before; it belongs to the same filter and sort
-	Limit       int    // default 50, at most 1,000
-	Sort        string // name (default), created_at or updated_at; descending with a leading "-"
-}
-
 var detectorSorts = map[string]sortKey{
 	"name":       {column: "name", text: true},
 	"created_at": {column: "created_at"},
@@ -299,7 +288,7 @@ var detectorSorts = map[string]sortKey{
 // Detectors returns one page of the detectors that f selects, and the cursor of
 // the page after it, "" on the last one. What is created or deleted meanwhile
 // makes no other detector appear twice or not at all.
-func (s *Store) Detectors(ctx context.Context, f DetectorFilter) ([]model.Detector, string, error) {
+func (s *Store) Detectors(ctx context.Context, f model.DetectorFilter) ([]model.Detector, string, error) {
 	var bad model.Invalid
 	if checkQuery(&bad, f.Query); bad.Err("") != nil {
 		return nil, "", bad.Err(model.SubjectDetector)

@@ -6,55 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"aiops/internal/model"
 )
 
-// IdempotencyState says what Begin found under a key.
-type IdempotencyState int
-
-// The states of an idempotency key.
-const (
-	IdempotencyFresh      IdempotencyState = iota // claimed now: do the work, then FinishIdempotent
-	IdempotencyInProgress                         // another request with it is being served
-	IdempotencyReplay                             // done: send the stored answer again
-	IdempotencyMismatch                           // used for another operation or body
-)
-
-// String returns the state in words.
-func (s IdempotencyState) String() string {
-	switch s {
-	case IdempotencyFresh:
-		return "fresh"
-	case IdempotencyInProgress:
-		return "in progress"
-	case IdempotencyReplay:
-		return "replay"
-	case IdempotencyMismatch:
-		return "mismatch"
-	}
-	return fmt.Sprintf("state %d", int(s))
-}
-
-// IdempotencyKey identifies one request of one client.
-type IdempotencyKey struct {
-	Principal string // who asks
-	Key       string // as the client chose it
-	Operation string // method and path
-	BodyHash  string // of the body
-}
-
-func (k IdempotencyKey) fingerprint() string {
+func fingerprint(k model.IdempotencyKey) string {
 	return cleanText(fmt.Sprintf("%d:%s %s", len(k.Operation), k.Operation, k.BodyHash))
-}
-
-// StoredAnswer is an answer as it was sent the first time.
-type StoredAnswer struct {
-	Status int
-	Header http.Header
-	Body   []byte
 }
 
 // idempotencyKept is how long a key is remembered, and idempotencyStale how
@@ -73,11 +31,11 @@ const maxStoredBody = 1 << 20
 // FinishIdempotent. Keys belong to a principal and are remembered for 24 hours.
 // A claim that a crashed process left behind is given to the next caller with
 // the same request.
-func (s *Store) BeginIdempotent(ctx context.Context, k IdempotencyKey) (IdempotencyState, *StoredAnswer, error) {
-	var state IdempotencyState
-	var answer *StoredAnswer
+func (s *Store) BeginIdempotent(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error) {
+	var state model.IdempotencyState
+	var answer *model.StoredAnswer
 	err := s.commit(ctx, "claiming an idempotency key", func(ctx context.Context, tx *tx) (err error) {
-		state, answer, err = s.beginIdempotent(ctx, tx, cleanText(k.Principal), cleanText(k.Key), k.fingerprint())
+		state, answer, err = s.beginIdempotent(ctx, tx, cleanText(k.Principal), cleanText(k.Key), fingerprint(k))
 		return err
 	})
 	if err != nil {
@@ -91,13 +49,13 @@ func (s *Store) BeginIdempotent(ctx context.Context, k IdempotencyKey) (Idempote
 	return state, answer, nil
 }
 
-func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fingerprint string) (IdempotencyState, *StoredAnswer, error) {
+func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fingerprint string) (model.IdempotencyState, *model.StoredAnswer, error) {
 	// The insert comes first: of two nodes with the same key, the second waits
 	// for the first here and then sees its row.
 	n, err := tx.affected(ctx, `INSERT INTO idempotency (principal, key, fingerprint, owner, status, header, body, created_at)
 		VALUES ($1, $2, $3, $4, 0, '', NULL, $5) ON CONFLICT (principal, key) DO NOTHING`, principal, key, fingerprint, s.instance, tx.now)
 	if err != nil || n == 1 {
-		return IdempotencyFresh, nil, err
+		return model.IdempotencyFresh, nil, err
 	}
 	var oldPrint, owner, header string
 	var status, created int64
@@ -113,25 +71,25 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 	left := status == 0 && owner != s.instance && (s.eng.NotifySQL() == "" || age >= idempotencyStale)
 	switch {
 	case expired || left && oldPrint == fingerprint:
-		return IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
+		return model.IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
 			created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
 	case oldPrint != fingerprint:
-		return IdempotencyMismatch, nil, nil
+		return model.IdempotencyMismatch, nil, nil
 	case status == 0:
-		return IdempotencyInProgress, nil, nil
+		return model.IdempotencyInProgress, nil, nil
 	}
-	answer := &StoredAnswer{Status: int(status), Body: body}
+	answer := &model.StoredAnswer{Status: int(status), Body: body}
 	if err := json.Unmarshal([]byte(header), &answer.Header); err != nil {
 		return 0, nil, model.WrapError(model.KindDatabase, "", err, "a stored answer cannot be read")
 	}
-	return IdempotencyReplay, answer, nil
+	return model.IdempotencyReplay, answer, nil
 }
 
 // FinishIdempotent stores the answer to a claimed key for its repetitions, or
 // gives the claim back when answer is nil, so that the request can be sent
 // again: after a failure that a repetition can overcome. A body above 1 MiB is
 // KindTooLarge; a key that this process has not claimed is a KindConflict.
-func (s *Store) FinishIdempotent(ctx context.Context, k IdempotencyKey, answer *StoredAnswer) error {
+func (s *Store) FinishIdempotent(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error {
 	principal, key := cleanText(k.Principal), cleanText(k.Key)
 	if answer == nil {
 		return s.commit(ctx, "giving back an idempotency key", func(ctx context.Context, tx *tx) error {

@@ -158,7 +158,7 @@ func (j *Jobs) insertJob(ctx context.Context, tx *tx, taskID string) (int64, err
 func (j *Jobs) Task(ctx context.Context, id string) (model.Task, error) { return j.s.Task(ctx, id) }
 
 // Tasks lists tasks, newest first.
-func (j *Jobs) Tasks(ctx context.Context, f TaskFilter) ([]model.Task, string, error) {
+func (j *Jobs) Tasks(ctx context.Context, f model.TaskFilter) ([]model.Task, string, error) {
 	return j.s.Tasks(ctx, f)
 }
 

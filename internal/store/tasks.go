@@ -57,17 +57,9 @@ func (s *Store) Task(ctx context.Context, id string) (model.Task, error) {
 	return found[0].task(), nil
 }
 
-// TaskFilter selects tasks, newest first. Zero fields select everything.
-type TaskFilter struct {
-	Kind   string
-	State  model.TaskState
-	Cursor string // from the page before; it belongs to the same filter
-	Limit  int    // default 50, at most 1,000
-}
-
 // Tasks returns one page of the tasks that f selects, newest first, and the
 // cursor of the page after it, "" on the last one.
-func (s *Store) Tasks(ctx context.Context, f TaskFilter) ([]model.Task, string, error) {
+func (s *Store) Tasks(ctx context.Context, f model.TaskFilter) ([]model.Task, string, error) {
 	p, err := s.newPage("tasks", map[string]sortKey{"created_at": {column: "created_at"}}, "-created_at", "", f.Cursor, f.Limit, f.Kind, string(f.State))
 	if err != nil {
 		return nil, "", err

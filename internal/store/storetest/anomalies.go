@@ -177,7 +177,7 @@ func anomaliesFloats(t *testing.T, fresh FreshFunc) {
 	// Pages by score go through all of them, infinities included.
 	for _, sort := range []string{"score", "-score"} {
 		seen := map[string]bool{}
-		f := store.AnomalyFilter{Sort: sort, Limit: 7}
+		f := model.AnomalyFilter{Sort: sort, Limit: 7}
 		for {
 			page, next, err := s.Anomalies(ctx, f)
 			ok(t, err)
@@ -320,7 +320,7 @@ func anomaliesFilters(t *testing.T, fresh FreshFunc) {
 	yes, no := true, false
 	pick := func(n int) int { return r.IntN(n) }
 	for range 150 {
-		f := store.AnomalyFilter{
+		f := model.AnomalyFilter{
 			DetectorID:   []string{"", "", ds[0].ID, ds[1].ID, "det_none"}[pick(5)],
 			State:        [][]model.AnomalyState{nil, {model.AnomalyFiring}, {model.AnomalyResolved}, {model.AnomalyPending, model.AnomalyFiring}, {model.AnomalyFiring, model.AnomalyResolved}}[pick(5)],
 			Severity:     [][]model.Severity{nil, nil, {model.SeverityCritical}, {model.SeverityInfo, model.SeverityCritical}}[pick(4)],
@@ -343,12 +343,12 @@ func anomaliesFilters(t *testing.T, fresh FreshFunc) {
 			t.Fatalf("%+v\n got %q\nwant %q", f, got, want)
 		}
 	}
-	for _, f := range []store.AnomalyFilter{{State: []model.AnomalyState{"odd"}}, {Severity: []model.Severity{"odd"}}, {Label: "odd"}, {Sort: "odd"}, {Limit: 1001}} {
+	for _, f := range []model.AnomalyFilter{{State: []model.AnomalyState{"odd"}}, {Severity: []model.Severity{"odd"}}, {Label: "odd"}, {Sort: "odd"}, {Limit: 1001}} {
 		_, _, err := s.Anomalies(ctx, f)
 		wantKind(t, err, model.KindInvalid)
 	}
 	between := must(s.AnomaliesBetween(ctx, ds[0].ID, base.Add(10*time.Minute), base.Add(20*time.Minute), 7))(t)
-	want := expected(all, store.AnomalyFilter{DetectorID: ds[0].ID, From: base.Add(10 * time.Minute), To: base.Add(20*time.Minute + time.Millisecond)})
+	want := expected(all, model.AnomalyFilter{DetectorID: ds[0].ID, From: base.Add(10 * time.Minute), To: base.Add(20*time.Minute + time.Millisecond)})
 	if got := idsOf(between); !slices.Equal(got, want[:min(7, len(want))]) {
 		t.Errorf("between are %q, want %q", got, want)
 	}
@@ -363,7 +363,7 @@ func idsOf(as []model.Anomaly) []string {
 }
 
 // walk reads all pages.
-func walk(t *testing.T, s *store.Store, f store.AnomalyFilter) []string {
+func walk(t *testing.T, s *store.Store, f model.AnomalyFilter) []string {
 	t.Helper()
 	var out []string
 	for {
@@ -378,7 +378,7 @@ func walk(t *testing.T, s *store.Store, f store.AnomalyFilter) []string {
 }
 
 // expected is what a list should be, the slow way.
-func expected(all []model.Anomaly, f store.AnomalyFilter) []string {
+func expected(all []model.Anomaly, f model.AnomalyFilter) []string {
 	var hits []model.Anomaly
 	for _, a := range all {
 		text := strings.ToLower(a.DetectorName + "\n" + a.Reason + "\n" + a.Series.Key())
@@ -428,7 +428,7 @@ func anomaliesPages(t *testing.T, fresh FreshFunc) {
 		first = append(first, fmt.Sprintf("an_%03d", i))
 	}
 	slices.Reverse(first)
-	for _, f := range []store.AnomalyFilter{{Limit: 7}, {Limit: 7, Matchers: map[string]string{"job": "a"}}, {Limit: 7, DetectorID: d.ID, Query: "too high"}} {
+	for _, f := range []model.AnomalyFilter{{Limit: 7}, {Limit: 7, Matchers: map[string]string{"job": "a"}}, {Limit: 7, DetectorID: d.ID, Query: "too high"}} {
 		var got []string
 		for n := 0; ; n++ {
 			page, next, err := s.Anomalies(ctx, f)
@@ -460,12 +460,12 @@ func cursors(t *testing.T, fresh FreshFunc) {
 	for i := range 3 {
 		commit(t, s, "", newAnomaly(d, fmt.Sprintf("an_%d", i), i, nil))
 	}
-	f := store.AnomalyFilter{Limit: 1}
+	f := model.AnomalyFilter{Limit: 1}
 	_, cursor, err := s.Anomalies(ctx, f)
 	ok(t, err)
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	ok(t, err)
-	bad := map[string]store.AnomalyFilter{
+	bad := map[string]model.AnomalyFilter{
 		"garbage":      {Limit: 1, Cursor: "garbage!"},
 		"empty":        {Limit: 1, Cursor: "AA"},
 		"other filter": {Limit: 1, Cursor: cursor, Query: "x"},
@@ -475,8 +475,8 @@ func cursors(t *testing.T, fresh FreshFunc) {
 	for i := range raw {
 		b := slices.Clone(raw)
 		b[i] ^= 1 << (i % 8)
-		bad[fmt.Sprint("bit ", i)] = store.AnomalyFilter{Limit: 1, Cursor: base64.RawURLEncoding.EncodeToString(b)}
-		bad[fmt.Sprint("cut ", i)] = store.AnomalyFilter{Limit: 1, Cursor: base64.RawURLEncoding.EncodeToString(raw[:i+1-1])}
+		bad[fmt.Sprint("bit ", i)] = model.AnomalyFilter{Limit: 1, Cursor: base64.RawURLEncoding.EncodeToString(b)}
+		bad[fmt.Sprint("cut ", i)] = model.AnomalyFilter{Limit: 1, Cursor: base64.RawURLEncoding.EncodeToString(raw[:i+1-1])}
 	}
 	delete(bad, "cut 0") // no cursor at all is the first page
 	for name, f := range bad {
@@ -487,7 +487,7 @@ func cursors(t *testing.T, fresh FreshFunc) {
 			t.Errorf("%s: %v has no pointer /cursor", name, err)
 		}
 	}
-	_, _, err = s.Detectors(ctx, store.DetectorFilter{Limit: 1, Cursor: cursor})
+	_, _, err = s.Detectors(ctx, model.DetectorFilter{Limit: 1, Cursor: cursor})
 	wantKind(t, err, model.KindInvalid)
 	f.Cursor, f.Limit = cursor, 2 // another limit is fine
 	page, next, err := s.Anomalies(ctx, f)
@@ -512,12 +512,12 @@ func strangeText(t *testing.T, fresh FreshFunc) {
 		if text != clean && strings.ContainsRune(text, 0) && got.Series.Value("l") != text {
 			t.Errorf("the label %.40q came back as %.40q", text, got.Series.Value("l"))
 		}
-		page, _, err := s.Anomalies(ctx, store.AnomalyFilter{Matchers: map[string]string{"l": text}})
+		page, _, err := s.Anomalies(ctx, model.AnomalyFilter{Matchers: map[string]string{"l": text}})
 		ok(t, err)
 		if len(page) != 1 || page[0].ID != a.ID {
 			t.Errorf("%d anomalies match the label %.40q", len(page), text)
 		}
-		_, _, err = s.Anomalies(ctx, store.AnomalyFilter{Query: text})
+		_, _, err = s.Anomalies(ctx, model.AnomalyFilter{Query: text})
 		if long := len(text) > 2000; long != (model.KindOf(err) == model.KindInvalid) {
 			t.Errorf("searching for %.40q: %.100v", text, err)
 		}

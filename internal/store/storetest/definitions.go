@@ -121,7 +121,7 @@ func detectorsPages(t *testing.T, fresh FreshFunc) {
 	}
 	for _, sort := range []string{"", "name", "-name", "created_at", "-created_at", "updated_at"} {
 		var got []string
-		f := store.DetectorFilter{Sort: sort, Limit: 3}
+		f := model.DetectorFilter{Sort: sort, Limit: 3}
 		for {
 			page, next, err := s.Detectors(ctx, f)
 			ok(t, err)
@@ -143,16 +143,16 @@ func detectorsPages(t *testing.T, fresh FreshFunc) {
 	}
 	yes, no := true, false
 	for _, c := range []struct {
-		f    store.DetectorFilter
+		f    model.DetectorFilter
 		want []string
 	}{
-		{store.DetectorFilter{Query: "BETA"}, []string{"beta 100%", "beta_x"}},
-		{store.DetectorFilter{Query: "100%"}, []string{"beta 100%"}},
-		{store.DetectorFilter{Query: "_"}, []string{"beta_x"}},
-		{store.DetectorFilter{Query: "\x00"}, nil},
-		{store.DetectorFilter{Source: "s1", Enabled: &yes}, nil},
-		{store.DetectorFilter{Source: "s1", Provisioned: &yes}, []string{"beta_x", "9"}},
-		{store.DetectorFilter{Enabled: &no, Provisioned: &no, Query: "l"}, []string{"alpha", "émile", "Äpfel"}},
+		{model.DetectorFilter{Query: "BETA"}, []string{"beta 100%", "beta_x"}},
+		{model.DetectorFilter{Query: "100%"}, []string{"beta 100%"}},
+		{model.DetectorFilter{Query: "_"}, []string{"beta_x"}},
+		{model.DetectorFilter{Query: "\x00"}, nil},
+		{model.DetectorFilter{Source: "s1", Enabled: &yes}, nil},
+		{model.DetectorFilter{Source: "s1", Provisioned: &yes}, []string{"beta_x", "9"}},
+		{model.DetectorFilter{Enabled: &no, Provisioned: &no, Query: "l"}, []string{"alpha", "émile", "Äpfel"}},
 	} {
 		page, _, err := s.Detectors(ctx, c.f)
 		ok(t, err)
@@ -161,7 +161,7 @@ func detectorsPages(t *testing.T, fresh FreshFunc) {
 			t.Errorf("%+v lists %q, want %q", c.f, got, want)
 		}
 	}
-	for _, f := range []store.DetectorFilter{{Sort: "query"}, {Limit: -1}, {Limit: 1001}, {Cursor: "x"}} {
+	for _, f := range []model.DetectorFilter{{Sort: "query"}, {Limit: -1}, {Limit: 1001}, {Cursor: "x"}} {
 		_, _, err := s.Detectors(ctx, f)
 		wantKind(t, err, model.KindInvalid)
 	}

@@ -326,10 +326,10 @@ func modelVersions(t *testing.T, fresh FreshFunc) {
 func idempotency(t *testing.T, fresh FreshFunc) {
 	cfg := fresh(t)
 	s, ctx := open(t, cfg), t.Context()
-	k := store.IdempotencyKey{Principal: "ada", Key: "k1", Operation: "POST /detectors", BodyHash: "abc"}
+	k := model.IdempotencyKey{Principal: "ada", Key: "k1", Operation: "POST /detectors", BodyHash: "abc"}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	counts := map[store.IdempotencyState]int{}
+	counts := map[model.IdempotencyState]int{}
 	for range 20 {
 		wg.Go(func() {
 			st, _, err := s.BeginIdempotent(ctx, k)
@@ -342,46 +342,46 @@ func idempotency(t *testing.T, fresh FreshFunc) {
 		})
 	}
 	wg.Wait()
-	if counts[store.IdempotencyFresh] != 1 || counts[store.IdempotencyInProgress] != 19 {
+	if counts[model.IdempotencyFresh] != 1 || counts[model.IdempotencyInProgress] != 19 {
 		t.Fatalf("claims are %v", counts)
 	}
-	answer := &store.StoredAnswer{Status: 201, Header: map[string][]string{"ETag": {`"1"`}, "Content-Type": {"application/json"}}, Body: []byte("{\x00\xff}")}
+	answer := &model.StoredAnswer{Status: 201, Header: map[string][]string{"ETag": {`"1"`}, "Content-Type": {"application/json"}}, Body: []byte("{\x00\xff}")}
 	ok(t, s.FinishIdempotent(ctx, k, answer))
-	begin := func(k store.IdempotencyKey) (store.IdempotencyState, *store.StoredAnswer) {
+	begin := func(k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer) {
 		t.Helper()
 		st, a, err := s.BeginIdempotent(ctx, k)
 		ok(t, err)
 		return st, a
 	}
-	if st, a := begin(k); st != store.IdempotencyReplay {
+	if st, a := begin(k); st != model.IdempotencyReplay {
 		t.Errorf("a repetition is %v", st)
 	} else {
 		same(t, a, answer)
 	}
 	other := k
 	other.BodyHash = "def"
-	if st, _ := begin(other); st != store.IdempotencyMismatch {
+	if st, _ := begin(other); st != model.IdempotencyMismatch {
 		t.Errorf("another body is %v", st)
 	}
 	other = k
 	other.Operation = "POST /sources"
-	if st, _ := begin(other); st != store.IdempotencyMismatch {
+	if st, _ := begin(other); st != model.IdempotencyMismatch {
 		t.Errorf("another operation is %v", st)
 	}
 	other = k
 	other.Principal = "bob"
-	if st, _ := begin(other); st != store.IdempotencyFresh {
+	if st, _ := begin(other); st != model.IdempotencyFresh {
 		t.Errorf("another principal is %v", st)
 	}
 	ok(t, s.FinishIdempotent(ctx, other, nil)) // gives it back
-	if st, _ := begin(other); st != store.IdempotencyFresh {
+	if st, _ := begin(other); st != model.IdempotencyFresh {
 		t.Errorf("a key given back is %v", st)
 	}
 	wantKind(t, s.FinishIdempotent(ctx, k, answer), model.KindConflict)
-	wantKind(t, s.FinishIdempotent(ctx, other, &store.StoredAnswer{Status: 200, Body: make([]byte, 2<<20)}), model.KindTooLarge)
-	empty := &store.StoredAnswer{Status: 204}
+	wantKind(t, s.FinishIdempotent(ctx, other, &model.StoredAnswer{Status: 200, Body: make([]byte, 2<<20)}), model.KindTooLarge)
+	empty := &model.StoredAnswer{Status: 204}
 	ok(t, s.FinishIdempotent(ctx, other, empty))
-	if st, a := begin(other); st != store.IdempotencyReplay || a.Status != 204 || len(a.Body) != 0 {
+	if st, a := begin(other); st != model.IdempotencyReplay || a.Status != 204 || len(a.Body) != 0 {
 		t.Errorf("an empty answer is %v %+v", st, a)
 	}
 	if n := must(s.PruneIdempotency(ctx, time.Now().Add(23*time.Hour)))(t); n != 0 {
@@ -390,7 +390,7 @@ func idempotency(t *testing.T, fresh FreshFunc) {
 	if n := must(s.PruneIdempotency(ctx, time.Now().Add(25*time.Hour)))(t); n != 2 {
 		t.Errorf("%d keys went after a day", n)
 	}
-	if st, _ := begin(k); st != store.IdempotencyFresh {
+	if st, _ := begin(k); st != model.IdempotencyFresh {
 		t.Errorf("a forgotten key is %v", st)
 	}
 }

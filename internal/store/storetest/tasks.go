@@ -88,7 +88,7 @@ func tasksRun(t *testing.T, fresh FreshFunc) {
 	_, err = j.Task(ctx, "task_none")
 	wantKind(t, err, model.KindNotFound)
 	var listed []string
-	f := store.TaskFilter{State: model.TaskFailed, Limit: 3}
+	f := model.TaskFilter{State: model.TaskFailed, Limit: 3}
 	for {
 		page, next, err := j.Tasks(ctx, f)
 		ok(t, err)
@@ -103,7 +103,7 @@ func tasksRun(t *testing.T, fresh FreshFunc) {
 	if len(listed) != 4 {
 		t.Errorf("failed are %q", listed)
 	}
-	if page, _, err := j.Tasks(ctx, store.TaskFilter{Kind: "sum"}); err != nil || len(page) != 1 {
+	if page, _, err := j.Tasks(ctx, model.TaskFilter{Kind: "sum"}); err != nil || len(page) != 1 {
 		t.Errorf("of kind sum are %+v, %v", page, err)
 	}
 }
@@ -195,10 +195,10 @@ func reopen(t *testing.T, fresh FreshFunc) {
 	a := newAnomaly(d, "an_1", 0, map[string]string{"x": "y"})
 	commit(t, s, model.EventAnomalyOpened, a)
 	ok(t, s.SetMeta(t.Context(), "k", "v"))
-	_, cursor, err := s.Detectors(t.Context(), store.DetectorFilter{Limit: 1})
+	_, cursor, err := s.Detectors(t.Context(), model.DetectorFilter{Limit: 1})
 	ok(t, err)
 	newDetector(t, s, "b")
-	_, cursor, err = s.Detectors(t.Context(), store.DetectorFilter{Limit: 1, Cursor: cursor})
+	_, cursor, err = s.Detectors(t.Context(), model.DetectorFilter{Limit: 1, Cursor: cursor})
 	ok(t, err)
 	events := must(s.Events(t.Context(), 0, nil, 0))(t)
 	stored := must(s.Anomaly(t.Context(), a.ID))(t)
@@ -215,7 +215,7 @@ func reopen(t *testing.T, fresh FreshFunc) {
 	if _, found, err := s.Meta(t.Context(), "none"); err != nil || found {
 		t.Errorf("unknown meta is %v %v", found, err)
 	}
-	if page, _, err := s.Detectors(t.Context(), store.DetectorFilter{Limit: 1, Cursor: cursor}); err != nil || len(page) != 1 || page[0].Name != "b" {
+	if page, _, err := s.Detectors(t.Context(), model.DetectorFilter{Limit: 1, Cursor: cursor}); err != nil || len(page) != 1 || page[0].Name != "b" {
 		t.Errorf("a cursor from before gives %+v, %v", page, err)
 	}
 	ok(t, s.IntegrityCheck(t.Context()))
@@ -277,7 +277,7 @@ func maintain(t *testing.T, fresh FreshFunc) {
 	yes := true
 	must(s.LabelAnomaly(ctx, "an_taught", &yes, "ada", 0))(t)
 	ok(t, s.Maintain(ctx, base.Add(49*time.Hour)))
-	got := walk(t, s, store.AnomalyFilter{Matchers: map[string]string{"a": "b"}})
+	got := walk(t, s, model.AnomalyFilter{Matchers: map[string]string{"a": "b"}})
 	if strings.Join(got, " ") != "an_young an_taught an_open" {
 		t.Errorf("left are %q", got)
 	}
@@ -360,7 +360,7 @@ func backup(t *testing.T, fresh FreshFunc) {
 	same(t, must(r.Source(ctx, src.ID))(t), src)
 	same(t, must(r.Task(ctx, task.ID))(t), task)
 	same(t, must(r.LatestSnapshot(ctx, d.ID, 1))(t), must(s.LatestSnapshot(ctx, d.ID, 1))(t))
-	ids := walk(t, r, store.AnomalyFilter{Sort: "started_at"})
+	ids := walk(t, r, model.AnomalyFilter{Sort: "started_at"})
 	var opened []string
 	for since := int64(0); ; {
 		evs := must(r.Events(ctx, since, nil, 0))(t)
