@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -109,36 +110,30 @@ const longestLogLine = 1 << 20
 func eachLine(r io.Reader, do func(line []byte) error) error {
 	in := bufio.NewReaderSize(r, 1<<16)
 	var long []byte // the beginning of a line that does not fit into the buffer
+	keep := func(part []byte) {
+		long = append(long, part[:max(0, min(len(part), longestLogLine-len(long)))]...)
+	}
 	for {
 		part, err := in.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			if room := longestLogLine - len(long); room > 0 {
-				long = append(long, part[:min(room, len(part))]...)
-			}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			keep(part)
 			continue
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		case err != nil && !errors.Is(err, io.EOF):
 			return fmt.Errorf("reading lines: %w", err)
 		}
-		if err != nil && len(part) == 0 && long == nil {
+		last := err != nil
+		if last && len(part) == 0 && len(long) == 0 {
 			return nil
 		}
-		end := err != nil
-		if !end {
-			part = part[:len(part)-1]
+		line := bytes.TrimSuffix(bytes.TrimSuffix(part, []byte("\n")), []byte("\r"))
+		if len(long) > 0 {
+			keep(line)
+			line = long
 		}
-		if n := len(part); n > 0 && part[n-1] == '\r' {
-			part = part[:n-1]
-		}
-		line := part
-		if long != nil {
-			line = append(long, part[:max(0, min(len(part), longestLogLine-len(long)))]...)
-		}
-		if err := do(line); err != nil {
+		if err := do(line); err != nil || last {
 			return err
 		}
-		if long = nil; end {
-			return nil
-		}
+		long = long[:0]
 	}
 }
