@@ -160,6 +160,46 @@ func TestModelsAdaptToLastingShifts(t *testing.T) {
 	}
 }
 
+// A raw counter: its steady growth is nothing unusual, the return to zero is
+// seen, and after it the models settle again.
+func TestCounterThatStartsAgain(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"robust_zscore", "ewma", "iqr", "window", "holt_winters"} {
+		m := learner(t, name)
+		var at int64
+		v, alarms := 1e6, 0
+		step := func() float64 {
+			at += minute
+			v += 10 + float64(at/minute*7919%5)
+			return detect.Step(m, at, v).Score
+		}
+		for i := range 8000 {
+			if step() > 4.3 && i > 3000 {
+				alarms++
+			}
+		}
+		if alarms > 3 {
+			t.Errorf("%s: %d alarms while the counter grew", name, alarms)
+		}
+		v = 0
+		if first := step(); first < 4.3 {
+			t.Errorf("%s: the return to zero scores %.1f", name, first)
+		}
+		for range 1000 {
+			step()
+		}
+		alarms = 0
+		for range 1000 {
+			if step() > 4.3 {
+				alarms++
+			}
+		}
+		if alarms > 3 {
+			t.Errorf("%s: %d alarms long after the counter began again", name, alarms)
+		}
+	}
+}
+
 // The seasonal model expects the rhythm, at the hour on the wall on both sides
 // of a change of clocks, and sees a value that is usual only at another hour.
 func TestSeasonalKnowsTheHour(t *testing.T) {

@@ -88,8 +88,10 @@ const (
 // of just that rarity, and in an unbroken run of such deviations only the
 // first, second, fourth, eighth, … and every 64th are learned at all. So one
 // spike or one long incident moves the tail by a bounded amount, while a tail
-// that was too light corrects itself. Drift: when the memory is full, all
-// counts are halved, so that old samples weigh 1/2, 1/4, … .
+// that was too light corrects itself. Drift: all counts are halved
+// when the memory is full and each time that the number of samples ever learned
+// has doubled from 512 on, so that the clumsy beginning of a model and what a
+// series was long ago weigh little.
 //
 // It is deterministic: counts are integers, and halving carries remainders
 // from bin to bin. Cost per point: one or two logarithms and the sum of at
