@@ -201,10 +201,10 @@ test('the chart is not drawn anew while data comes', async () => {
 test('the address brings the same view back', async () => {
   const page = await openPage('desktop', 'light');
   await region(page, 'Detectors').getByRole('link').nth(1).click();
-  await page.getByText('15 min', { exact: true }).click();
-  await expect.poll(() => new URL(page.url()).searchParams.get('range')).toBe('15m');
+  await page.getByText('6 h', { exact: true }).click();
+  await expect.poll(() => new URL(page.url()).searchParams.get('range')).toBe('6h');
   await page.reload();
-  await page.locator(`${chart}[aria-label*="the last 15 minutes"]`).first().waitFor();
+  await page.locator(`${chart}[aria-label*="the last 6 hours"]`).first().waitFor();
   expect(await region(page, 'Detectors').getByRole('link').nth(1).getAttribute('aria-current')).toBe('true');
 });
 

@@ -61,7 +61,7 @@ test('a source without data is announced: no data is not health', async () => {
   });
   const banner = await screen.findByRole('alert');
   expect(banner).toHaveTextContent('No data is not health');
-  expect(banner).toHaveTextContent(/Source logs does not answer since .*1.min \d.s ago.*connection refused/);
+  expect(banner).toHaveTextContent(/Source logs does not answer since .*1.min \d.s ago.*Connection refused\./);
   expect(within(await region('Overview')).getByText('1 without data')).toBeVisible();
 });
 

@@ -2,10 +2,10 @@ import type { ReactNode } from 'react';
 import type { Explanation } from '../../shared/api/types';
 import { formatScore } from '../../shared/format/number';
 import { formatStamp, parseTime } from '../../shared/format/time';
-import { plainText } from '../../shared/format/text';
+import { plainText, sentence } from '../../shared/format/text';
 import { useNow } from '../../shared/live/clock';
 import { LabelList } from '../../shared/ui/LabelList';
-import { labelWord, sentence, timing } from './describe';
+import { labelWord, timing } from './describe';
 import classes from './Explain.module.css';
 
 interface ExplainProps {

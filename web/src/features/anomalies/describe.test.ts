@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { anomaly } from '../../testing/fixtures';
 import { applied } from './mutations';
-import { gauge, labelWord, sentence, sideOf, standing, timing } from './describe';
+import { gauge, labelWord, sideOf, standing, timing } from './describe';
 
 const at = (seconds: number) => new Date(seconds * 1000).toISOString();
 
@@ -31,12 +31,6 @@ test('the standing of an anomaly', () => {
   expect(standing(anomaly({ acknowledged_by: 'ada' })).word).toBe('acknowledged');
   expect(standing(anomaly({ acknowledged_by: 'ada', state: 'resolved' })).word).toBe('resolved');
   expect([true, false, null].map(labelWord)).toEqual(['true alarm', 'false alarm', '']);
-});
-
-test('half a sentence becomes a whole one', () => {
-  expect(sentence('up to 3 it would have been normal')).toBe('Up to 3 it would have been normal.');
-  expect(sentence('It is so.')).toBe('It is so.');
-  expect(sentence('  ')).toBe('');
 });
 
 describe('gauge', () => {

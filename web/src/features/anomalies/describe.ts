@@ -1,7 +1,6 @@
 import type { Anomaly } from '../../shared/api/types';
 import { formatDuration } from '../../shared/format/duration';
 import { formatAgo, formatStamp, parseTime } from '../../shared/format/time';
-import { plainText } from '../../shared/format/text';
 import type { Tone } from '../../shared/ui/Badge';
 
 /** On which side of the band a value lies. */
@@ -21,13 +20,6 @@ export function timing(a: Pick<Anomaly, 'started_at' | 'resolved_at' | 'state'>,
     return { head: `for ${formatDuration(Math.max(0, Math.floor((now - start) / 1000)))}`, detail: `since ${formatStamp(start, now)}` };
   }
   return { head: formatAgo(over, now), detail: `lasted ${formatDuration((over - start) / 1000)}` };
-}
-
-/** Makes a sentence of what the server says in half of one. */
-export function sentence(text: string): string {
-  const plain = plainText(text.trim());
-  if (!plain) return '';
-  return plain.charAt(0).toUpperCase() + plain.slice(1) + (/[.!?]$/.test(plain) ? '' : '.');
 }
 
 /** The state of an anomaly as people talk of it. */

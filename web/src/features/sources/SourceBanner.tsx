@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { sourcesQuery } from '../../shared/api/queries';
 import type { Source } from '../../shared/api/types';
 import { formatAgo, formatStamp, parseTime } from '../../shared/format/time';
-import { plainText } from '../../shared/format/text';
+import { plainText, sentence } from '../../shared/format/text';
 import { useNow } from '../../shared/live/clock';
 import { Icon } from '../../shared/ui/icons';
 import classes from './SourceBanner.module.css';
@@ -47,7 +47,7 @@ function Line({ source, now }: { source: Source; now: number }) {
   return (
     <>
       Source <bdi className={classes.name}>{plainText(source.name)}</bdi> {meaning[source.health.state]} since {formatStamp(since, now)} ({formatAgo(since, now)}).
-      {source.health.last_error && <> {plainText(source.health.last_error)}</>}
+      {source.health.last_error && <> {sentence(source.health.last_error)}</>}
     </>
   );
 }

@@ -2367,7 +2367,7 @@ export interface operations {
                 /** @description Of one of these severities; may be repeated */
                 severity?: ("info" | "warning" | "critical")[];
                 /** @description Order; with - descending */
-                sort?: "started_at" | "-started_at" | "updated_at" | "-updated_at" | "score" | "-score";
+                sort?: "started_at" | "-started_at" | "score" | "-score";
                 /** @description In one of these states; may be repeated */
                 state?: ("pending" | "firing" | "resolved")[];
                 /** @description Only episodes that began before this time */
@@ -3029,10 +3029,7 @@ export interface operations {
     detect: {
         parameters: {
             query?: never;
-            header?: {
-                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
-                "Idempotency-Key"?: string;
-            };
+            header?: never;
             path: {
                 /** @description Id of the detector */
                 id: string;
@@ -3660,10 +3657,7 @@ export interface operations {
     "validate-detector": {
         parameters: {
             query?: never;
-            header?: {
-                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
-                "Idempotency-Key"?: string;
-            };
+            header?: never;
             path?: never;
             cookie?: never;
         };
@@ -3705,7 +3699,6 @@ export interface operations {
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
             403: components["responses"]["403.FORBIDDEN"];
-            409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
             415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4138,10 +4131,7 @@ export interface operations {
     "query-source": {
         parameters: {
             query?: never;
-            header?: {
-                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
-                "Idempotency-Key"?: string;
-            };
+            header?: never;
             path: {
                 /** @description Id of the source; builtin is also the name of the embedded one */
                 id: string;
@@ -4173,7 +4163,6 @@ export interface operations {
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
-            409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
             415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4187,10 +4176,7 @@ export interface operations {
     "test-source": {
         parameters: {
             query?: never;
-            header?: {
-                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
-                "Idempotency-Key"?: string;
-            };
+            header?: never;
             path: {
                 /** @description Id of the source; builtin is also the name of the embedded one */
                 id: string;
@@ -4214,7 +4200,6 @@ export interface operations {
             400: components["responses"]["400.VALIDATION_ERROR"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
-            409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
             415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
             422: components["responses"]["422.VALIDATION_ERROR"];

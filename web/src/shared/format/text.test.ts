@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { distinguishing, seriesTitle, shortTitle } from './series';
-import { plainText } from './text';
+import { plainText, sentence } from './text';
 import { formatAgo, formatStamp, parseTime } from './time';
 import { unitOf } from './unit';
 
@@ -9,6 +9,13 @@ test('controls and direction marks are written out, everything else stays', () =
   expect(plainText('\u001b[31mred\u0007')).toBe('\\u001b[31mred\\u0007');
   expect(plainText('zero\u200bwidth\ufeff')).toBe('zero\\u200bwidth\\ufeff');
   expect(plainText('<b>größer</b> 東京')).toBe('<b>größer</b> 東京');
+});
+
+test('half a sentence becomes a whole one', () => {
+  expect(sentence('up to 3 it would have been normal')).toBe('Up to 3 it would have been normal.');
+  expect(sentence('It is so.')).toBe('It is so.');
+  expect(sentence('  ')).toBe('');
+  expect(sentence('évil\u202e')).toBe('Évil\\u202e.');
 });
 
 describe('the names of series', () => {

@@ -12,6 +12,13 @@ export function plainText(text: string): string {
   return text.replace(invisible, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** Makes a sentence of what the server says in half of one. */
+export function sentence(text: string): string {
+  const plain = plainText(text.trim());
+  if (!plain) return '';
+  return plain.charAt(0).toUpperCase() + plain.slice(1) + (/[.!?]$/.test(plain) ? '' : '.');
+}
+
 /** Writes a count with its noun: `1 series`, `2 anomalies`. */
 export function counted(n: number, one: string, many: string): string {
   return `${n.toLocaleString('en-US')} ${n === 1 ? one : many}`;
