@@ -104,6 +104,9 @@ func (c *client) pop() *frame {
 	c.queue[c.head] = nil
 	c.head++
 	c.frames++
+	if f.cursor > 0 {
+		c.cursor.Store(f.cursor) // it is sent, or the connection ends
+	}
 	c.bytes -= f.size()
 	c.gateway.queued.Add(-1)
 	if c.head == len(c.queue) {
@@ -133,8 +136,17 @@ func (c *client) discard() {
 // what is partly written is finished, as a frame must be.
 func (c *client) cut(reason string) {
 	c.discard()
-	since := c.cursor.Load()
-	c.end(websocket.CloseTryAgainLater, closing{Reason: reason, Since: &since})
+	c.end(websocket.CloseTryAgainLater, closing{Reason: reason, Since: c.reached()})
+}
+
+// reached returns the event up to which a client that is told goodbye now has
+// everything. c.mu is held.
+func (c *client) reached() *int64 {
+	cursor := c.cursor.Load()
+	for _, f := range c.queue[c.head:] {
+		cursor = max(cursor, f.cursor)
+	}
+	return &cursor
 }
 
 // end queues the close frame. c.mu is held.
@@ -156,6 +168,14 @@ func (c *client) end(code int, why closing) {
 	if c.code == 0 {
 		c.code = code
 	}
+}
+
+// restart sends a client away after everything that waits for it, to come back
+// later.
+func (c *client) restart(later time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(websocket.CloseServiceRestart, closing{Reason: "restart", Since: c.reached(), ReconnectAfterMS: later.Milliseconds()})
 }
 
 // close sends a client away after everything that waits for it.
@@ -269,9 +289,6 @@ func (c *client) send(f *frame, timeout time.Duration) error {
 
 // written notes that f is on its way.
 func (c *client) written(f *frame) {
-	if f.cursor > 0 {
-		c.cursor.Store(f.cursor)
-	}
 	m := c.gateway.metrics
 	m.frames.Inc()
 	m.bytes.Add(float64(f.size()))

@@ -27,7 +27,7 @@ type Config struct {
 	// Heartbeat is how often a client is asked for a sign of life; 0 is 4 s.
 	Heartbeat model.Duration `yaml:"heartbeat,omitempty" json:"heartbeat,omitempty"`
 	// Silence is how long a WebSocket client may give none before it is cut
-	// off; 0 is 9 s, and never less than twice Heartbeat.
+	// off; 0 is 8 s, and never less than twice Heartbeat.
 	Silence model.Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
 	// WriteTimeout is how long one write may make no headway; 0 is 8 s.
 	WriteTimeout model.Duration `yaml:"write_timeout,omitempty" json:"write_timeout,omitempty"`
@@ -52,7 +52,7 @@ const (
 	maxTopicBytes   = 512
 	maxBadMessages  = 16 // of one client
 	messageRate     = 20 // messages of one client per second, on average
-	messageBurst    = 100
+	messageBurst    = 50
 	frameEvents     = 64       // most events of one frame: the bits of a mask
 	frameBytes      = 48 << 10 // a frame takes no further event beyond this
 	recentBytes     = 8 << 20
@@ -118,7 +118,7 @@ func (c Config) withDefaults() Config {
 	number(&c.MaxAccepts, 1000)
 	number(&c.Recent, 2048)
 	duration(&c.Heartbeat, 4*time.Second)
-	duration(&c.Silence, 9*time.Second)
+	duration(&c.Silence, 8*time.Second)
 	c.Silence = max(c.Silence, 2*c.Heartbeat)
 	duration(&c.WriteTimeout, 8*time.Second)
 	duration(&c.Poll, time.Second)

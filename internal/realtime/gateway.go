@@ -311,8 +311,7 @@ func (g *Gateway) Drain(ctx context.Context) {
 		if i > 0 && i%slice == 0 && !sleep(ctx, pause) {
 			break
 		}
-		since := c.cursor.Load()
-		c.close(websocket.CloseServiceRestart, closing{Reason: "restart", Since: &since, ReconnectAfterMS: g.reconnectAfter().Milliseconds()})
+		c.restart(g.reconnectAfter())
 	}
 	for {
 		g.mu.Lock()

@@ -104,6 +104,10 @@ func (o *outbox) OldestEventID(context.Context) (int64, error) {
 	return o.events[0].ID, nil
 }
 
+// readTimeout is the server's bound for reading a request, which must not end
+// a stream.
+const readTimeout = 500 * time.Millisecond
+
 // rig is a running gateway behind a real server.
 type rig struct {
 	*Gateway
@@ -128,7 +132,9 @@ func setup(t *testing.T, c Config, o *outbox) *rig {
 	mux.Handle("/ws", r.WebSocket())
 	mux.Handle("/events", r.SSE())
 	mux.Handle("/clients", r.ClientList())
-	r.server = httptest.NewServer(mux)
+	r.server = httptest.NewUnstartedServer(mux)
+	r.server.Config.ReadTimeout = readTimeout
+	r.server.Start()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

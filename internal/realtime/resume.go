@@ -44,12 +44,12 @@ func (g *Gateway) subscribeLocked(c *client, topics []string, since *int64, know
 	if since != nil {
 		from = *since
 	}
-	fresh := g.place(c, topics, since != nil)
-	if fresh == nil {
+	fresh, ok := g.place(c, topics, since != nil)
+	if !ok {
 		return
 	}
 	if !known {
-		g.admitTopics(c, fresh, position)
+		g.admitTopics(c, fresh, position, position)
 		g.subscribed(c, topics, position)
 		g.reset(c, 0)
 		return
@@ -59,23 +59,23 @@ func (g *Gateway) subscribeLocked(c *client, topics []string, since *int64, know
 		if since != nil {
 			g.metrics.resumes.WithLabelValues(fromNothing).Inc()
 		}
-		g.admitTopics(c, fresh, from)
+		g.admitTopics(c, fresh, from, from)
 		return
+	}
+	for _, s := range c.subs { // what it has is up to here
+		m := g.topics.member(s)
+		m.after = max(m.after, position)
 	}
 	if missed, ok := g.missed(c, fresh, from); ok {
 		g.metrics.resumes.WithLabelValues(fromMemory).Inc()
 		for _, f := range missed {
 			c.push(f)
 		}
-		g.admitTopics(c, fresh, position)
+		g.admitTopics(c, fresh, from, position)
 		return
 	}
 	g.metrics.resumes.WithLabelValues(fromStore).Inc()
-	for _, s := range c.subs {
-		m := g.topics.member(s)
-		m.after = max(m.after, position)
-	}
-	g.admitTopics(c, fresh, from)
+	g.admitTopics(c, fresh, from, from)
 	c.replaying = true
 	room := make(chan struct{}, 1)
 	c.mu.Lock()
@@ -85,9 +85,15 @@ func (g *Gateway) subscribeLocked(c *client, topics []string, since *int64, know
 }
 
 // place checks that c may have topics and takes out those that it has already
-// when they are to be replayed. It returns those to admit, nil after telling c
-// why not.
-func (g *Gateway) place(c *client, topics []string, again bool) []string {
+// when they are to be replayed. It returns those to admit, and false after
+// telling c why not.
+func (g *Gateway) place(c *client, topics []string, again bool) ([]string, bool) {
+	union := append(c.topics(), topics...)
+	slices.Sort(union)
+	if len(slices.Compact(union)) > g.config.MaxTopics {
+		c.push(problem("too_many_topics", "a client may subscribe to %d topics; unsubscribe from some, or use a parent such as anomalies", g.config.MaxTopics))
+		return nil, false
+	}
 	fresh := make([]string, 0, len(topics))
 	for _, t := range topics {
 		if slices.Contains(fresh, t) {
@@ -101,16 +107,12 @@ func (g *Gateway) place(c *client, topics []string, again bool) []string {
 		}
 		fresh = append(fresh, t)
 	}
-	if len(c.subs)+len(fresh) > g.config.MaxTopics {
-		c.push(problem("too_many_topics", "a client may subscribe to %d topics; unsubscribe from some, or use a parent such as anomalies", g.config.MaxTopics))
-		return nil
-	}
-	return fresh
+	return fresh, true
 }
 
-func (g *Gateway) admitTopics(c *client, topics []string, after int64) {
+func (g *Gateway) admitTopics(c *client, topics []string, from, after int64) {
 	for _, t := range topics {
-		g.topics.add(c, t, after)
+		g.topics.add(c, t, from, after)
 	}
 }
 
@@ -133,7 +135,7 @@ func (g *Gateway) missed(c *client, topics []string, from int64) ([]*frame, bool
 	var out []*event
 	size := 0
 	for _, e := range events {
-		if !slices.ContainsFunc(topics, func(t string) bool { return covers(t, e.topic) }) || g.wanted(c, e) {
+		if !slices.ContainsFunc(topics, func(t string) bool { return covers(t, e.topic) }) || g.has(c, e) {
 			continue
 		}
 		out = append(out, e)
@@ -148,14 +150,19 @@ func (g *Gateway) missed(c *client, topics []string, from int64) ([]*frame, bool
 	return frames, true
 }
 
-// wanted reports whether a subscription of c takes e.
+// has reports whether c got e before by one of its subscriptions.
+func (g *Gateway) has(c *client, e *event) bool {
+	return slices.ContainsFunc(c.subs, func(s subscription) bool {
+		m := g.topics.member(s)
+		return m.from < e.id && e.id <= m.after && covers(s.topic, e.topic)
+	})
+}
+
+// wanted reports whether a subscription of c takes e, which it has not got.
 func (g *Gateway) wanted(c *client, e *event) bool {
-	for _, s := range c.subs {
-		if covers(s.topic, e.topic) && g.topics.member(s).after < e.id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.subs, func(s subscription) bool {
+		return g.topics.member(s).after < e.id && covers(s.topic, e.topic)
+	}) && !g.has(c, e)
 }
 
 // postpone does something with the subscriptions of c once it has caught up.
@@ -194,7 +201,8 @@ func (g *Gateway) unsubscribeLocked(c *client, topics []string) {
 func (g *Gateway) reset(c *client, oldest int64) {
 	position := g.position.Load()
 	for _, s := range c.subs {
-		g.topics.member(s).after = position
+		m := g.topics.member(s)
+		m.from, m.after = position, position
 	}
 	if oldest == 0 {
 		oldest = position + 1

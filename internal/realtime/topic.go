@@ -58,7 +58,8 @@ func covers(topic, published string) bool {
 // member is one client's subscription in the index.
 type member struct {
 	client *client
-	after  int64 // events up to this number are not for it
+	from   int64 // it has, or will have got, every event after this number
+	after  int64 // those up to this number are behind it
 }
 
 // subscription is the same seen from the client. Its place moves when another
@@ -71,7 +72,7 @@ type subscription struct {
 // index finds the subscribers of what is published. It has no lock of its own.
 type index map[string]*[]member
 
-func (x index) add(c *client, topic string, after int64) {
+func (x index) add(c *client, topic string, from, after int64) {
 	set := x[topic]
 	if set == nil {
 		topic = strings.Clone(topic)
@@ -79,7 +80,7 @@ func (x index) add(c *client, topic string, after int64) {
 		x[topic] = set
 	}
 	c.subs = append(c.subs, subscription{topic: topic, place: len(*set)})
-	*set = append(*set, member{client: c, after: after})
+	*set = append(*set, member{client: c, from: from, after: after})
 }
 
 // remove takes the i-th subscription of c out.
