@@ -416,3 +416,53 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 		t.Errorf("the whole one: %v", err)
 	}
 }
+
+// Skeletons that fall on one set of the cache push each other out; what they
+// belong to stays the same.
+func TestCrowdedCacheSetLosesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMiner(t, Config{})
+	var s scanner
+	s.seed = m.scan.seed
+	var lines []string
+	for i := 0; len(lines) < 5*cacheWays; i++ {
+		line := fmt.Sprintf("%c%c%c %s", 'a'+i%26, 'a'+i/26%26, 'a'+i/676%26, strings.Repeat("z", 1+i/17576))
+		if s.scan([]byte(line), defaultLineBytes, defaultTokens); s.h%cacheSets == 7 {
+			lines = append(lines, line)
+		}
+	}
+	ids := map[ID]bool{}
+	for round := range 3 {
+		for i, l := range lines {
+			id := m.Add([]byte(l))
+			if round == 0 {
+				ids[id] = true
+			}
+			if got, _ := m.Template(id); got.Text != lines[i] {
+				t.Fatalf("%q got the template %q", l, got.Text)
+			}
+		}
+	}
+	if len(ids) != len(lines) || m.Len() != len(lines) {
+		t.Errorf("%d ids and %d templates for %d lines", len(ids), m.Len(), len(lines))
+	}
+	if m.Stats().Misses <= uint64(len(lines)) {
+		t.Error("nothing was pushed out: the test shows nothing")
+	}
+}
+
+func TestSeedsDoNotChangeIds(t *testing.T) {
+	t.Parallel()
+	a, b := newMiner(t, Config{}), newMiner(t, Config{Seed: 0xfeed})
+	for i := range 500 {
+		line := fmt.Appendf(nil, "user u%d moved from %s to /srv/%d in %d ms", i%7, [...]string{"red", "blue", "n1", "green"}[i%4], i, i*i)
+		if x, y := a.Add(line), b.Add(line); x != y {
+			t.Fatalf("%q has the ids %s and %s", line, x, y)
+		}
+	}
+	a.scan.scan([]byte("one line"), defaultLineBytes, defaultTokens)
+	b.scan.scan([]byte("one line"), defaultLineBytes, defaultTokens)
+	if a.scan.h == b.scan.h {
+		t.Error("the seed is not in the hash")
+	}
+}
