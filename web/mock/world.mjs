@@ -77,7 +77,7 @@ const shapes = [
   {
     id: 'det_labels',
     name: 'requests by <img src=x onerror=alert(1)>',
-    query: 'sum by (agent) (rate(requests_total[1m]))',
+    query: 'sum by (client) (rate(requests_total[1m]))',
     step: 15,
     level: 51,
     swing: 0.2,
@@ -86,7 +86,7 @@ const shapes = [
     state: 'degraded',
     lag: 94,
     error: 'the answer of main was cut off at 10,000 series',
-    series: [{ agent: '<img src=x onerror="globalThis.hacked=1">' }, { agent: 'curl/8.5' }, { agent: 'evil\u202egnp.exe\u0007' }, { agent: 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 with a very long tail of words' }],
+    series: [{ client: '<img src=x onerror="globalThis.hacked=1">' }, { client: 'curl/8.5' }, { client: 'evil\u202egnp.exe\u0007' }, { client: 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 with a very long tail of words' }],
   },
   { id: 'det_old', name: 'nightly export size', query: 'export_size_bytes', step: 60, level: 7.2e8, swing: 0, noise: 0.02, source: 'main', state: 'stopped', series: [{ __name__: 'export_size_bytes' }] },
   { id: 'det_broken', name: 'payments per minute', query: 'sum(increase(payments_total[1m]))', step: 60, level: 88, swing: 0.4, noise: 0.1, source: 'main', state: 'failed', error: 'the query selects nothing: no series is called payments_total', series: [] },
