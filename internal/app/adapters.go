@@ -47,6 +47,21 @@ func (s idempotency) Finish(ctx context.Context, k model.IdempotencyKey, answer 
 	return s.FinishIdempotent(ctx, k, answer)
 }
 
+// anomalies changes anomalies: the store keeps them and the engine follows.
+type anomalies struct {
+	*store.Store
+	engine *pipeline.Engine
+}
+
+// ResolveAnomaly ends an anomaly by hand.
+func (a anomalies) ResolveAnomaly(ctx context.Context, id, by string, at time.Time, expect int64) (model.Anomaly, error) {
+	resolved, err := a.Store.ResolveAnomaly(ctx, id, by, at, expect)
+	if err == nil {
+		a.engine.Mute(resolved.DetectorID, id)
+	}
+	return resolved, err
+}
+
 // models changes the trained generations of detectors: the store keeps them
 // and the engine follows.
 type models struct {

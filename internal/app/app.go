@@ -194,7 +194,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("listening on %s: %w", c.Server.Listen, err)
 	}
-	p.serve(listener)
+	drain := p.serve(listener)
 
 	if p.store, err = store.Open(ctx, c.Storage, p.log, p.registry); err != nil {
 		return "", err
@@ -237,6 +237,8 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.shop != nil {
 		p.life.run("demo shop", p.shop.Run)
 	}
+	// Behind the parts that requests need, so that it is stopped before them.
+	p.life.onStop("requests", drain)
 	p.life.run("live stream", p.live.Run)
 	p.life.onStop("live clients", func(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(ctx, 12*time.Second)
@@ -259,7 +261,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 const addressFile = "address"
 
 // serve starts the HTTP server. Until the gate opens it answers probes only.
-func (p *program) serve(listener net.Listener) {
+// The returned function takes no more requests and waits for those in flight,
+// 10 s at most.
+func (p *program) serve(listener net.Listener) (drain func(context.Context) error) {
 	server := &http.Server{
 		Handler:           p.gate,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -273,14 +277,16 @@ func (p *program) serve(listener net.Listener) {
 			p.life.fail(fmt.Errorf("serving HTTP: %w", err))
 		}
 	}()
-	p.life.onStop("http", func(ctx context.Context) error {
+	drain = func(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		if err := server.Shutdown(bounded); err != nil {
 			return server.Close()
 		}
 		return nil
-	})
+	}
+	p.life.onStop("http", drain)
+	return drain
 }
 
 // handler connects the API.
@@ -289,7 +295,7 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 	return api.New(api.Options{
 		Detectors:        p.store,
 		Models:           models{p.store, p.engine},
-		Anomalies:        p.store,
+		Anomalies:        anomalies{p.store, p.engine},
 		Sources:          p.store,
 		Clients:          p.sources,
 		Engine:           engine{p.engine},
