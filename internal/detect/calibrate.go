@@ -67,11 +67,10 @@ const (
 //
 // The body is empirical: a histogram of the deviations seen, read one bin too
 // high, so that a value that occurs often is not taken for rare wherever in
-// its bin it lies. The tail follows
-// extreme value theory, as in SPOT (Siffer, Fouque, Termier, Largouët,
-// "Anomaly detection in streams with extreme value theory", KDD 2017): what
-// exceeds a high quantile is close to a generalised Pareto distribution
-// (Pickands 1975). Its two parameters come from probability-weighted moments
+// its bin it lies. The tail follows extreme value theory, as in SPOT (Siffer,
+// Fouque, Termier, Largouët, "Anomaly detection in streams with extreme value
+// theory", KDD 2017): what exceeds a high quantile is close to a generalised
+// Pareto distribution (Pickands 1975). Its two parameters come from probability-weighted moments
 // (Hosking and Wallis 1987), which have a closed form and, as integrals of the
 // survival function and its square, need the histogram only. The shape is
 // drawn towards a prior while the peaks are few, and where several peaks were
@@ -82,9 +81,9 @@ const (
 // freedom, weighted as priorWeight samples. Beyond 1/(evidence*n) the Pareto
 // tail goes on with at least the shape shapeBeyond, joined without a kink.
 // Both are heavier than what they stand in for as a rule, so that they err
-// towards fewer alarms; probability reports when one was used.
+// towards fewer alarms; lnExceed reports when one was used.
 //
-// Contamination: a deviation rarer than once in evidence*n is learned as one
+// Contamination: a deviation rarer than once in rarest*n is learned as one
 // of just that rarity, and in an unbroken run of such deviations only the
 // first, second, fourth, eighth, … and every 64th are learned at all. So one
 // spike or one long incident moves the tail by a bounded amount, while a tail
