@@ -29,6 +29,8 @@ func TestKillsLoseNothing(t *testing.T) {
 		var mu sync.Mutex
 		var load sync.WaitGroup
 		stopped := make(chan struct{})
+		loaded := make(chan struct{}) // closed at the first acknowledgement
+		var once sync.Once
 		for w := range writers {
 			load.Go(func() {
 				for n := 0; ; n++ {
@@ -42,9 +44,15 @@ func TestKillsLoseNothing(t *testing.T) {
 						mu.Lock()
 						acknowledged[name] = id
 						mu.Unlock()
+						once.Do(func() { close(loaded) })
 					}
 				}
 			})
+		}
+		select {
+		case <-loaded:
+		case <-time.After(20 * time.Second):
+			t.Fatal("no write was acknowledged within 20 s")
 		}
 		timer := time.NewTimer(50*time.Millisecond + time.Duration(random.IntN(350))*time.Millisecond)
 		<-timer.C

@@ -81,9 +81,9 @@ func TestAtomsAreNotRare(t *testing.T) {
 		atom := exp(rapid.Float64Range(-3, 6).Draw(rt, "atom"))
 		every := rapid.IntRange(2, 60).Draw(rt, "every")
 		r := splitmix{state: rapid.Uint64().Draw(rt, "seed")}
-		for range 8000 {
+		for i := range 8000 {
 			z := atom / 8 * r.float()
-			if r.below(every) == 0 {
+			if i%every == 0 {
 				z = atom
 			}
 			c.learn(sideAbove, z)

@@ -123,6 +123,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 			defer tick.Stop()
 			for {
 				m.step(ctx, c)
+				if ctx.Err() != nil {
+					return // a tick may be waiting too, and select would toss a coin
+				}
 				select {
 				case <-ctx.Done():
 					return

@@ -49,5 +49,8 @@ func (l *dirLock) release() error {
 	if l == nil {
 		return nil
 	}
-	return l.f.Close()
+	// A child that was forked and has not yet become another program holds the
+	// open file too, so closing alone would not give the lock back at once.
+	unlocked := syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
+	return errors.Join(unlocked, l.f.Close())
 }
