@@ -211,8 +211,9 @@ func (s *server) patchDetector(ctx context.Context, in *patchDetectorInput) (*de
 			return nil, err
 		}
 		d, err := s.checkDetector(ctx, merged)
-		if faults := append(form, takeFaults(&err)...); len(faults) > 0 {
-			return nil, humaError(ctx, http.StatusUnprocessableEntity, "", faults...)
+		form = append(form, takeFaults(&err)...)
+		if len(form) > 0 {
+			return nil, humaError(ctx, http.StatusUnprocessableEntity, "", form...)
 		}
 		if err != nil {
 			return nil, err

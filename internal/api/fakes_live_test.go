@@ -83,8 +83,8 @@ func (f clientFake) Collectors(context.Context, string) ([]model.Collector, erro
 	return []model.Collector{{Name: "cpu", Kind: "host", State: model.CollectorUp, LastScrape: testTime, Duration: time.Millisecond, Samples: 5}, {Name: "new", Kind: "target"}}, f.fail
 }
 
-func (f clientFake) Query(_ context.Context, _, _ string, at time.Time, _ int) ([]model.SeriesData, error) {
-	return f.QueryRange(nil, "", "", at, at, time.Second, 0)
+func (f clientFake) Query(ctx context.Context, _, _ string, at time.Time, _ int) ([]model.SeriesData, error) {
+	return f.QueryRange(ctx, "", "", at, at, time.Second, 0)
 }
 
 func (f clientFake) QueryRange(_ context.Context, _, _ string, start, end time.Time, step time.Duration, _ int) ([]model.SeriesData, error) {

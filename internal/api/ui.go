@@ -65,11 +65,11 @@ func readPages(fsys fs.FS) *pages {
 	}
 	_ = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") {
-			return nil // a page that cannot be read is a page that is not there
+			return nil //nolint:nilerr // a page that cannot be read is a page that is not there
 		}
 		text, err := fs.ReadFile(fsys, name)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // as above
 		}
 		contentType := mime.TypeByExtension(path.Ext(name))
 		if contentType == "" {

@@ -25,6 +25,7 @@ type client struct {
 	activity  atomic.Int64  // last sign of life, Unix nanoseconds
 	cursor    atomic.Int64  // everything of its topics up to this event was written
 	pinged    int64         // when it was last asked for one; of the heartbeat alone
+	asked     int64         // when it was first asked for one since the last; of the heartbeat alone
 	reader    reader
 
 	// guarded by gateway.mu
@@ -254,7 +255,7 @@ func (c *client) lastFlush(wait bool, timeout time.Duration) error {
 }
 
 // closeGrace is how long a client has to answer a close frame.
-const closeGrace = 2 * time.Second
+const closeGrace = time.Second
 
 // linger lets the reader end soon, at the answer to the close frame or without.
 func (c *client) linger() {
@@ -272,7 +273,7 @@ func (c *client) send(f *frame, timeout time.Duration) error {
 	if f.control != 0 {
 		return c.ws.WriteControl(f.control, f.text, deadline)
 	}
-	err := error(nil)
+	var err error
 	if f.shared {
 		var p *websocket.PreparedMessage
 		if p, err = f.prepare(); err == nil {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -231,7 +232,7 @@ func startChild(t *testing.T, o orders, wrap ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append(wrap, os.Args[0], "-test.run=^$")
+	args := append(slices.Clone(wrap), os.Args[0], "-test.run=^$")
 	c := &child{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), done: make(chan struct{}), errs: &strings.Builder{}}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(b))
 	c.cmd.Stderr = c.errs

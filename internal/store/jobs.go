@@ -173,15 +173,15 @@ func (j *Jobs) Cancel(ctx context.Context, id string) error {
 			return err
 		}
 		local = false
-		switch state := model.TaskState(r.State); {
-		case state == model.TaskQueued:
+		switch state := model.TaskState(r.State); state {
+		case model.TaskQueued:
 			// The job finds its task ended, and ends.
 			return tx.exec(ctx, `UPDATE tasks SET state = $2, error = $3, cancel_requested = 1, updated_at = $4 WHERE id = $1`,
 				id, string(model.TaskCancelled), "cancelled before it started", tx.now)
-		case state == model.TaskRunning:
+		case model.TaskRunning:
 			local = true
 			return tx.exec(ctx, `UPDATE tasks SET cancel_requested = 1, updated_at = $2 WHERE id = $1`, id, tx.now)
-		case state == model.TaskCancelled:
+		case model.TaskCancelled:
 			return nil
 		default:
 			return &model.Error{Kind: model.KindConflict, Subject: model.SubjectTask,

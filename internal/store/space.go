@@ -102,7 +102,7 @@ func judgeSpace(free, total uint64) Space {
 func (w *spaceWatch) refuse() error {
 	sp, err := w.space()
 	if err != nil || sp.State != SpaceReadOnly {
-		return nil
+		return nil //nolint:nilerr // space that cannot be measured does not forbid writing
 	}
 	e := model.Errorf(model.KindStorageFull, "", "the disk of the data directory is %.0f %% full; free space on it", sp.UsedShare*100)
 	e.RetryAfter = retryStorageFull

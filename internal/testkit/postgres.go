@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,7 +104,7 @@ func (p *Postgres) setUp() error {
 		}
 	}
 	args := []string{"-D", p.data(), "-A", "trust", "-U", "aiops", "--encoding=UTF8", "--no-sync", "--no-instructions"}
-	icu := append(args, "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")
+	icu := append(slices.Clone(args), "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")
 	if _, err := p.run(context.Background(), "initdb", icu...); err != nil {
 		// A server built without ICU sorts by bytes.
 		if err := os.RemoveAll(p.data()); err != nil {

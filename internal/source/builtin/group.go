@@ -36,7 +36,7 @@ func (e *emitter) emit(name string, value float64, namesAndValues ...string) {
 		return
 	}
 	e.builder.Reset()
-	e.builder.Add(labels.MetricName, name)
+	e.builder.Add(model.MetricName, name)
 	e.builder.Add(labelJob, e.job)
 	e.builder.Add(labelInstance, e.instance)
 	for i := 0; i+1 < len(namesAndValues); i += 2 {

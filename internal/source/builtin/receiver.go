@@ -144,7 +144,7 @@ func (v *receiver) read(w http.ResponseWriter, r *http.Request) (compressed, int
 	}
 	head := make([]byte, binary.MaxVarintLen64)
 	n, err := io.ReadFull(r.Body, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return none, http.StatusBadRequest, model.WrapError(model.KindNetwork, model.SubjectSource, err, "the body could not be read")
 	}
 	head = head[:n]

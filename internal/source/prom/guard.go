@@ -118,7 +118,7 @@ func (g *guard) do(ctx context.Context, send sendFunc) (*answer, error) {
 		}
 		return ans, err
 	})
-	if last != nil && ctx.Err() != nil && context.Cause(ctx) == errOwnTimeout {
+	if last != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errOwnTimeout) {
 		// failsafe puts the context's error in place of the attempt's.
 		return nil, last
 	}

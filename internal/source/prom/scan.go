@@ -66,7 +66,7 @@ func (s *scanner) byte() (byte, error) {
 
 // cutOff makes the end of the stream an error: within a value it always is.
 func cutOff(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -308,7 +308,7 @@ func (s *scanner) number() ([]byte, error) {
 	for {
 		if s.pos == s.end {
 			// A number may be all of a document, so its end may be the end.
-			if err := s.fill(); err == io.EOF {
+			if err := s.fill(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				return nil, err

@@ -2,6 +2,7 @@ package prom
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"mime"
@@ -87,8 +88,9 @@ func (c *Client) send(ctx context.Context, path string, form url.Values, span so
 	defer c.running.Add(-1)
 	ans, err := c.exchange(ctx, path, form, span, lim)
 	outcome := outcomeOK
-	switch f, ok := err.(*failure); {
-	case ok:
+	var f *failure
+	switch {
+	case errors.As(err, &f):
 		outcome = f.label
 		c.log.Debug("request failed", "path", path, "err", f.err)
 	case err != nil:
@@ -138,7 +140,7 @@ func (c *Client) exchange(ctx context.Context, path string, form url.Values, spa
 // explain turns an error into a failure, or into the context's own error when
 // the caller gave up.
 func explain(ctx context.Context, err error, timeout time.Duration) error {
-	if ctx.Err() != nil && context.Cause(ctx) != errOwnTimeout {
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errOwnTimeout) {
 		return ctx.Err()
 	}
 	return transportFailure(err, timeout)
