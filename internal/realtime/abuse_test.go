@@ -374,6 +374,31 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 	}
 }
 
+// TestEverybodyHasATurn is about clients that arrive all the time: those that
+// are there already must not wait for ever to be looked at.
+func TestEverybodyHasATurn(t *testing.T) {
+	t.Parallel()
+	var turn turn
+	last := make([]int, 0, 20_000)
+	for tick := range 200 {
+		for range 100 {
+			last = append(last, tick)
+		}
+		from, to := turn.next(len(last))
+		for i := from; i < to; i++ {
+			last[i] = tick
+		}
+		for i, seen := range last {
+			if tick-seen > 2*visitsPerRound+2 {
+				t.Fatalf("client %d of %d waits since tick %d at tick %d", i, len(last), seen, tick)
+			}
+		}
+	}
+	if from, to := turn.next(0); from != 0 || to != 0 {
+		t.Errorf("of nobody %d to %d are due", from, to)
+	}
+}
+
 // TestNoSignOfLife is about clients that are stuck while the kernel still takes
 // what is sent to them.
 func TestNoSignOfLife(t *testing.T) {

@@ -27,7 +27,7 @@ type Config struct {
 	// Heartbeat is how often a client is asked for a sign of life; 0 is 4 s.
 	Heartbeat model.Duration `yaml:"heartbeat,omitempty" json:"heartbeat,omitempty"`
 	// Silence is how long a WebSocket client may give none before it is cut
-	// off; 0 is 8 s, and never less than twice Heartbeat.
+	// off; 0 is 7 s, and never less than one and a half Heartbeat.
 	Silence model.Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
 	// WriteTimeout is how long one write may make no headway; 0 is 8 s.
 	WriteTimeout model.Duration `yaml:"write_timeout,omitempty" json:"write_timeout,omitempty"`
@@ -118,8 +118,8 @@ func (c Config) withDefaults() Config {
 	number(&c.MaxAccepts, 1000)
 	number(&c.Recent, 2048)
 	duration(&c.Heartbeat, 4*time.Second)
-	duration(&c.Silence, 8*time.Second)
-	c.Silence = max(c.Silence, 2*c.Heartbeat)
+	duration(&c.Silence, 7*time.Second)
+	c.Silence = max(c.Silence, c.Heartbeat*3/2)
 	duration(&c.WriteTimeout, 8*time.Second)
 	duration(&c.Poll, time.Second)
 	duration(&c.DrainTime, 8*time.Second)

@@ -21,7 +21,7 @@ const visitsPerRound = 10
 func (g *Gateway) runHeartbeat(ctx context.Context) {
 	tick := time.NewTicker(max(time.Millisecond, g.config.Heartbeat.Std()/4/visitsPerRound))
 	defer tick.Stop()
-	from := 0
+	var turn turn
 	longest := 0
 	var visit []*client
 	for {
@@ -31,22 +31,34 @@ func (g *Gateway) runHeartbeat(ctx context.Context) {
 		case <-tick.C:
 		}
 		g.mu.Lock()
-		n := len(g.clients)
-		if from >= n {
-			from = 0
+		from, to := turn.next(len(g.clients))
+		visit = append(visit[:0], g.clients[from:to]...)
+		g.mu.Unlock()
+		if from == 0 {
 			g.metrics.longest.Set(float64(longest))
 			longest = 0
 		}
-		to := min(n, from+max(1, (n+visitsPerRound-1)/visitsPerRound))
-		visit = append(visit[:0], g.clients[from:to]...)
-		g.mu.Unlock()
-		from = to
 		now := time.Now().UnixNano()
 		for _, c := range visit {
 			longest = max(longest, c.look(now))
 		}
 		clear(visit)
 	}
+}
+
+// turn goes round a list that grows and shrinks.
+type turn struct{ at int }
+
+// next returns the part [from, to) of n that is due. A part that ends the list
+// ends the round, also when more is added behind it before the next one: those
+// that are always added must not keep the others from their turn.
+func (t *turn) next(n int) (from, to int) {
+	from = min(t.at, n)
+	to = min(n, from+max(1, (n+visitsPerRound-1)/visitsPerRound))
+	if t.at = to; to >= n {
+		t.at = 0
+	}
+	return from, to
 }
 
 var pingFrame = frame{control: websocket.PingMessage}
@@ -61,8 +73,11 @@ func (c *client) look(now int64) int {
 		}
 		return c.waiting()
 	}
-	silent := time.Duration(now - c.activity.Load())
-	if silent >= g.config.Silence.Std() {
+	seen := c.activity.Load()
+	silent := time.Duration(now - seen)
+	// Nobody goes who had no time to answer, for example because this process
+	// was halted.
+	if silent >= g.config.Silence.Std() && c.asked > seen && now-c.asked >= int64(g.config.Silence)/2-int64(g.config.Heartbeat)/4 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.closing {
@@ -72,6 +87,9 @@ func (c *client) look(now int64) int {
 	}
 	if silent >= g.config.Heartbeat.Std()/2 && now-c.pinged >= int64(g.config.Heartbeat) {
 		c.pinged = now
+		if c.asked <= seen {
+			c.asked = now
+		}
 		c.push(&pingFrame)
 	}
 	return c.waiting()
