@@ -198,7 +198,7 @@ func humaError(ctx context.Context, status int, msg string, errs ...error) *Prob
 	if status == http.StatusBadRequest {
 		p.Status = status
 	}
-	p.stamp(ctx)
+	_ = p.stamp(ctx)
 	if p.Status >= 500 {
 		noteError(ctx, errors.Join(append([]error{errors.New(msg)}, errs...)...))
 		return p

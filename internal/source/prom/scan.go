@@ -472,7 +472,7 @@ func (s *scanner) finish() error {
 	if err == nil {
 		return syntaxError("%q after the end", c)
 	}
-	if err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
 	return err
