@@ -128,7 +128,7 @@ func (s *liveServer) open(o liveOrder) (err error) {
 		ctx, cancel := context.WithCancel(s.ctx)
 		done := make(chan error, 1)
 		go func() { done <- s.gateway.Run(ctx) }()
-		s.closers = append(s.closers, func() { cancel(); _ = <-done })
+		s.closers = append(s.closers, func() { cancel(); <-done })
 		handler = s.gateway.WebSocket()
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}

@@ -90,7 +90,7 @@ func (s *Source) runScraper(ctx context.Context) error {
 		s.scraper = nil
 		s.mu.Unlock()
 		manager.Stop()
-		_ = <-ended
+		<-ended
 	}()
 	var jobs []string // that are scraped now
 	for {
