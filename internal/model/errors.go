@@ -114,7 +114,10 @@ func (v *Invalid) Add(pointer, code, format string, args ...any) {
 
 // Err returns nil when no fault was noted, else a KindInvalid error that
 // holds all of them.
-func (v *Invalid) Err(subject string) error {
+func (v *Invalid) Err(subject string) error { return v.errOf(KindInvalid, subject) }
+
+// errOf is Err with another kind.
+func (v *Invalid) errOf(kind Kind, subject string) error {
 	if len(v.fields) == 0 {
 		return nil
 	}
@@ -122,5 +125,5 @@ func (v *Invalid) Err(subject string) error {
 	if n := len(v.fields); n > 1 {
 		msg = fmt.Sprintf("%s (and %d more)", msg, n-1)
 	}
-	return &Error{Kind: KindInvalid, Subject: subject, Message: msg, Fields: v.fields}
+	return &Error{Kind: kind, Subject: subject, Message: msg, Fields: v.fields}
 }

@@ -22,7 +22,7 @@ func ExampleParseQuery() {
 }
 
 func ExampleWithMatchers() {
-	query, err := source.WithMatchers("rate(http_requests_total[5m])", source.Matcher{Name: "path", Op: source.MatchEqual, Value: `/"} or vector(1) #`})
+	query, err := source.WithMatchers("rate(http_requests_total[5m])", model.Matcher{Name: "path", Op: model.MatchEqual, Value: `/"} or vector(1) #`})
 	fmt.Println(query, err)
 	// Output:
 	// rate(http_requests_total{path="/\"} or vector(1) #"}[5m]) <nil>

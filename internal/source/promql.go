@@ -12,12 +12,9 @@ import (
 	"aiops/internal/model"
 )
 
-// Limits on the text of queries. They bound the time and memory of parsing and
-// of compiling patterns, whoever wrote the query.
-const (
-	MaxQueryBytes   = 32 << 10
-	MaxPatternBytes = 1 << 10
-)
+// MaxQueryBytes bounds the text of queries, and so the time and memory of
+// parsing, whoever wrote the query.
+const MaxQueryBytes = 32 << 10
 
 // NewParser returns the PromQL parser that this program uses everywhere, so
 // that a query which is accepted when it is saved is accepted when it runs.
@@ -92,10 +89,10 @@ func longPatterns(expr parser.Expr) []fault {
 			return nil
 		}
 		for _, m := range vs.LabelMatchers {
-			if isPattern(m.Type) && len(m.Value) > MaxPatternBytes {
+			if isPattern(m.Type) && len(m.Value) > model.MaxPatternBytes {
 				faults = append(faults, fault{
 					pos:    int(vs.PosRange.Start),
-					detail: fmt.Sprintf("the pattern for label %q has %d bytes; at most %d are allowed", m.Name, len(m.Value), MaxPatternBytes),
+					detail: fmt.Sprintf("the pattern for label %q has %d bytes; at most %d are allowed", m.Name, len(m.Value), model.MaxPatternBytes),
 				})
 			}
 		}
@@ -178,29 +175,11 @@ func Locate(text string, offset int) (line, column int, caret string) {
 	return line, column, string(runes[from:to]) + "\n" + strings.Repeat(" ", max(0, column-1-from)) + "^"
 }
 
-// MatchOp is how a Matcher compares.
-type MatchOp string
-
-// The comparisons, as PromQL writes them. Patterns are RE2 and match the whole
-// value.
-const (
-	MatchEqual      MatchOp = "="
-	MatchNotEqual   MatchOp = "!="
-	MatchPattern    MatchOp = "=~"
-	MatchNotPattern MatchOp = "!~"
-)
-
-// Matcher selects series by one label.
-type Matcher struct {
-	Name  string
-	Op    MatchOp
-	Value string
-}
-
-func (m Matcher) compile() (*labels.Matcher, error) {
-	types := map[MatchOp]labels.MatchType{
-		MatchEqual: labels.MatchEqual, MatchNotEqual: labels.MatchNotEqual,
-		MatchPattern: labels.MatchRegexp, MatchNotPattern: labels.MatchNotRegexp,
+// compileMatcher makes the parser's form of m.
+func compileMatcher(m model.Matcher) (*labels.Matcher, error) {
+	types := map[model.MatchOp]labels.MatchType{
+		model.MatchEqual: labels.MatchEqual, model.MatchNotEqual: labels.MatchNotEqual,
+		model.MatchPattern: labels.MatchRegexp, model.MatchNotPattern: labels.MatchNotRegexp,
 	}
 	t, ok := types[m.Op]
 	switch {
@@ -210,8 +189,8 @@ func (m Matcher) compile() (*labels.Matcher, error) {
 		return nil, model.Errorf(model.KindQuery, model.SubjectPrometheus, "a matcher has the label name %q; give a name in UTF-8", m.Name)
 	case !utf8.ValidString(m.Value):
 		return nil, model.Errorf(model.KindQuery, model.SubjectPrometheus, "the value for label %q is not valid UTF-8", m.Name)
-	case isPattern(t) && len(m.Value) > MaxPatternBytes:
-		return nil, model.Errorf(model.KindQuery, model.SubjectPrometheus, "the pattern for label %q has %d bytes; at most %d are allowed", m.Name, len(m.Value), MaxPatternBytes)
+	case isPattern(t) && len(m.Value) > model.MaxPatternBytes:
+		return nil, model.Errorf(model.KindQuery, model.SubjectPrometheus, "the pattern for label %q has %d bytes; at most %d are allowed", m.Name, len(m.Value), model.MaxPatternBytes)
 	}
 	c, err := labels.NewMatcher(t, m.Name, m.Value)
 	if err != nil {
@@ -225,14 +204,14 @@ func (m Matcher) compile() (*labels.Matcher, error) {
 // meaning of the query. The label selector in the second argument of info()
 // is left alone, because it selects labels, not series; so this is a way to
 // narrow a query, not to fence off a tenant.
-func WithMatchers(query string, matchers ...Matcher) (string, error) {
+func WithMatchers(query string, matchers ...model.Matcher) (string, error) {
 	expr, err := parse(query)
 	if err != nil {
 		return "", err
 	}
 	compiled := make([]*labels.Matcher, 0, len(matchers))
 	for _, m := range matchers {
-		c, err := m.compile()
+		c, err := compileMatcher(m)
 		if err != nil {
 			return "", err
 		}
@@ -260,10 +239,10 @@ func printable(expr parser.Expr) string {
 
 // Selector returns the PromQL selector for the series that all matchers
 // select. At least one matcher must refuse the empty value, as PromQL demands.
-func Selector(matchers ...Matcher) (string, error) {
+func Selector(matchers ...model.Matcher) (string, error) {
 	vs := &parser.VectorSelector{}
 	for _, m := range matchers {
-		c, err := m.compile()
+		c, err := compileMatcher(m)
 		if err != nil {
 			return "", err
 		}

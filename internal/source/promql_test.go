@@ -42,7 +42,7 @@ func TestParseQueryRefuses(t *testing.T) {
 		{"string", "\"x\"", 1, 1, "only an instant vector or a scalar"},
 		{"selects everything", "{a=\"\"}", 1, 1, "must contain at least one non-empty matcher"},
 		{"bad pattern", "x{a=~\"(\"}", 0, 0, "missing"},
-		{"long pattern", "x{a=~\"" + strings.Repeat("a", MaxPatternBytes+1) + "\"}", 1, 1, "at most 1024"},
+		{"long pattern", "x{a=~\"" + strings.Repeat("a", model.MaxPatternBytes+1) + "\"}", 1, 1, "at most 1024"},
 		{"long query", strings.Repeat("x+", MaxQueryBytes), 0, 0, "at most 32768"},
 		{"not UTF-8", "x{a=\"\xff\"}", 0, 0, "not valid UTF-8"},
 	} {
@@ -95,9 +95,13 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+func matcher(name string, op model.MatchOp, value string) model.Matcher {
+	return model.Matcher{Name: name, Op: op, Value: value}
+}
+
 func TestWithMatchers(t *testing.T) {
 	t.Parallel()
-	got, err := WithMatchers(`sum(rate(a{x="1"}[5m])) / b offset 1m`, Matcher{"job", MatchEqual, `a"b`})
+	got, err := WithMatchers(`sum(rate(a{x="1"}[5m])) / b offset 1m`, matcher("job", model.MatchEqual, `a"b`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +109,7 @@ func TestWithMatchers(t *testing.T) {
 	if got != want {
 		t.Errorf("WithMatchers = %s, want %s", got, want)
 	}
-	for _, m := range []Matcher{{"", MatchEqual, "v"}, {"a", "==", "v"}, {"a", MatchPattern, "("}, {"a", MatchEqual, "\xff"}, {"\xff", MatchEqual, "a"}} {
+	for _, m := range []model.Matcher{matcher("", model.MatchEqual, "v"), matcher("a", "==", "v"), matcher("a", model.MatchPattern, "("), matcher("a", model.MatchEqual, "\xff"), matcher("\xff", model.MatchEqual, "a")} {
 		if _, err := WithMatchers("up", m); model.KindOf(err) != model.KindQuery {
 			t.Errorf("WithMatchers(%+v) = %v, want KindQuery", m, err)
 		}
@@ -126,8 +130,8 @@ func hostile() *rapid.Generator[string] {
 func TestMatchersReadBackAsBuilt(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		op := rapid.SampledFrom([]MatchOp{MatchEqual, MatchNotEqual}).Draw(t, "op")
-		m := Matcher{
+		op := rapid.SampledFrom([]model.MatchOp{model.MatchEqual, model.MatchNotEqual}).Draw(t, "op")
+		m := model.Matcher{
 			Name:  rapid.OneOf(rapid.StringMatching(`[a-zA-Z_][a-zA-Z0-9_]{0,9}`), hostile().Filter(func(s string) bool { return s != "" })).Draw(t, "name"),
 			Op:    op,
 			Value: hostile().Draw(t, "value"),
@@ -140,7 +144,7 @@ func TestMatchersReadBackAsBuilt(t *testing.T) {
 			t.Fatalf("WithMatchers(%+v): %v", m, err)
 		}
 		requireMatcher(t, query, m, 2)
-		selector, err := Selector(Matcher{labels.MetricName, MatchEqual, "metric"}, m)
+		selector, err := Selector(matcher(labels.MetricName, model.MatchEqual, "metric"), m)
 		if err != nil {
 			t.Fatalf("Selector(%+v): %v", m, err)
 		}
@@ -158,7 +162,7 @@ func TestMatchersBuiltByStringDoNotReadBack(t *testing.T) {
 	}
 }
 
-func requireMatcher(t *rapid.T, query string, want Matcher, count int) {
+func requireMatcher(t *rapid.T, query string, want model.Matcher, count int) {
 	expr, err := NewParser().ParseExpr(query)
 	if err != nil {
 		t.Fatalf("parsing %q: %v", query, err)
@@ -196,7 +200,7 @@ func FuzzParseQuery(f *testing.F) {
 			t.Fatalf("ParseQuery(%q) = %v, want KindQuery", query, err)
 		}
 		if err == nil {
-			if _, err := WithMatchers(query, Matcher{"a", MatchEqual, "b"}); err != nil {
+			if _, err := WithMatchers(query, matcher("a", model.MatchEqual, "b")); err != nil {
 				t.Fatalf("WithMatchers(%q) = %v", query, err)
 			}
 		}
