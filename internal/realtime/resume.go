@@ -165,6 +165,17 @@ func (g *Gateway) wanted(c *client, e *event) bool {
 	}) && !g.has(c, e)
 }
 
+// reachedBy returns the event up to which c has everything, or will have when
+// what waits for it is sent. g.mu is held.
+func (g *Gateway) reachedBy(c *client) int64 {
+	if !c.replaying {
+		return g.position.Load()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *c.reached()
+}
+
 // postpone does something with the subscriptions of c once it has caught up.
 func (g *Gateway) postpone(c *client, f func()) {
 	if len(c.later) >= maxLater {

@@ -121,6 +121,30 @@ func TestSecondSubscription(t *testing.T) {
 	}
 }
 
+// TestPongDuringAReplay: a pong promises only what was sent before it.
+func TestPongDuringAReplay(t *testing.T) {
+	t.Parallel()
+	o := &outbox{}
+	for range 100 {
+		o.add("system", `{}`)
+	}
+	r := setup(t, Config{Recent: 1}, o)
+	await(t, "the log is read", func() bool { return r.position.Load() == 100 })
+	p := r.dial(nil)
+	o.set(func() { // the log cannot be read meanwhile
+		p.subscribe(at(0), "system")
+		p.send(map[string]any{"type": "ping"})
+		if m := p.expect("pong"); m.LastEventID != 0 {
+			t.Errorf("a pong promises event %d, and nothing was sent", m.LastEventID)
+		}
+	})
+	p.events(100)
+	p.send(map[string]any{"type": "ping"})
+	if m := p.expect("pong"); m.LastEventID != 100 {
+		t.Errorf("a pong promises event %d, and 100 were sent", m.LastEventID)
+	}
+}
+
 func TestReset(t *testing.T) {
 	t.Parallel()
 	o := &outbox{}

@@ -211,7 +211,7 @@ func (g *Gateway) take(c *client, body []byte) error {
 	case "ping":
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		c.push(message("pong", 0, pongMessage{LastEventID: g.position.Load()}))
+		c.push(message("pong", 0, pongMessage{LastEventID: g.reachedBy(c)}))
 		return nil
 	case "subscribe", "unsubscribe":
 		if len(m.Topics) == 0 || len(m.Topics) > g.config.MaxTopics {

@@ -24,7 +24,7 @@ const phases: Record<Phase['name'], Phase> = {
   unauthorised: { name: 'unauthorised' },
 };
 
-const hello: Input = { type: 'message', message: { type: 'hello', heartbeat_ms: 4000, last_event_id: 50 } };
+const hello: Input = { type: 'message', message: { type: 'hello', heartbeat_ms: 4000, last_event_id: 50, auth_required: false } };
 const pong = (n: number): Input => ({ type: 'message', message: { type: 'pong', last_event_id: n } });
 const closed = (code: number, reason: object | string = ''): Input => ({ type: 'closed', code, reason: typeof reason === 'string' ? reason : JSON.stringify(reason) });
 const at = (offset: number) => ({ now: now + offset, random: 0.5 });
@@ -38,7 +38,7 @@ const inputs: Record<string, [Input, number?]> = {
   'pong at target': [pong(50)],
   'closed 1006': [closed(1006)],
   'closed 1012': [closed(1012, { reason: 'restart', since: 40, reconnect_after_ms: 7000 })],
-  'closed 1008 unauthorised': [closed(1008, { reason: 'unauthorized' })],
+  'closed 4401': [closed(4401, { reason: 'unauthorized' })],
   'probed 401': [{ type: 'probed', status: 401, retryAfterMs: undefined }],
   'tick before the deadline': [{ type: 'tick' }],
   'tick at the deadline': [{ type: 'tick' }, 10_000],
@@ -65,7 +65,7 @@ const table: Record<keyof typeof inputs, Partial<Record<Phase['name'], [to: Phas
   'pong at target': { replaying: ['live'] },
   'closed 1006': { connecting: ['waiting', 'probe'], authenticating: ['waiting'], replaying: ['waiting'], live: ['waiting'] },
   'closed 1012': { connecting: ['waiting'], authenticating: ['waiting'], replaying: ['waiting'], live: ['waiting'] },
-  'closed 1008 unauthorised': { connecting: ['unauthorised'], authenticating: ['unauthorised'], replaying: ['unauthorised'], live: ['unauthorised'] },
+  'closed 4401': { connecting: ['unauthorised'], authenticating: ['unauthorised'], replaying: ['unauthorised'], live: ['unauthorised'] },
   'probed 401': { waiting: ['unauthorised'], offline: ['unauthorised'] },
   'tick before the deadline': {},
   'tick at the deadline': {
@@ -234,7 +234,7 @@ describe('reconnecting', () => {
   });
 
   test('after a fault of this page it does not press on', () => {
-    for (const code of [1002, 1003, 1008, 1009]) expect(delayAfter(stateIn(phases.live), closed(code))).toBeGreaterThanOrEqual(limits.refused);
+    for (const code of [1002, 1003, 1008, 1009, 4429]) expect(delayAfter(stateIn(phases.live), closed(code))).toBeGreaterThanOrEqual(limits.refused);
   });
 
   test('without a network it waits for one, and pages spread when it is back', () => {
@@ -303,6 +303,11 @@ describe('giving the socket back', () => {
     const [s] = step(stateIn(phases.live), { type: 'want', topics: Array.from({ length: 100 }, (_, i) => `anomalies/${i}`) }, at(0));
     expect(s.topics.size).toBe(limits.topics);
   });
+});
+
+test('a server that wants to know who asks gets no further questions', () => {
+  const [s, effects] = step(stateIn(phases.authenticating), { type: 'message', message: { type: 'hello', heartbeat_ms: 4000, last_event_id: 50, auth_required: true } }, at(0));
+  expect([s.phase.name, ...doing(effects)]).toEqual(['unauthorised', 'close']);
 });
 
 test('a token is the first message', () => {

@@ -319,6 +319,12 @@ class Machine {
     s.graced = false;
     switch (message.type) {
       case 'hello':
+        if (message.auth_required && s.token === undefined) {
+          this.hangUp();
+          s.phase = { name: 'unauthorised' };
+          s.why = 'not signed in';
+          return;
+        }
         s.heartbeat = Math.min(60_000, Math.max(500, message.heartbeat_ms || initial.heartbeat));
         s.deadAt = env.now + 2 * s.heartbeat + 1_000;
         s.phase = { name: 'replaying', target: message.last_event_id };
@@ -400,13 +406,13 @@ class Machine {
     if (!hasSocket(s.phase)) return;
     const opened = s.phase.name !== 'connecting';
     const farewell = readFarewell(reason);
-    if (isUnauthorised(code, farewell.reason)) {
+    if (code === 4401 || code === 4403) {
       s.phase = { name: 'unauthorised' };
       s.why = farewell.reason;
     } else if (farewell.reconnectAfterMs !== undefined) {
       s.why = farewell.reason;
       this.wait(farewell.reconnectAfterMs, true);
-    } else if (code === 1002 || code === 1003 || code === 1008 || code === 1009) {
+    } else if (code === 1002 || code === 1003 || code === 1008 || code === 1009 || code === 4429) {
       this.failed(farewell.reason || `the server closed with ${code}`, limits.refused);
     } else {
       this.failed(farewell.reason || (opened ? 'the connection broke' : 'the server cannot be reached'));
@@ -477,7 +483,3 @@ class Machine {
   }
 }
 
-/** Tells whether a connection was closed because nobody is signed in, or not any more. */
-function isUnauthorised(code: number, reason: string): boolean {
-  return code === 4401 || (code === 1008 && /unauth|sign|token|credential|revoked|expired/i.test(reason));
-}

@@ -21,7 +21,7 @@ export type ClientMessage =
 
 /** What the server sends. */
 export type ServerMessage =
-  | { type: 'hello'; heartbeat_ms: number; last_event_id: number }
+  | { type: 'hello'; heartbeat_ms: number; last_event_id: number; auth_required: boolean }
   | { type: 'subscribed'; topics: string[]; since: number }
   | { type: 'events'; events: LiveEvent[] }
   | { type: 'point'; topic: string; data: unknown }
@@ -66,7 +66,7 @@ export function readMessage(frame: unknown): ServerMessage | undefined {
   const m = json(frame);
   switch (m?.['type']) {
     case 'hello':
-      return { type: 'hello', heartbeat_ms: count(m['heartbeat_ms']), last_event_id: count(m['last_event_id']) };
+      return { type: 'hello', heartbeat_ms: count(m['heartbeat_ms']), last_event_id: count(m['last_event_id']), auth_required: m['auth'] === 'required' };
     case 'subscribed':
       return { type: 'subscribed', topics: texts(m['topics']), since: count(m['since']) };
     case 'events':
