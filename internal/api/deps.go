@@ -185,6 +185,8 @@ type Options struct {
 	Mounts     map[string]http.Handler                                                  // other protocols, by chi pattern such as /prometheus/*
 	UI         fs.FS                                                                    // the built web pages; nil: a page that says they are not built in
 	SwaggerUI  fs.FS                                                                    // files of swagger-ui-dist; nil: found in UI under swagger-ui/
+	Middleware []func(http.Handler) http.Handler                                        // in front of the operations, the outermost first, behind what gives every answer its headers
+	Client     func(*http.Request) string                                               // the client's address for the log; default the peer's
 	Hosts      []string                                                                 // further Host names to answer to, without port
 	Guarded    bool                                                                     // check Host on every request: loopback without authentication
 	OnRequest  func(context.Context, Request)                                           // called after each request; may be nil

@@ -164,6 +164,7 @@ var kindCodes = map[model.Kind]Code{
 	model.KindForbidden:         CodeForbidden,
 	model.KindUnavailable:       CodeServiceUnavailable,
 	model.KindOverloaded:        CodeOverloaded,
+	model.KindRateLimit:         CodeRateLimit,
 	model.KindTimeout:           CodeTimeout,
 	model.KindNetwork:           CodeNetwork,
 	model.KindSourceUnavailable: CodeServiceUnavailable,

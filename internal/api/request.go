@@ -22,10 +22,11 @@ type Class string
 const (
 	ClassProbe   Class = "probe"   // health and readiness
 	ClassControl Class = "control" // acknowledge, pause, stop: what people do in trouble
+	ClassStream  Class = "stream"  // live streams, which last
 	ClassIngest  Class = "ingest"  // samples and log lines coming in
-	ClassUI      Class = "ui"      // pages and live streams
+	ClassUI      Class = "ui"      // pages
 	ClassRead    Class = "read"    // everything else
-	ClassBatch   Class = "batch"   // training, backtests, long ranges
+	ClassBatch   Class = "batch"   // training, backtests, what asks a data source for a range
 )
 
 // ClassOf returns the class of a request by its method and path alone, so that
@@ -38,19 +39,19 @@ func ClassOf(method, path string) Class {
 	case path == "/api/v1/write", path == "/loki/api/v1/push", path == "/v1/logs":
 		return ClassIngest
 	case path == "/api/v1/ws", path == "/api/v1/events":
-		return ClassUI
+		return ClassStream
 	}
 	if method == http.MethodPost {
 		i := strings.LastIndexByte(path, '/')
 		switch path[i+1:] {
 		case "acknowledge", "resolve", "stop", "start", "cancel", "reload", "pause":
 			return ClassControl
-		case "train", "backtest", "detect":
+		case "train", "backtest", "detect", "query":
 			return ClassBatch
 		}
 	}
 	if strings.HasPrefix(path, "/api/v1/") || strings.HasPrefix(path, "/prometheus/") {
-		if strings.HasSuffix(path, "/replay") {
+		if strings.HasSuffix(path, "/replay") || strings.HasSuffix(path, "/query_range") {
 			return ClassBatch
 		}
 		return ClassRead
@@ -165,10 +166,13 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 	case class == ClassProbe && status < 400:
 		level = slog.LevelDebug
 	}
+	if p := info.problem; p != nil && (p.Code == CodeOverloaded || p.Code == CodeRateLimit) {
+		level = slog.LevelDebug // under a flood a line for each would be the next flood; metrics count them
+	}
 	attrs := []slog.Attr{
 		slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", route),
 		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.Int64("bytes", rec.bytes), slog.String("client", clientOf(r)),
+		slog.Int64("bytes", rec.bytes), slog.String("client", s.opts.Client(r)),
 		slog.String("request_id", info.id), slog.String("traceparent", info.traceparent),
 	}
 	if info.err != nil && status >= 499 {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,11 @@ func New(opts Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.observe(s.protect(s.router)), nil
+	var h http.Handler = s.protect(s.router)
+	for _, wrap := range slices.Backward(opts.Middleware) {
+		h = wrap(h)
+	}
+	return s.observe(h), nil
 }
 
 func newServer(opts Options) (*server, error) {
@@ -51,6 +56,9 @@ func newServer(opts Options) (*server, error) {
 	}
 	if opts.Principal == nil {
 		opts.Principal = func(context.Context) string { return "anonymous" }
+	}
+	if opts.Client == nil {
+		opts.Client = clientOf
 	}
 	if opts.Version == "" {
 		opts.Version = "dev"

@@ -16,7 +16,7 @@ func Starting(logger *slog.Logger) http.Handler {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	s := &server{log: logger, now: time.Now, router: chi.NewMux()}
+	s := &server{opts: Options{Client: clientOf}, log: logger, now: time.Now, router: chi.NewMux()}
 	alive := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"aiops/internal/admission"
 	"aiops/internal/api"
 	"aiops/internal/config"
 	"aiops/internal/demo"
@@ -100,6 +101,8 @@ type program struct {
 	registry *prometheus.Registry
 	started  time.Time
 	gate     *gate
+
+	admission *admission.Admission
 
 	store    *store.Store
 	jobs     *store.Jobs
@@ -218,6 +221,10 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if err := p.sources.Sync(ctx); err != nil {
 		p.log.Error("some sources cannot be used", "err", err)
 	}
+	if p.admission, err = p.newAdmission(c); err != nil {
+		return "", err
+	}
+	c.Pipeline.Pressure = p.pressure
 	p.engine = pipeline.New(c.Pipeline, p.store, p.sources.Source, p.log, p.registry, time.Now)
 	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
 		return "", err
@@ -229,6 +236,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		return "", err
 	}
 
+	p.life.run("admission", p.admission.Run)
 	p.life.run("sources", p.sources.Run)
 	p.life.run("pipeline", p.engine.Run)
 	p.life.run("store upkeep", p.store.Run)
@@ -317,7 +325,10 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 			"/api/v1/ws/clients": p.live.ClientList(),
 			"/api/v1/events":     p.live.SSE(),
 		},
-		UI:        web.Dist(),
+		UI:         web.Dist(),
+		Middleware: []func(http.Handler) http.Handler{p.admission.Handler, p.admission.PerKey},
+		Client:     p.admission.Client,
+
 		Hosts:     c.Server.Hosts,
 		Guarded:   true,
 		OnRequest: requests.observe,

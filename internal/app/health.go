@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"aiops/internal/admission"
 	"aiops/internal/health"
 	"aiops/internal/model"
 	"aiops/internal/store"
@@ -28,7 +29,8 @@ func notConfigured(message string) health.CheckFunc {
 	return func(context.Context) health.Result { return health.Result{State: health.Healthy, Message: message} }
 }
 
-// checkSystem looks at the space on the data directory's file system.
+// checkSystem looks at the space on the data directory's file system and at
+// the load.
 func (p *program) checkSystem(context.Context) health.Result {
 	space, err := p.store.Space()
 	if err != nil {
@@ -38,6 +40,13 @@ func (p *program) checkSystem(context.Context) health.Result {
 	if space.State != store.SpaceUnknown {
 		r.Message = fmt.Sprintf("%.0f %% of the disk is used", space.UsedShare*100)
 		r.Details["disk_used_ratio"], r.Details["disk_free_bytes"] = space.UsedShare, space.FreeBytes
+	}
+	load := p.admission.Load()
+	r.Details["load_state"], r.Details["load_since"], r.Details["load_reason"] = string(load.State), load.Since, load.Reason
+	r.Details["requests_in_flight"], r.Details["requests_limit"], r.Details["requests_refused"] = load.InFlight, load.Limit, load.Refused
+	r.Details["cpu_wait_ms"], r.Details["memory_used_ratio"] = float64(load.CPUWait.Microseconds())/1000, load.MemoryRatio
+	if load.State == admission.Overloaded {
+		r.State, r.Message = health.Degraded, r.Message+"; overloaded: "+load.Reason
 	}
 	switch space.State {
 	case store.SpaceReadOnly:

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"aiops/internal/admission"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
 	"aiops/internal/realtime"
@@ -32,6 +33,7 @@ type Config struct {
 	Builtin   builtin.Config      `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
 	Live      realtime.Config     `yaml:"live"`
+	Admission admission.Config    `yaml:"admission"`
 	Sources   []Source            `yaml:"sources"`
 	Detectors []Detector          `yaml:"detectors"`
 }
@@ -169,6 +171,7 @@ func (c *Config) checks(v *model.Invalid) {
 	addFaults(v, "/builtin", c.Builtin.Validate())
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	addFaults(v, "/live", c.Live.Validate())
+	addFaults(v, "/admission", c.Admission.Validate())
 	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
 		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
 	}

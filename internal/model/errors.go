@@ -23,6 +23,7 @@ const (
 	KindForbidden         Kind = "forbidden"          // an identity without the right
 	KindUnavailable       Kind = "unavailable"        // a part of this program is not ready
 	KindOverloaded        Kind = "overloaded"         // shed under load
+	KindRateLimit         Kind = "rate_limit"         // this caller asks too often
 	KindTimeout           Kind = "timeout"            // the time allowed ran out
 	KindNetwork           Kind = "network"            // a connection failed or broke
 	KindSourceUnavailable Kind = "source_unavailable" // a data source does not answer, or not usefully
