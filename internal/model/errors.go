@@ -37,6 +37,18 @@ const (
 	KindActionRefused     Kind = "action_refused"     // a gate refused an action
 )
 
+// Transient reports whether the same request can succeed later without anyone
+// changing it. It is the one place that says so: the API's table of errors
+// agrees with it, and requests to others are repeated only for such kinds.
+func (k Kind) Transient() bool {
+	switch k {
+	case KindUnavailable, KindOverloaded, KindTimeout, KindNetwork, KindSourceUnavailable,
+		KindDetectorRuntime, KindDatabase, KindStorageFull:
+		return true
+	}
+	return false
+}
+
 // Subjects name what an error is about where the kind alone does not tell.
 const (
 	SubjectDetector   = "detector"

@@ -15,6 +15,7 @@ import (
 
 	"aiops/internal/model"
 	"aiops/internal/source"
+	"aiops/internal/source/outward"
 )
 
 const (
@@ -59,44 +60,23 @@ func (c *Client) Run(ctx context.Context) error {
 // asks even while the breaker is open; a good answer lets the next query
 // through. While a Retry-After runs it sends nothing and returns an error.
 func (c *Client) Check(ctx context.Context) error {
-	if err := c.guard.mayAsk(); err != nil {
-		c.tracker.Failed(err.Error())
-		return fmt.Errorf("checking source %q: %w", c.cfg.Source.Name, unwrap(err))
-	}
-	own, cancel := withTimeout(ctx, min(checkTimeout, c.cfg.Source.Timeout))
-	defer cancel()
 	begin := time.Now()
 	ms := begin.UnixMilli()
 	form := url.Values{"query": {c.cfg.FreshnessQuery}, "time": {seconds(ms)}}
-	ans, err := c.send(own, "/api/v1/query", form, source.Span{Start: ms, End: ms, Step: 1}, limits{series: 1000, bytes: 1 << 20})
-	latency := time.Since(begin)
-	var f *failure
+	var ans *answer
+	answered, err := c.way.Probe(ctx, checkTimeout, question("/api/v1/query", form),
+		c.reader(source.Span{Start: ms, End: ms, Step: 1}, limits{series: 1000, bytes: 1 << 20}, &ans))
 	switch {
-	case err == nil:
-		c.guard.revive()
-		c.tracker.Checked(latency, newestSample(ans.series, begin))
-		if ans.partial != "" {
-			c.tracker.Partial("its answers are incomplete: " + c.clean(ans.partial))
-		}
-		return nil
-	case errors.As(err, &f) && f.label == outcomeQuery:
+	case !answered:
+		return fmt.Errorf("checking source %q: %w", c.cfg.Source.Name, err)
+	case err != nil:
 		// It answers, but not this question: how new its data is stays unknown.
-		c.tracker.Checked(latency, time.Time{})
-		return nil
-	case f != nil:
-		c.guard.note(f)
-		c.tracker.Failed(f.err.Message)
+		c.tracker.Checked(time.Since(begin), time.Time{})
+	default:
+		c.tracker.Checked(time.Since(begin), newestSample(ans.series, begin))
+		c.notePartial(ans)
 	}
-	return fmt.Errorf("checking source %q: %w", c.cfg.Source.Name, unwrap(err))
-}
-
-// unwrap gives the error that callers know instead of a failure.
-func unwrap(err error) error {
-	var f *failure
-	if errors.As(err, &f) {
-		return f.err
-	}
-	return err
+	return nil
 }
 
 // newestSample is the greatest value of the answer to the freshness query, as a
@@ -133,11 +113,12 @@ type targets struct {
 // Collectors lists the source's scrape targets, at most 10,000. A source that
 // does not scrape by itself, such as Mimir, gives a KindNotFound error.
 func (c *Client) Collectors(ctx context.Context) ([]model.Collector, error) {
-	ctx, cancel := withTimeout(ctx, c.cfg.Source.Timeout)
-	defer cancel()
-	list, err := c.targets(ctx)
+	var list targets
+	err := c.way.Do(ctx, outward.Request{Path: "/api/v1/targets", Query: url.Values{"state": {"active"}}, Safe: true}, func(resp *http.Response) error {
+		return c.readTargets(resp, &list)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("listing the targets of source %q: %w", c.cfg.Source.Name, unwrap(err))
+		return nil, fmt.Errorf("listing the targets of source %q: %w", c.cfg.Source.Name, err)
 	}
 	collectors := make([]model.Collector, 0, min(len(list.Data.ActiveTargets), mostTargets))
 	for _, t := range list.Data.ActiveTargets {
@@ -164,41 +145,42 @@ func (c *Client) Collectors(ctx context.Context) ([]model.Collector, error) {
 		collectors = append(collectors, model.Collector{
 			Name: name, Kind: kindTarget, State: state,
 			LastScrape: t.LastScrape, Duration: time.Duration(t.LastScrapeDuration * float64(time.Second)),
-			Error: c.clean(t.LastError),
+			Error: c.way.Clean(t.LastError),
 		})
 	}
 	return collectors, nil
 }
 
-func (c *Client) targets(ctx context.Context) (*targets, error) {
-	if err := c.guard.mayAsk(); err != nil {
-		return nil, err
-	}
-	req, err := c.newRequest(ctx, "/api/v1/targets?state=active", nil)
-	if err != nil {
-		return nil, unavailable(err, false, "the source's URL cannot be used for a request")
-	}
-	req.Method, req.Body, req.GetBody, req.ContentLength = http.MethodGet, nil, nil, 0
-	req.Header.Del("Content-Type")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, explain(ctx, err, c.cfg.Source.Timeout)
-	}
-	defer resp.Body.Close()
+func (c *Client) readTargets(resp *http.Response, list *targets) error {
 	switch {
 	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusNotImplemented:
-		return nil, model.Errorf(model.KindNotFound, model.SubjectPrometheus, "the source has no list of scrape targets")
+		return model.Errorf(model.KindNotFound, model.SubjectPrometheus, "the source has no list of scrape targets")
 	case resp.StatusCode != http.StatusOK:
-		return nil, statusFailure(resp, &answer{}, c.clean, time.Now())
+		return c.way.Status(resp, "")
 	}
-	var list targets
-	body := &capReader{r: resp.Body, left: targetsBytes}
-	if err := json.NewDecoder(body).Decode(&list); err != nil {
-		if ctx.Err() != nil {
-			return nil, explain(ctx, err, c.cfg.Source.Timeout)
-		}
-		return nil, unavailable(err, false, "the source's list of targets cannot be read")
+	*list = targets{}
+	body := &failing{r: &capReader{r: resp.Body, left: targetsBytes}}
+	switch err := json.NewDecoder(body).Decode(list); {
+	case err == nil:
+		return nil
+	case body.err != nil && !errors.Is(body.err, io.EOF) && !errors.Is(body.err, errTooManyBytes):
+		return body.err
+	default:
+		return c.way.Unavailable(err, false, "the source's list of targets cannot be read")
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<10)) // so that the connection can be kept
-	return &list, nil
+}
+
+// failing remembers how reading failed, to tell a broken connection from a
+// broken document.
+type failing struct {
+	r   io.Reader
+	err error
+}
+
+func (f *failing) Read(p []byte) (n int, err error) {
+	n, err = f.r.Read(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
 }

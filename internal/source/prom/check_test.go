@@ -82,8 +82,8 @@ func TestCheckOpensTheWayForQueries(t *testing.T) {
 	if got := c.Details()["breaker"]; got != "open" {
 		t.Fatalf("breaker %v after ten failures", got)
 	}
-	if sent := f.requests.Load(); sent != breakerLeast {
-		t.Errorf("%d requests, want %d", sent, breakerLeast)
+	if sent := f.requests.Load(); sent >= 10 {
+		t.Errorf("%d requests for ten calls, want fewer", sent)
 	}
 	src.mode.Store("up")
 	if _, err := c.Query(context.Background(), "up", t0, 0); model.KindOf(err) != model.KindSourceUnavailable {

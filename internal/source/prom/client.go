@@ -3,20 +3,16 @@ package prom
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"aiops/internal/model"
 	"aiops/internal/source"
+	"aiops/internal/source/outward"
 )
 
 // partConcurrency is how many parts of one long range are fetched at a time.
@@ -27,13 +23,9 @@ const partConcurrency = 2
 type Client struct {
 	cfg     Config
 	log     *slog.Logger
-	base    string // URL without a final slash
-	http    *http.Client
-	secrets []string
-	guard   *guard
+	way     *outward.Peer
 	tracker *source.Tracker
 	metrics *metrics
-	running atomic.Int64
 }
 
 // New makes a client and registers its metrics with reg, labelled with the
@@ -44,33 +36,19 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) (*Client, e
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg.Source.Headers = maps.Clone(cfg.Source.Headers)
-	transport, err := newTransport(cfg)
-	if err != nil {
-		return nil, err
-	}
 	c := &Client{
-		cfg:  cfg,
-		log:  logger.With("component", "source/prom", "source", cfg.Source.Name),
-		base: strings.TrimRight(cfg.Source.URL, "/"),
-		http: &http.Client{
-			Transport: transport,
-			// The answer of a redirect is looked at as it is, so credentials never
-			// travel to where it points.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		cfg: cfg,
+		log: logger.With("component", "source/prom", "source", cfg.Source.Name),
 		tracker: source.NewTracker(source.TrackerConfig{
 			Interval: cfg.Interval, Learn: true, LateData: cfg.Source.LateData,
 		}, nil),
 	}
-	for _, s := range cfg.Source.Headers {
-		c.secrets = append(c.secrets, s.Reveal())
+	var err error
+	if c.way, err = outward.New(cfg.outward(), c.tracker, logger.With("component", "source/prom"), reg); err != nil {
+		return nil, err
 	}
-	c.secrets = append(c.secrets, cfg.Source.Auth.Password.Reveal(), cfg.Source.Auth.BearerToken.Reveal())
-	c.metrics = newMetrics(reg, c)
-	c.guard = newGuard(cfg.Concurrency, time.Now, c.metrics.retries.Inc)
-	if err := c.metrics.register(); err != nil {
-		return nil, fmt.Errorf("registering the metrics of source %q: %w", cfg.Source.Name, err)
+	if c.metrics, err = newMetrics(reg, cfg.Source.Name); err != nil {
+		return nil, errors.Join(err, c.way.Close())
 	}
 	return c, nil
 }
@@ -78,9 +56,8 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) (*Client, e
 // Close ends idle connections and removes the client's metrics. Queries under
 // way go on.
 func (c *Client) Close() error {
-	c.http.CloseIdleConnections()
 	c.metrics.unregister()
-	return nil
+	return c.way.Close()
 }
 
 // OnHealthChange registers a function that Run calls after each change of the
@@ -97,18 +74,11 @@ func (c *Client) LateData() time.Duration { return c.cfg.Source.LateData }
 func (c *Client) ParseQuery(query string) error { return source.ParseQuery(query) }
 
 // Details returns facts about the way to the source, for people: the state of
-// the breaker, requests under way and the retry budget.
-func (c *Client) Details() map[string]any {
-	d := map[string]any{
-		"breaker":      c.guard.breaker.State().String(),
-		"in_flight":    c.running.Load(),
-		"retry_budget": c.guard.budget.left(),
-	}
-	if wait := c.guard.breaker.RemainingDelay(); wait > 0 {
-		d["breaker_opens_again_in_ms"] = wait.Milliseconds()
-	}
-	return d
-}
+// the breaker, requests under way and waiting, the retry budget, connections.
+func (c *Client) Details() map[string]any { return c.way.Details() }
+
+// LogValue shows the source's name only.
+func (c *Client) LogValue() slog.Value { return c.way.LogValue() }
 
 // QueryRange evaluates query at start, start+step, … up to end and returns at
 // most maxSeries series, or as many as the configuration allows when maxSeries
@@ -165,59 +135,18 @@ func seconds(ms int64) string {
 	return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64)
 }
 
-// query asks under all guards and tells the tracker how it went.
+// query asks one question and notes when its answer is incomplete.
 func (c *Client) query(ctx context.Context, path string, form url.Values, span source.Span, lim limits) ([]model.SeriesData, error) {
-	own, cancel := withTimeout(ctx, c.cfg.Source.Timeout)
-	defer cancel()
-	ans, err := c.guard.do(own, func(ctx context.Context) (*answer, error) {
-		return c.send(ctx, path, form, span, lim)
-	})
-	var f *failure
-	switch {
-	case err == nil:
-		c.tracker.Succeeded()
-		if ans.partial != "" {
-			c.tracker.Partial("its answers are incomplete: " + sanitize(ans.partial, c.secrets))
-		}
-		return ans.series, nil
-	case errors.As(err, &f):
-		c.observe(f)
-		return nil, f.err
-	case ctx.Err() != nil:
-		return nil, c.callerGaveUp(ctx.Err())
+	var ans *answer
+	if err := c.way.Do(ctx, question(path, form), c.reader(span, lim, &ans)); err != nil {
+		return nil, err
 	}
-	// Our own time ran out before the request could be sent or repeated.
-	c.metrics.requests.WithLabelValues(outcomeRefused).Inc()
-	return nil, model.WrapError(model.KindOverloaded, model.SubjectPrometheus, err,
-		"the query waited longer than %s for its turn; give the source fewer or cheaper queries", c.cfg.Source.Timeout)
+	c.notePartial(ans)
+	return ans.series, nil
 }
 
-// errOwnTimeout is the cause of a context that ended because the source was
-// given no more time, as opposed to a caller that gave up.
-var errOwnTimeout = errors.New("the source's time is over")
-
-func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, errOwnTimeout)
-}
-
-// callerGaveUp makes the error for a call whose own context ended. It says
-// nothing about the source.
-func (c *Client) callerGaveUp(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return model.WrapError(model.KindTimeout, model.SubjectPrometheus, err, "the source did not answer in the time that the caller allowed")
-	}
-	return fmt.Errorf("querying source %q: %w", c.cfg.Source.Name, err)
-}
-
-// observe tells the tracker of a failed request. One that was not sent says
-// nothing new, and a query that is wrong was answered.
-func (c *Client) observe(f *failure) {
-	switch f.label {
-	case outcomeRefused:
-		c.metrics.requests.WithLabelValues(outcomeRefused).Inc()
-	case outcomeQuery:
-		c.tracker.Succeeded()
-	default:
-		c.tracker.Failed(f.err.Message)
+func (c *Client) notePartial(ans *answer) {
+	if ans.partial != "" {
+		c.tracker.Partial("its answers are incomplete: " + c.way.Clean(ans.partial))
 	}
 }

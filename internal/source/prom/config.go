@@ -1,19 +1,12 @@
 package prom
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"net/http"
 	"net/netip"
-	"net/url"
-	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"aiops/internal/model"
+	"aiops/internal/source/outward"
 )
 
 // Config says where a source is and how much it may cost. Only Source.Name and
@@ -36,18 +29,12 @@ type Config struct {
 }
 
 const (
-	defaultMaxSeries      = 100_000
-	defaultMaxBytes       = 256 << 20
-	defaultMaxConnections = 16
-	mostConnections       = 100
-	defaultConcurrency    = 8
-	defaultTimeout        = 30 * time.Second
-	defaultCheckInterval  = 5 * time.Second
-	defaultInterval       = time.Minute
-	defaultLateData       = 5 * time.Second
-	defaultFreshness      = "max(timestamp(up))"
-	connectTimeout        = 3 * time.Second
-	maxRetryAfter         = time.Hour
+	defaultMaxSeries     = 100_000
+	defaultMaxBytes      = 256 << 20
+	defaultCheckInterval = 5 * time.Second
+	defaultInterval      = time.Minute
+	defaultLateData      = 5 * time.Second
+	defaultFreshness     = "max(timestamp(up))"
 )
 
 func (c Config) withDefaults() Config {
@@ -56,15 +43,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = defaultMaxBytes
-	}
-	if c.MaxConnections == 0 {
-		c.MaxConnections = defaultMaxConnections
-	}
-	if c.Concurrency == 0 {
-		c.Concurrency = defaultConcurrency
-	}
-	if c.Source.Timeout == 0 {
-		c.Source.Timeout = defaultTimeout
 	}
 	if c.Source.LateData == 0 {
 		c.Source.LateData = defaultLateData
@@ -85,118 +63,24 @@ func (c Config) withDefaults() Config {
 // source's definition. It opens no file and no connection.
 func (c Config) Validate() error {
 	var v model.Invalid
-	c = c.withDefaults()
-	if c.Source.Name == "" {
-		v.Add("/name", "required", "the source needs a name")
-	}
-	checkURL(&v, c.Source.URL)
-	checkAuth(&v, c.Source.Auth)
-	checkHeaders(&v, c.Source.Headers)
-	if t := c.Source.TLS; (t.CertFile == "") != (t.KeyFile == "") {
-		v.Add("/tls", "incomplete", "a client certificate needs both cert_file and key_file")
-	}
+	c.outward().Check(&v)
 	positive := func(pointer string, n int64) {
 		if n < 0 {
 			v.Add(pointer, "out_of_range", "%s is negative; leave it out for its default", strings.TrimPrefix(pointer, "/"))
 		}
 	}
 	positive("/late_data", int64(c.Source.LateData))
-	positive("/timeout", int64(c.Source.Timeout))
 	positive("/max_series", int64(c.MaxSeries))
 	positive("/max_bytes", c.MaxBytes)
-	positive("/concurrency", int64(c.Concurrency))
 	positive("/check_interval", int64(c.CheckInterval))
 	positive("/interval", int64(c.Interval))
-	if c.MaxConnections < 0 || c.MaxConnections > mostConnections {
-		v.Add("/max_connections", "out_of_range", "max_connections is %d; it can be 1 to %d", c.MaxConnections, mostConnections)
-	}
 	return v.Err(model.SubjectSource)
 }
 
-func checkURL(v *model.Invalid, raw string) {
-	if raw == "" {
-		v.Add("/url", "required", "the source needs a URL, for example http://prometheus:9090")
-		return
+// outward is the part of c that says how the source is reached.
+func (c Config) outward() outward.Config {
+	return outward.Config{
+		Source: c.Source, API: "Prometheus", Path: "/api/v1", Subject: model.SubjectPrometheus,
+		MaxConnections: c.MaxConnections, Concurrency: c.Concurrency, AllowAddress: c.AllowAddress,
 	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		// The parser's error quotes the text, which may hold a password.
-		v.Add("/url", "invalid", "the URL cannot be parsed")
-	case u.Scheme != "http" && u.Scheme != "https":
-		v.Add("/url", "scheme", "the URL starts with %q; use http:// or https://", u.Scheme)
-	case u.Host == "" || u.Hostname() == "":
-		v.Add("/url", "invalid", "the URL names no host")
-	case u.User != nil:
-		v.Add("/url", "credentials", "the URL holds credentials; give them as username and password, where they are kept secret")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		v.Add("/url", "invalid", "the URL has a query or a fragment; give only the address and the path before /api/v1")
-	}
-}
-
-func checkAuth(v *model.Invalid, a model.SourceAuth) {
-	if a.BearerToken != "" && (a.Username != "" || a.Password != "") {
-		v.Add("/auth", "conflict", "give either a bearer token or a user name with a password")
-	}
-	if a.Password != "" && a.Username == "" {
-		v.Add("/auth/username", "required", "a password needs a user name")
-	}
-	if !httpguts.ValidHeaderFieldValue(a.BearerToken.Reveal()) {
-		v.Add("/auth/bearer_token", "invalid", "the bearer token holds a character that no header can carry; is there a line break at its end?")
-	}
-}
-
-// ownHeaders are set by the client itself or belong to a connection.
-var ownHeaders = map[string]bool{
-	"Host": true, "Content-Type": true, "Content-Length": true, "Transfer-Encoding": true, "Connection": true,
-	"Accept-Encoding": true, "Upgrade": true, "Te": true, "Trailer": true, "Keep-Alive": true,
-}
-
-func checkHeaders(v *model.Invalid, headers map[string]model.Secret) {
-	for name, value := range headers {
-		switch {
-		case !httpguts.ValidHeaderFieldName(name):
-			v.Add("/headers", "invalid", "%q is not the name of a header", name)
-		case ownHeaders[http.CanonicalHeaderKey(name)]:
-			v.Add("/headers/"+name, "reserved", "the header %s cannot be set", name)
-		case !httpguts.ValidHeaderFieldValue(value.Reveal()):
-			v.Add("/headers/"+name, "invalid", "the value of the header %s holds a character that no header can carry", name)
-		}
-	}
-}
-
-// tlsConfig reads the authorities' file. The client certificate is read again
-// for each connection, so that a renewed one is used without a restart.
-func tlsConfig(o model.TLSOptions) (*tls.Config, error) {
-	cfg := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         o.ServerName,
-		InsecureSkipVerify: o.InsecureSkipVerify, //nolint:gosec // the operator asked for it
-	}
-	var v model.Invalid
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			v.Add("/tls/ca_file", "unreadable", "the authorities' file cannot be read: %v", pathless(err))
-		} else {
-			cfg.RootCAs = x509.NewCertPool()
-			if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-				v.Add("/tls/ca_file", "invalid", "the authorities' file holds no certificate in PEM form")
-			}
-		}
-	}
-	if o.CertFile != "" {
-		load := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
-			if err != nil {
-				return nil, fmt.Errorf("reading the client certificate: %w", err)
-			}
-			return &pair, nil
-		}
-		if _, err := load(); err != nil {
-			v.Add("/tls/cert_file", "unreadable", "the client certificate cannot be used: %v", pathless(err))
-		}
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	}
-	return cfg, v.Err(model.SubjectSource)
 }

@@ -1,189 +1,105 @@
 package prom
 
 import (
-	"context"
 	"errors"
 	"io"
-	"log/slog"
-	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
 	"aiops/internal/model"
 	"aiops/internal/source"
+	"aiops/internal/source/outward"
 )
 
 // errorBytes is how much of an error's body is read.
 const errorBytes = 64 << 10
 
-// newTransport makes the connection pool. There is no proxy from the
-// environment: which address is reached must follow from the configuration.
-func newTransport(cfg Config) (*http.Transport, error) {
-	tlsCfg, err := tlsConfig(cfg.Source.TLS)
-	if err != nil {
-		return nil, err
-	}
-	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
-	if cfg.AllowAddress != nil {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error {
-			at, err := netip.ParseAddrPort(address)
-			if err != nil || !cfg.AllowAddress(netip.AddrPortFrom(at.Addr().Unmap(), at.Port())) {
-				return errAddress
-			}
-			return nil
+// question is the request that asks path for what form says. Queries change
+// nothing, so they may be sent twice.
+func question(path string, form url.Values) outward.Request {
+	return outward.Request{Method: http.MethodPost, Path: path, Form: form, DeadlineField: "timeout", Safe: true}
+}
+
+// reader makes the function that reads an answer into what *ans points at.
+func (c *Client) reader(span source.Span, lim limits, ans **answer) outward.ReadFunc {
+	return func(resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			said, _, _ := decode(io.LimitReader(resp.Body, errorBytes), span, limits{bytes: errorBytes})
+			return c.refusal(resp, said)
 		}
-	}
-	return &http.Transport{
-		DialContext:         dialer.DialContext,
-		TLSClientConfig:     tlsCfg,
-		TLSHandshakeTimeout: connectTimeout,
-		ForceAttemptHTTP2:   true,
-		// Half-open connections are found out by pings instead of by a query.
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: connectTimeout},
-		MaxConnsPerHost:        cfg.MaxConnections,
-		MaxIdleConns:           cfg.MaxConnections,
-		MaxIdleConnsPerHost:    cfg.MaxConnections,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}, nil
-}
-
-func (c *Client) newRequest(ctx context.Context, path string, form url.Values) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range c.cfg.Source.Headers {
-		req.Header.Set(name, value.Reveal())
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "aiops")
-	}
-	// Queries change nothing, so the transport may repeat one on a new
-	// connection when a kept one turns out to be closed. An empty list says that
-	// without sending the header.
-	req.Header["X-Idempotency-Key"] = nil
-	switch auth := c.cfg.Source.Auth; {
-	case auth.BearerToken != "":
-		req.Header.Set("Authorization", "Bearer "+auth.BearerToken.Reveal())
-	case auth.Username != "":
-		req.SetBasicAuth(auth.Username, auth.Password.Reveal())
-	}
-	return req, nil
-}
-
-// send sends one request and decodes its answer. The error is a *failure, or
-// the context's own when the caller gave up.
-func (c *Client) send(ctx context.Context, path string, form url.Values, span source.Span, lim limits) (*answer, error) {
-	begin := time.Now()
-	c.running.Add(1)
-	defer c.running.Add(-1)
-	ans, err := c.exchange(ctx, path, form, span, lim)
-	outcome := outcomeOK
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		outcome = f.label
-		c.log.Debug("request failed", "path", path, "err", f.err)
-	case err != nil:
-		outcome = outcomeCancelled
-	case ans.partial != "":
-		outcome = outcomePartial
-	}
-	c.metrics.requests.WithLabelValues(outcome).Inc()
-	c.metrics.duration.Observe(time.Since(begin).Seconds())
-	return ans, err
-}
-
-func (c *Client) exchange(ctx context.Context, path string, form url.Values, span source.Span, lim limits) (*answer, error) {
-	timeout := c.cfg.Source.Timeout
-	if deadline, ok := ctx.Deadline(); ok {
-		// The source should not go on when we no longer wait.
-		timeout = max(time.Until(deadline), time.Millisecond)
-		form.Set("timeout", strconv.FormatInt(max(timeout.Milliseconds(), 1), 10)+"ms")
-	}
-	req, err := c.newRequest(ctx, path, form)
-	if err != nil {
-		return nil, unavailable(err, false, "the source's URL cannot be used for a request")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, explain(ctx, err, timeout)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		ans, _, _ := decode(io.LimitReader(resp.Body, errorBytes), span, limits{bytes: errorBytes})
-		return nil, statusFailure(resp, ans, c.clean, time.Now())
-	}
-	if what := wrongContent(resp.Header); what != "" {
-		return nil, unavailable(nil, false, "the source answers with %s instead of JSON; is this the URL of a Prometheus API, and not of its pages or of a login?", what)
-	}
-	ans, read, err := decode(resp.Body, span, lim)
-	c.metrics.bytes.Add(float64(read))
-	if err != nil {
-		if ctx.Err() != nil && ans.count <= lim.series {
-			return nil, explain(ctx, err, timeout)
+		if what := outward.WrongContent(resp.Header); what != "" {
+			return c.way.Unavailable(nil, false, "the source answers with %s instead of JSON; is this the URL of a Prometheus API, and not of its pages or of a login?", what)
 		}
-		return nil, bodyFailure(err, ans, lim, timeout)
+		got, _, err := decode(resp.Body, span, lim)
+		if err != nil {
+			return c.unreadable(err, got, lim)
+		}
+		*ans = got
+		return c.accept(resp, got, lim)
 	}
-	return c.accept(resp, ans, lim)
-}
-
-// explain turns an error into a failure, or into the context's own error when
-// the caller gave up.
-func explain(ctx context.Context, err error, timeout time.Duration) error {
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errOwnTimeout) {
-		return ctx.Err()
-	}
-	return transportFailure(err, timeout)
 }
 
 // accept judges an answer that was read in full.
-func (c *Client) accept(resp *http.Response, ans *answer, lim limits) (*answer, error) {
+func (c *Client) accept(resp *http.Response, ans *answer, lim limits) error {
 	if !ans.ok {
-		return nil, statusFailure(resp, ans, c.clean, time.Now())
+		return c.refusal(resp, ans)
 	}
 	if ans.count > lim.series {
-		return nil, tooManySeries(ans.count, true, lim.series)
+		return c.tooManySeries(ans.count, true, lim.series)
 	}
 	if ans.did.Histograms > 0 && len(ans.series) == 0 {
-		return nil, queryFailure(model.KindQuery, "the query yields native histograms, which have no single value; apply histogram_quantile(), histogram_avg() or histogram_count()", "")
+		return c.wrongQuery(model.KindQuery, "the query yields native histograms, which have no single value; apply histogram_quantile(), histogram_avg() or histogram_count()", "")
 	}
 	c.metrics.count(ans.did)
-	return ans, nil
+	return nil
 }
 
-func (c *Client) clean(text string) string { return sanitize(text, c.secrets) }
-
-// wrongContent names the type of an answer that cannot be one of the API's, or
-// returns "". No type at all is taken for JSON.
-func wrongContent(h http.Header) string {
-	v := h.Get("Content-Type")
-	if v == "" {
-		return ""
+// refusal explains an answer other than a success. Said is what its body said,
+// as far as it could be read.
+func (c *Client) refusal(resp *http.Response, said *answer) error {
+	text, status := c.way.Clean(said.errorText), resp.StatusCode
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return c.way.Status(resp, text)
+	case said.errorType == "timeout" || said.errorType == "canceled":
+		return c.wrongQuery(model.KindTimeout, "the query takes longer than the source allows", text)
+	case said.errorType == "bad_data" || said.errorType == "execution",
+		(status == http.StatusBadRequest || status == http.StatusUnprocessableEntity) && said.errorType != "":
+		return c.wrongQuery(model.KindQuery, "the source refuses the query", text)
 	}
-	kind, _, err := mime.ParseMediaType(v)
-	if err != nil {
-		return "an unknown type"
-	}
-	if kind == "application/json" || strings.HasSuffix(kind, "+json") || kind == "text/json" {
-		return ""
-	}
-	if kind == "text/html" || kind == "text/plain" || kind == "text/xml" || kind == "application/xml" {
-		return kind
-	}
-	return "another type"
+	return c.way.Status(resp, text)
 }
 
-var _ slog.LogValuer = (*Client)(nil)
+// unreadable explains an answer that could not be decoded. Errors of reading it
+// are returned as they are.
+func (c *Client) unreadable(err error, ans *answer, lim limits) error {
+	switch {
+	case errors.Is(err, errTooManySeries):
+		return c.tooManySeries(ans.count, false, lim.series)
+	case errors.Is(err, errTooManyBytes):
+		f := c.way.Question(model.KindQuery, err, "the answer is larger than %d MiB; aggregate, or ask for less time or fewer series", lim.bytes>>20)
+		f.Err.Fields = []model.FieldError{{Pointer: "/query", Code: "size_limit", Detail: f.Err.Message}}
+		f.Err.Context = map[string]any{"limit_bytes": lim.bytes}
+		return f
+	case errors.Is(err, errSyntax):
+		return c.way.Unavailable(err, false, "the source's answer is not that of a Prometheus API; check the URL")
+	}
+	return err
+}
 
-// LogValue shows the source's name only.
-func (c *Client) LogValue() slog.Value { return slog.StringValue(c.cfg.Source.Name) }
+func (c *Client) tooManySeries(n int, exact bool, limit int) error {
+	var e *model.Error
+	errors.As(source.SeriesLimit(n, exact, limit), &e)
+	e.Subject = model.SubjectPrometheus
+	return &outward.Failure{Err: e, Outcome: outward.OutcomeQuery}
+}
+
+// wrongQuery explains that the query is at fault, with the source's own words.
+func (c *Client) wrongQuery(kind model.Kind, what, said string) error {
+	if said != "" {
+		what += ": " + said
+	}
+	f := c.way.Question(kind, nil, "%s", what)
+	f.Err.Fields = []model.FieldError{{Pointer: "/query", Code: "promql", Detail: what}}
+	return f
+}

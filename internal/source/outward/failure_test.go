@@ -1,12 +1,15 @@
-package prom
+package outward
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"aiops/internal/model"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -45,4 +48,25 @@ func FuzzSanitize(f *testing.F) {
 			}
 		}
 	})
+}
+
+// requireError checks an error's kind and message, and that it can be shown.
+func requireError(t *testing.T, err error, kind model.Kind, wants string) *model.Error {
+	t.Helper()
+	var e *model.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v, want a *model.Error", err)
+	}
+	if e.Kind != kind || !strings.Contains(e.Message, wants) {
+		t.Errorf("error of kind %q: %s\nwant %q with %q", e.Kind, e.Message, kind, wants)
+	}
+	if e.Subject != model.SubjectPrometheus {
+		t.Errorf("error about %q, want %q", e.Subject, model.SubjectPrometheus)
+	}
+	for _, secret := range []string{"127.0.0.1", "localhost", "tok-123", "hunter2", "<html>"} {
+		if strings.Contains(e.Message, secret) {
+			t.Errorf("the message shows %q: %s", secret, e.Message)
+		}
+	}
+	return e
 }

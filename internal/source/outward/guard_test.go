@@ -1,4 +1,4 @@
-package prom
+package outward
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 )
 
 func fails(retryAfter time.Duration) error {
-	f := unavailable(nil, true, "the source fails")
-	f.err.RetryAfter = retryAfter
+	f := unavailable(model.SubjectPrometheus, nil, true, "the source fails")
+	f.Err.RetryAfter = retryAfter
 	return f
 }
 
@@ -26,18 +26,18 @@ func TestNoAmplificationWhenAllFails(t *testing.T) {
 		breaker bool
 	}{{"breaker and budget", true}, {"budget alone", false}} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newGuard(8, time.Now, func() {})
+			g := newGuard(model.SubjectPrometheus, 8, time.Now, func() {})
 			var sent atomic.Int64
 			good := true
 			calls := 0
 			call := func() {
 				calls++
-				_, _ = g.do(t.Context(), func(context.Context) (*answer, error) {
+				_ = g.do(t.Context(), true, func(context.Context) error {
 					sent.Add(1)
 					if good {
-						return &answer{}, nil
+						return nil
 					}
-					return nil, fails(0)
+					return fails(0)
 				})
 				if !tc.breaker {
 					g.breaker.Close()
@@ -67,15 +67,15 @@ func TestRetriesWithinTheBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		retries := 0
-		g := newGuard(8, time.Now, func() { retries++ })
+		g := newGuard(model.SubjectPrometheus, 8, time.Now, func() { retries++ })
 		g.budget.saved = 3
 		attempts := 0
 		begin := time.Now()
-		_, err := g.do(t.Context(), func(context.Context) (*answer, error) {
+		err := g.do(t.Context(), true, func(context.Context) error {
 			if attempts++; attempts < maxAttempts {
-				return nil, fails(0)
+				return fails(0)
 			}
-			return &answer{}, nil
+			return nil
 		})
 		if err != nil || attempts != 3 || retries != 2 {
 			t.Errorf("%d attempts with %d retries: %v, want success at the third", attempts, retries, err)
@@ -84,8 +84,8 @@ func TestRetriesWithinTheBudget(t *testing.T) {
 			t.Errorf("waited %s", waited)
 		}
 		attempts = 0
-		_, err = g.do(t.Context(), func(context.Context) (*answer, error) { attempts++; return nil, fails(0) })
-		if !errors.As(err, new(*failure)) || attempts != 2 {
+		err = g.do(t.Context(), true, func(context.Context) error { attempts++; return fails(0) })
+		if !errors.As(err, new(*Failure)) || attempts != 2 {
 			t.Errorf("%d attempts: %v, want the failure itself after the budget's last retry", attempts, err)
 		}
 	})
@@ -98,15 +98,15 @@ func TestFullJitter(t *testing.T) {
 		const runs = 400
 		early, late := 0, 0
 		for range runs {
-			g := newGuard(8, time.Now, func() {})
+			g := newGuard(model.SubjectPrometheus, 8, time.Now, func() {})
 			g.budget.saved = 1
 			attempts := 0
 			begin := time.Now()
-			_, _ = g.do(t.Context(), func(context.Context) (*answer, error) {
+			_ = g.do(t.Context(), true, func(context.Context) error {
 				if attempts++; attempts > 1 {
-					return &answer{}, nil
+					return nil
 				}
-				return nil, fails(0)
+				return fails(0)
 			})
 			switch waited := time.Since(begin); {
 			case waited > retryBase:
@@ -126,38 +126,38 @@ func TestFullJitter(t *testing.T) {
 func TestRetryAfterIsObeyed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard(8, time.Now, func() {})
+		g := newGuard(model.SubjectPrometheus, 8, time.Now, func() {})
 		g.budget.saved = 3
 		sent := 0
 		begin := time.Now()
-		_, err := g.do(t.Context(), func(context.Context) (*answer, error) { sent++; return nil, fails(time.Minute) })
+		err := g.do(t.Context(), true, func(context.Context) error { sent++; return fails(time.Minute) })
 		if sent != 1 || err == nil {
 			t.Fatalf("%d requests, want one: a long wait is for the caller to do", sent)
 		}
 		for time.Since(begin) < time.Minute-time.Second {
-			_, err := g.do(t.Context(), func(context.Context) (*answer, error) { sent++; return &answer{}, nil })
-			var f *failure
-			if !errors.As(err, &f) || f.label != outcomeRefused {
+			err := g.do(t.Context(), true, func(context.Context) error { sent++; return nil })
+			var f *Failure
+			if !errors.As(err, &f) || f.Outcome != OutcomeRefused {
 				t.Fatalf("after %s: %v, want a refusal", time.Since(begin), err)
 			}
-			if left := time.Minute - time.Since(begin); f.err.RetryAfter != left {
-				t.Fatalf("told to wait %s, want %s", f.err.RetryAfter, left)
+			if left := time.Minute - time.Since(begin); f.Err.RetryAfter != left {
+				t.Fatalf("told to wait %s, want %s", f.Err.RetryAfter, left)
 			}
 			<-time.After(time.Second)
 		}
 		<-time.After(2 * time.Second)
-		if _, err := g.do(t.Context(), func(context.Context) (*answer, error) { sent++; return &answer{}, nil }); err != nil || sent != 2 {
+		if err := g.do(t.Context(), true, func(context.Context) error { sent++; return nil }); err != nil || sent != 2 {
 			t.Errorf("afterwards: %v, %d requests", err, sent)
 		}
 
 		// A short wait is done here.
 		g.budget.saved = 3
 		sent, begin = 0, time.Now()
-		_, err = g.do(t.Context(), func(context.Context) (*answer, error) {
+		err = g.do(t.Context(), true, func(context.Context) error {
 			if sent++; sent == 1 {
-				return nil, fails(3 * time.Second)
+				return fails(3 * time.Second)
 			}
-			return &answer{}, nil
+			return nil
 		})
 		if err != nil || time.Since(begin) < 3*time.Second {
 			t.Errorf("%v after %s", err, time.Since(begin))
@@ -168,18 +168,17 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard(8, time.Now, func() {})
+		g := newGuard(model.SubjectPrometheus, 8, time.Now, func() {})
 		sent := 0
-		failing := func(context.Context) (*answer, error) { sent++; return nil, fails(0) }
+		failing := func(context.Context) error { sent++; return fails(0) }
 		for range 20 {
-			_, _ = g.do(t.Context(), failing)
+			_ = g.do(t.Context(), true, failing)
 		}
 		if sent != breakerLeast || !g.breaker.IsOpen() {
 			t.Fatalf("%d requests before the breaker opened, want %d", sent, breakerLeast)
 		}
-		_, err := g.do(t.Context(), failing)
-		requireError(t, unwrap(err), model.KindSourceUnavailable, "kept failing: the source fails")
-		if e := unwrap(err).(*model.Error); e.RetryAfter != breakerDelay {
+		err := g.do(t.Context(), true, failing)
+		if e := requireError(t, err, model.KindSourceUnavailable, "kept failing: the source fails"); e.RetryAfter != breakerDelay {
 			t.Errorf("told to wait %s, want %s", e.RetryAfter, breakerDelay)
 		}
 
@@ -187,21 +186,21 @@ func TestBreaker(t *testing.T) {
 		// breaker nor keep the only permit.
 		<-time.After(breakerDelay)
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err = g.do(ctx, func(context.Context) (*answer, error) { cancel(); return nil, ctx.Err() })
+		err = g.do(ctx, true, func(context.Context) error { cancel(); return ctx.Err() })
 		if !errors.Is(err, context.Canceled) || g.breaker.IsClosed() {
 			t.Fatalf("cancelled probe: %v, breaker %s", err, g.breaker.State())
 		}
 		<-time.After(breakerDelay)
-		if _, err := g.do(t.Context(), func(context.Context) (*answer, error) { return &answer{}, nil }); err != nil || !g.breaker.IsClosed() {
+		if err := g.do(t.Context(), true, func(context.Context) error { return nil }); err != nil || !g.breaker.IsClosed() {
 			t.Errorf("good probe: %v, breaker %s", err, g.breaker.State())
 		}
 
 		// A health check that succeeds lets a probe through at once.
 		for range 20 {
-			_, _ = g.do(t.Context(), failing)
+			_ = g.do(t.Context(), true, failing)
 		}
 		g.revive()
-		if _, err := g.do(t.Context(), func(context.Context) (*answer, error) { return &answer{}, nil }); err != nil || !g.breaker.IsClosed() {
+		if err := g.do(t.Context(), true, func(context.Context) error { return nil }); err != nil || !g.breaker.IsClosed() {
 			t.Errorf("after revival: %v, breaker %s", err, g.breaker.State())
 		}
 	})
@@ -210,25 +209,25 @@ func TestBreaker(t *testing.T) {
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard(2, time.Now, func() {})
+		g := newGuard(model.SubjectPrometheus, 2, time.Now, func() {})
 		release := make(chan struct{})
 		var running, most, done atomic.Int64
 		for range 2 * queueFactor {
 			go func() {
-				_, _ = g.do(t.Context(), func(context.Context) (*answer, error) {
+				_ = g.do(t.Context(), true, func(context.Context) error {
 					if n := running.Add(1); n > most.Load() {
 						most.Store(n)
 					}
 					<-release
 					running.Add(-1)
 					done.Add(1)
-					return &answer{}, nil
+					return nil
 				})
 			}()
 		}
 		synctest.Wait()
-		_, err := g.do(t.Context(), func(context.Context) (*answer, error) { return &answer{}, nil })
-		requireError(t, unwrap(err), model.KindOverloaded, "64 queries wait for the source already")
+		err := g.do(t.Context(), true, func(context.Context) error { return nil })
+		requireError(t, err, model.KindOverloaded, "64 queries wait for the source already")
 		close(release)
 		synctest.Wait()
 		if most.Load() != 2 || done.Load() != 2*queueFactor {
@@ -239,13 +238,13 @@ func TestBulkhead(t *testing.T) {
 		release = make(chan struct{})
 		for range 2 {
 			go func() {
-				_, _ = g.do(t.Context(), func(context.Context) (*answer, error) { <-release; return &answer{}, nil })
+				_ = g.do(t.Context(), true, func(context.Context) error { <-release; return nil })
 			}()
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.do(ctx, func(context.Context) (*answer, error) { return &answer{}, nil }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := g.do(ctx, true, func(context.Context) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting ended with %v", err)
 		}
 		close(release)

@@ -1,10 +1,11 @@
-package prom
+package outward
 
 import (
 	"context"
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -33,25 +34,29 @@ const (
 // guard stands between callers and a source: it bounds how many requests run,
 // stops asking a source that fails, and repeats requests within a budget.
 type guard struct {
-	retry   failsafe.Executor[*answer]
+	retry   failsafe.Executor[any]
 	breaker circuitbreaker.CircuitBreaker[any]
 	places  bulkhead.Bulkhead[any]
-	waiting chan struct{} // a slot per call that waits for a place or runs
+	queue   chan struct{} // a slot per call that waits for a place or runs
+	waiting atomic.Int64  // requests that wait for a place
+	running atomic.Int64  // requests that have one
 	budget  budget
 	now     func() time.Time
 	onRetry func()
+	subject string
 
 	mu        sync.Mutex
 	notBefore time.Time // nothing is sent earlier
 	lastError string
 }
 
-func newGuard(concurrency int, now func() time.Time, onRetry func()) *guard {
+func newGuard(subject string, concurrency int, now func() time.Time, onRetry func()) *guard {
 	g := &guard{
 		now:     now,
 		onRetry: onRetry,
+		subject: subject,
 		places:  bulkhead.New[any](uint(concurrency)),
-		waiting: make(chan struct{}, concurrency*queueFactor),
+		queue:   make(chan struct{}, concurrency*queueFactor),
 		// The rate is a share of 1. The delay is fixed, because failsafe asks a
 		// delay function with a nil execution when a result is recorded by hand.
 		breaker: circuitbreaker.NewBuilder[any]().
@@ -60,10 +65,10 @@ func newGuard(concurrency int, now func() time.Time, onRetry func()) *guard {
 			WithDelay(breakerDelay).
 			Build(),
 	}
-	policy := retrypolicy.NewBuilder[*answer]().
-		HandleIf(func(_ *answer, err error) bool {
-			var f *failure
-			return errors.As(err, &f) && f.retry
+	policy := retrypolicy.NewBuilder[any]().
+		HandleIf(func(_ any, err error) bool {
+			var f *Failure
+			return errors.As(err, &f) && f.Retry
 		}).
 		WithMaxAttempts(maxAttempts).
 		ReturnLastFailure().
@@ -75,132 +80,144 @@ func newGuard(concurrency int, now func() time.Time, onRetry func()) *guard {
 
 // retryDelay is full jitter: a random part of a bound that doubles. A
 // Retry-After comes on top, so that clients told the same time spread.
-func retryDelay(exec failsafe.ExecutionAttempt[*answer]) time.Duration {
+func retryDelay(exec failsafe.ExecutionAttempt[any]) time.Duration {
 	bound := min(retryBase<<min(exec.Attempts()-1, 8), retryMax)
 	delay := rand.N(bound)
-	var f *failure
+	var f *Failure
 	if errors.As(exec.LastError(), &f) {
-		delay += f.err.RetryAfter
+		delay += f.Err.RetryAfter
 	}
 	return delay
 }
 
-// sendFunc sends one request and decodes its answer.
-type sendFunc func(ctx context.Context) (*answer, error)
+// sendFunc sends one request and reads its answer.
+type sendFunc func(ctx context.Context) error
 
-// do runs send under all guards. The error is a *failure or the caller's own
-// context's.
-func (g *guard) do(ctx context.Context, send sendFunc) (*answer, error) {
+// do runs send under all guards, repeatedly only if it is safe. The error is a
+// *Failure, what send returned, or the caller's own context's.
+func (g *guard) do(ctx context.Context, safe bool, send sendFunc) error {
 	select {
-	case g.waiting <- struct{}{}:
-		defer func() { <-g.waiting }()
+	case g.queue <- struct{}{}:
+		defer func() { <-g.queue }()
 	default:
-		return nil, &failure{
-			err:   model.Errorf(model.KindOverloaded, model.SubjectPrometheus, "%d queries wait for the source already; ask again later, or give it fewer detectors", cap(g.waiting)),
-			label: outcomeRefused,
+		return &Failure{
+			Err:     model.Errorf(model.KindOverloaded, g.subject, "%d queries wait for the source already; ask again later, or give it fewer detectors", cap(g.queue)),
+			Outcome: OutcomeRefused,
 		}
 	}
 	g.budget.deposit()
-	var last *failure
-	ans, err := g.retry.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[*answer]) (*answer, error) {
+	var last *Failure
+	err := g.retry.WithContext(ctx).RunWithExecution(func(exec failsafe.Execution[any]) error {
 		if exec.Retries() > 0 {
 			g.onRetry()
 		}
-		ans, err := g.once(exec.Context(), send)
-		var f *failure
+		err := g.once(exec.Context(), send)
+		var f *Failure
 		if errors.As(err, &f) {
 			last = f
-			if f.retry && !g.mayRetry(ctx, exec, f) {
+			if f.Retry && !(safe && g.mayRetry(ctx, exec, f)) {
 				final := *f
-				final.retry = false
+				final.Retry = false
 				err = &final
 			}
 		}
-		return ans, err
+		return err
 	})
 	if last != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errOwnTimeout) {
 		// failsafe puts the context's error in place of the attempt's.
-		return nil, last
+		return last
 	}
-	return ans, err
+	return err
 }
 
 // mayRetry decides whether a failed attempt is worth another one, and takes it
 // from the budget if so.
-func (g *guard) mayRetry(ctx context.Context, exec failsafe.Execution[*answer], f *failure) bool {
-	if exec.Attempts() >= maxAttempts || f.err.RetryAfter > longestWait {
+func (g *guard) mayRetry(ctx context.Context, exec failsafe.Execution[any], f *Failure) bool {
+	if !f.Err.Kind.Transient() || exec.Attempts() >= maxAttempts || f.Err.RetryAfter > longestWait {
 		return false
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < f.err.RetryAfter+retryMax {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < f.Err.RetryAfter+retryMax {
 		return false
 	}
 	return g.budget.withdraw()
 }
 
 // once waits for a place and sends, if the source is to be asked at all.
-func (g *guard) once(ctx context.Context, send sendFunc) (*answer, error) {
-	if err := g.places.AcquirePermit(ctx); err != nil {
-		return nil, ctx.Err()
+func (g *guard) once(ctx context.Context, send sendFunc) error {
+	g.waiting.Add(1)
+	err := g.places.AcquirePermit(ctx)
+	g.waiting.Add(-1)
+	if err != nil {
+		return ctx.Err()
 	}
-	defer g.places.ReleasePermit()
+	g.running.Add(1)
+	defer func() {
+		g.running.Add(-1)
+		g.places.ReleasePermit()
+	}()
 	if err := g.mayAsk(); err != nil {
-		return nil, err
+		return err
 	}
 	if !g.breaker.TryAcquirePermit() {
-		return nil, g.refused(g.breaker.RemainingDelay(), "the source is not asked for now, because it kept failing: ")
+		return g.refused(g.breaker.RemainingDelay(), "the source is not asked for now, because it kept failing: ")
 	}
-	ans, err := send(ctx)
-	g.record(err)
-	return ans, err
+	err = send(ctx)
+	g.record(ctx, err)
+	return err
 }
 
-// mayAsk refuses while a Retry-After runs.
-func (g *guard) mayAsk() error {
-	g.mu.Lock()
-	wait := g.notBefore.Sub(g.now())
-	g.mu.Unlock()
-	if wait <= 0 {
-		return nil
-	}
-	return g.refused(wait, "the source is not asked for now, because it asked for time: ")
-}
-
-func (g *guard) refused(wait time.Duration, why string) *failure {
+// askedToWait is how long a Retry-After still runs.
+func (g *guard) askedToWait() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e := model.Errorf(model.KindSourceUnavailable, model.SubjectPrometheus, "%s%s", why, g.lastError)
+	return max(g.notBefore.Sub(g.now()), 0)
+}
+
+// mayAsk refuses while a Retry-After runs; nil says that the source may be
+// asked.
+func (g *guard) mayAsk() *Failure {
+	if wait := g.askedToWait(); wait > 0 {
+		return g.refused(wait, "the source is not asked for now, because it asked for time: ")
+	}
+	return nil
+}
+
+func (g *guard) refused(wait time.Duration, why string) *Failure {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := model.Errorf(model.KindSourceUnavailable, g.subject, "%s%s", why, g.lastError)
 	e.RetryAfter = wait
-	return &failure{err: e, label: outcomeRefused}
+	return &Failure{Err: e, Outcome: OutcomeRefused}
 }
 
 // record tells the breaker how a permitted request went. A request that the
 // caller cancelled says nothing about the source; it still has to give its
 // permit back when it was the one probe of a half-open breaker.
-func (g *guard) record(err error) {
-	var f *failure
+func (g *guard) record(ctx context.Context, err error) {
+	var f *Failure
 	switch {
-	case err == nil:
+	case errors.As(err, &f) && f.Fault:
+		g.note(f)
+		g.breaker.RecordFailure()
+	case f != nil:
+		g.note(f)
 		g.breaker.RecordSuccess()
-	case !errors.As(err, &f):
+	case err != nil && ctx.Err() != nil:
 		if g.breaker.IsHalfOpen() {
 			g.breaker.RecordFailure()
 		}
-	case f.fault:
-		g.note(f)
-		g.breaker.RecordFailure()
 	default:
-		g.note(f)
 		g.breaker.RecordSuccess()
 	}
 }
 
 // note keeps what a failure says about the next request.
-func (g *guard) note(f *failure) {
+func (g *guard) note(f *Failure) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lastError = f.err.Message
-	if f.err.RetryAfter > 0 {
-		g.notBefore = g.now().Add(f.err.RetryAfter)
+	g.lastError = f.Err.Message
+	if f.Err.RetryAfter > 0 {
+		g.notBefore = g.now().Add(f.Err.RetryAfter)
 	}
 }
 
