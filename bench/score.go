@@ -165,15 +165,15 @@ func (s *scorer) next(t int64, v float64) scored {
 	} else {
 		s.sum.Unordered++
 	}
-	strength := r.Score
+	strength, distance := r.Score, r.Distance
 	if r.Strength > 0 {
 		strength, s.onsets.Level = r.Strength, onsetLevel
 	}
 	p := scored{result: r, silent: s.sum.Rows <= stepRows+1}
 	if p.silent {
-		strength = 0
+		strength, distance = 0, 0
 	}
-	p.rank, p.level = s.onsets.Next(strength), s.onsets.Level
+	p.rank, p.level = s.onsets.Next(strength, distance), s.onsets.Level
 	p.anomaly = s.alarm(r, v) && !p.silent
 	return p
 }

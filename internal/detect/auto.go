@@ -145,6 +145,14 @@ func (m *auto) sum(r *reading, part *[partsN]float32) float64 {
 	return sum
 }
 
+// distance is that of the last reading; 0 where patterns decide.
+func (m *auto) distance() float64 {
+	if m.deep != nil && m.deep.decides() {
+		return 0
+	}
+	return m.parts.distance(&m.last)
+}
+
 // expected is the expectation in use, in units.
 func (m *auto) expected(r *reading) float64 {
 	if x := r.center[m.choice]; x == x {
@@ -184,7 +192,7 @@ func (m *auto) Score(t int64, v float64) Result {
 		if m.direction == model.DirectionBoth {
 			lnP += ln2Hi + ln2Lo
 		}
-		r.Strength = m.lastSum
+		r.Strength, r.Distance = m.lastSum, m.distance()
 		r.Score, r.Extrapolated = min(max(-mul(lnP, invLn10), 0), MaxScore), beyond
 	}
 	m.lastScore = r.Score

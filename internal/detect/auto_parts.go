@@ -47,6 +47,10 @@ const (
 	rangesN        = 4
 	secondsPerDay  = int64(24 * time.Hour / time.Second)
 	largestReading = 1e30
+	leastDistance  = 1e-9
+	usualMemory    = 100_000 // samples that the usual distance is the mean of
+	usualClip      = 4       // usual distances that one sample counts for at most
+	usualYoung     = 20      // samples before; so many later it is twice that
 )
 
 // rangeRates are the weights of a sample in the means whose ranges are
@@ -85,6 +89,7 @@ type parts struct {
 	roughLong float64
 	run       float64    // samples in a row without change
 	lasting   [2]float64 // smoothed distances from day and week
+	usual     float64    // mean distance from the same time of other days, over a long time
 	means     [rangesN]float64
 	spans     [rangesN]span
 	ring      [ringN]float32 // the last samples, sample i at i%ringN
@@ -212,6 +217,7 @@ func newParts(c config) parts {
 type reading struct {
 	raw      [partsN]float64 // NaN: nothing to say yet
 	center   [4]float64      // candidates for the expected value: median, level, day, week
+	away     float64         // distance from the same time of other days; from the long mean while there are none
 	daySlot  int
 	weekSlot int
 }
@@ -246,6 +252,9 @@ func (p *parts) read(x float64, r *reading) {
 	day, dayDistance := p.day.near(r.daySlot, x)
 	week, weekDistance := p.week.near(r.weekSlot, x)
 	r.center = [4]float64{median, p.levelMean, day, week}
+	if r.away = dayDistance; day != day {
+		r.away = math.Abs(x - p.long)
+	}
 	step := math.Abs(x - p.back(1))
 	r.raw = [partsN]float64{
 		partMedian: math.Abs(x - median),
@@ -288,6 +297,30 @@ func (p *parts) read(x float64, r *reading) {
 	}
 }
 
+// distance returns how far a sample is away from what is usual at its time, in
+// usual distances. Unlike a gauge it does not get used to what lasts.
+func (p *parts) distance(r *reading) float64 {
+	switch {
+	case !(r.away > 0):
+		return leastDistance
+	case p.usual > 0:
+		return min(max(r.away/p.usual, leastDistance), largestReading)
+	}
+	return float64(p.n) // what r.away would be in means of all distances with it
+}
+
+// learnUsual takes a distance into the usual one.
+func (p *parts) learnUsual(away float64) {
+	if !(away >= 0) {
+		return
+	}
+	n := float64(p.n)
+	if p.n > usualYoung && p.usual > 0 {
+		away = min(away, mul(mul(usualClip, p.usual), 1+usualYoung/n))
+	}
+	p.usual += (away - p.usual) / min(n+1, usualMemory)
+}
+
 // learn takes x in; r is its reading.
 func (p *parts) learn(x float64, r *reading) {
 	fresh := 1 / float64(p.n+1)
@@ -298,6 +331,7 @@ func (p *parts) learn(x float64, r *reading) {
 		}
 	}
 	p.learnLevel(x, fresh)
+	p.learnUsual(r.away)
 	p.short += mul(max(shortRate, fresh), x-p.short)
 	d := x - p.long
 	p.long += mul(max(longRate, fresh), d)
@@ -363,7 +397,7 @@ func (p *parts) push(x float32) {
 
 // scale multiplies everything in the unit of the series.
 func (p *parts) scale(f float64) {
-	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.lasting[0], &p.lasting[1]} {
+	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.lasting[0], &p.lasting[1], &p.usual} {
 		*v = mul(*v, f)
 	}
 	p.variance = mul(mul(p.variance, f), f)
@@ -381,7 +415,7 @@ func (p *parts) scale(f float64) {
 
 func (p *parts) numbers() []*float64 {
 	v := []*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.variance, &p.roughNow, &p.roughLong,
-		&p.run, &p.lasting[0], &p.lasting[1]}
+		&p.run, &p.lasting[0], &p.lasting[1], &p.usual}
 	for i := range p.spans {
 		v = append(v, &p.means[i], &p.spans[i].low, &p.spans[i].high)
 	}

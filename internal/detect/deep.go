@@ -50,16 +50,21 @@ func (p *deepParts) sure() float64 {
 	return min(max((p.discord.rhythm-deepLeast)/(deepSure-deepLeast), 0), 1)
 }
 
+// decides reports whether patterns count.
+func (p *deepParts) decides() bool {
+	return p.sure() > 0 && float64(p.discord.span()) <= p.short
+}
+
 // sum returns what the pattern counts for and what all else does, of which the
 // sum is plain. Where subsequences are shorter than an hour, patterns decide, by
 // their distance as such, and single values only when they are enormous.
 // Longer rhythms, of day and week, are the business of auto's profiles: there
 // patterns are followed but do not count, because they added false alarms only.
 func (p *deepParts) sum(plain float64) (pattern, rest float64) {
-	sure := p.sure()
-	if sure == 0 || float64(p.discord.span()) > p.short {
+	if !p.decides() {
 		return 0, plain
 	}
+	sure := p.sure()
 	if c := p.discord.distance; c >= 0 {
 		pattern = mul(mul(deepShort, sure), c)
 	}

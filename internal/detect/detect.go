@@ -67,6 +67,11 @@ type Result struct {
 	// none, and Score orders them.
 	Strength float64
 
+	// Distance is how far the value is from what is usual at this time, in usual
+	// distances of a long past. It stays high while a deviation lasts. 0: the
+	// model does not say, or there is none.
+	Distance float64
+
 	// Expected is the most likely value, NaN while unknown.
 	Expected float64
 

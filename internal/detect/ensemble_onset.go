@@ -15,6 +15,9 @@ const (
 	onsetHold  = 30 * time.Minute // what is strong is held for about so long
 	onsetLeast = 10               // but for at least so many samples
 	onsetMost  = 30               // and at most so many
+
+	awayLeast = 5 // the same for distances
+	awayMost  = 20
 )
 
 // Onsets ranks the samples of one series for a reader of alarms: what begins an
@@ -25,37 +28,53 @@ const (
 // Refractory: after an onset, samples begin no other for 100 samples, unless
 // they are 1.05 times as strong. Habit: each episode makes the series' next ones
 // weigh 7 % less, fading over 8000 samples, so that a series which alarms often
-// has to show more. Hold: below Level a sample ranks by the decaying maximum
-// of the strengths of half an hour (10 to 30 samples) before it, so that the end of an episode ranks above quiet
-// times. Cost: a few multiplications; it is causal and not safe for concurrent
-// use.
+// has to show more.
+//
+// Below Level a sample ranks by its distance from what is usual, times the root
+// of its strength. Of both it is the decaying maximum over half an hour (5 to 20
+// samples for the distance, 10 to 30 for the strength), so that the end of an
+// episode ranks above quiet times. The distance does not get used to a deviation
+// that lasts; strength, which compares with the latest past, does. Where a model
+// gives no distance, strength alone counts.
+//
+// Cost: a few multiplications; it is causal and not safe for concurrent use.
 type Onsets struct {
 	Level float64 // strength at which an episode can begin
 
-	hold  float64 // share of the strength that the next sample keeps
+	hold, holdAway float64 // share of strength and distance that the next sample keeps
+
 	held  float64 // strength of the last onset
 	age   int     // samples since
 	habit float64
-	peak  float64 // decaying maximum
+	peak  float64 // decaying maximum of strength
+	away  float64 // and of distance
 }
 
 // NewOnsets returns an Onsets for a series with that step.
 func NewOnsets(level float64, step time.Duration) Onsets {
-	n := min(max(float64(onsetHold)/float64(max(step, MinStep)), onsetLeast), onsetMost)
-	return Onsets{Level: level, hold: 1 - 1/n}
+	n := float64(onsetHold) / float64(max(step, MinStep))
+	return Onsets{Level: level, hold: 1 - 1/min(max(n, onsetLeast), onsetMost),
+		holdAway: 1 - 1/min(max(n, awayLeast), awayMost)}
 }
 
-// Next takes the strength of the next sample and returns its rank, 0 or more.
-func (o *Onsets) Next(strength float64) float64 {
+// Next takes the strength of the next sample and its distance, 0 if there is
+// none, and returns its rank, 0 or more.
+func (o *Onsets) Next(strength, distance float64) float64 {
 	if !(strength > 0) {
 		strength = 0
 	}
+	strength, distance = min(strength, largestReading), min(distance, largestReading)
 	if o.age < onsetRefractory {
 		o.age++
 	}
 	o.habit -= o.habit / onsetForget
 	o.peak = max(strength, mul(o.peak, o.hold))
-	below := mul(o.Level, o.peak/(o.peak+o.Level))
+	below := o.peak
+	if distance > 0 {
+		o.away = max(distance, mul(o.away, o.holdAway))
+		below = mul(math.Sqrt(o.peak), o.away)
+	}
+	below = mul(o.Level, below/(below+o.Level))
 	tired := strength / (1 + o.habit)
 	if tired < o.Level {
 		return below
@@ -71,5 +90,5 @@ func (o *Onsets) Next(strength float64) float64 {
 		o.habit += onsetHabit
 	}
 	o.held, o.age = tired, 0
-	return min(tired, math.MaxFloat64)
+	return tired
 }

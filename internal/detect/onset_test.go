@@ -1,0 +1,77 @@
+package detect_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"aiops/internal/detect"
+)
+
+// TestOnsetsRankWhatLasts feeds strengths that get used to a deviation and
+// distances that do not: an onset, then a stretch that ranks above quiet times.
+func TestOnsetsRankWhatLasts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		distance float64 // while it lasts
+		above    bool    // its end ranks above what is as strong before it
+	}{
+		"with distance":    {8, true},
+		"without":          {0, false},
+		"a usual distance": {1, false},
+	} {
+		o := detect.NewOnsets(5, time.Minute)
+		rank := func(strength, distance float64) float64 {
+			if c.distance == 0 {
+				distance = 0
+			}
+			return o.Next(strength, distance)
+		}
+		var quiet, last float64
+		for range 500 {
+			quiet = rank(1, 1)
+		}
+		if first := rank(9, c.distance); first < 5 {
+			t.Errorf("%s: the onset ranks %v", name, first)
+		}
+		for range 300 {
+			last = rank(1, c.distance)
+		}
+		if got := last > 1.5*quiet; got != c.above || last >= 5 {
+			t.Errorf("%s: after 300 samples it ranks %v, quiet times %v", name, last, quiet)
+		}
+	}
+}
+
+func TestOnsetsHoldBackRepeatedAlarms(t *testing.T) {
+	t.Parallel()
+	o := detect.NewOnsets(5, time.Minute)
+	var ranks []float64
+	for i := range 260 {
+		strength := 1.0
+		if i%50 == 10 {
+			strength = 9
+		}
+		if r := o.Next(strength, strength); r >= 5 {
+			ranks = append(ranks, r)
+		}
+	}
+	if len(ranks) != 3 || !(ranks[0] > ranks[1] && ranks[1] > ranks[2]) {
+		t.Errorf("onsets %v: want three, each less than the one before", ranks)
+	}
+}
+
+func TestOnsetsTakeAnyInput(t *testing.T) {
+	t.Parallel()
+	o := detect.NewOnsets(5, 0)
+	inputs := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, 0, 1e300, 1e-300, 5}
+	for range 3 {
+		for _, s := range inputs {
+			for _, d := range inputs {
+				if r := o.Next(s, d); !(r >= 0 && r <= math.MaxFloat64) {
+					t.Fatalf("strength %v and distance %v rank %v", s, d, r)
+				}
+			}
+		}
+	}
+}
