@@ -54,6 +54,7 @@ test-go: ## Go tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m ./...
+	cd deploy && $(GO) vet ./... && $(GO) test -timeout 15m ./...
 
 .PHONY: test-web
 test-web: web ## Type check, lint and test the page
@@ -66,10 +67,11 @@ check: generate-check lint test ## Everything: generated files, lint, tests
 generate: ## Write generated files again: the OpenAPI document, the page's types, the error catalogue
 	$(GO) test ./internal/api -run 'TestGenerated' -rewrite
 	cd web && npm run generate
+	cd deploy && $(GO) test -run TestPlainManifests -rewrite .
 
 .PHONY: generate-check
 generate-check: web/node_modules/.package-lock.json generate ## Fail when generated files are not up to date
-	git diff --exit-code -- web/openapi.json web/src docs/errors.md
+	git diff --exit-code -- web/openapi.json web/src docs/errors.md deploy/kubernetes
 
 .PHONY: lint
 lint: ## golangci-lint, as pinned in tools/
@@ -80,6 +82,23 @@ lint: ## golangci-lint, as pinned in tools/
 vulnerabilities: ## Known vulnerabilities that the program can reach
 	cd tools && $(GO) build -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
 	bin/govulncheck ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZ_TIME (default 10s)
+	@for package in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+	  for target in $$(git grep -ohE '^func Fuzz[A-Za-z0-9_]+' -- $$package/'*_test.go' | sed 's/^func //' | sort -u); do \
+	    echo "$$package $$target"; $(GO) test ./$$package -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZ_TIME),10s); \
+	  done; \
+	done
+
+.PHONY: release
+release: web ## Static programs for Linux on amd64 and arm64 with their parts list and checksums, in bin/release
+	rm -rf bin/release && mkdir -p bin/release
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -tags timetzdata -ldflags "-s -w $(STAMP)" -o bin/release/aiops-linux-$$arch ./cmd/aiops; done
+	cd tools && $(GO) build -o ../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	for arch in amd64 arm64; do bin/cyclonedx-gomod bin -json -output bin/release/aiops-linux-$$arch.cdx.json bin/release/aiops-linux-$$arch; done
+	cd web && npm sbom --sbom-format cyclonedx --omit dev > ../bin/release/aiops-page.cdx.json
+	cd bin/release && sha256sum aiops-* > SHA256SUMS
 
 .PHONY: bench
 bench: ## Speed and memory of every model, of the pipeline and of the store

@@ -36,7 +36,8 @@ type commands struct {
 	Bench    benchCommand    `cmd:"" help:"Measure this machine and this build."`
 	Score    scoreCommand    `cmd:"" help:"Score a CSV file of timestamp,value."`
 	Mine     mineCommand     `cmd:"" help:"Mine templates from log lines, one message per line."`
-	Backup   backupCommand   `cmd:"" help:"Write a consistent copy of the database of a server that is stopped."`
+	Backup   backupCommand   `cmd:"" help:"Write a consistent copy of the database; servers go on."`
+	Restore  restoreCommand  `cmd:"" help:"Put a backup in the place of the database of a server that is stopped."`
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this version, with a snapshot before."`
 	Version  versionCommand  `cmd:"" help:"Print which build this is."`
 }

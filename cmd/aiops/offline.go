@@ -73,7 +73,21 @@ func (c *backupCommand) Run(e *environment) error {
 	if err := app.Backup(e.ctx, c.options(e), c.To); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "wrote %s\n", c.To)
+	fmt.Fprintf(e.stdout, "wrote %s; its secrets are encrypted: keep the master key, apart from it, too\n", c.To)
+	return nil
+}
+
+type restoreCommand struct {
+	storeFlags
+	From string `help:"Backup to restore." required:"" placeholder:"FILE" type:"existingfile"`
+}
+
+// Run replaces the database.
+func (c *restoreCommand) Run(e *environment) error {
+	if err := app.Restore(e.ctx, c.options(e), c.From); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "restored %s; a database that was there stays beside the new one, named .before-restore\n", c.From)
 	return nil
 }
 

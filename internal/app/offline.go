@@ -111,13 +111,24 @@ func Migrate(ctx context.Context, o Options) error {
 	return s.Close()
 }
 
-// Backup writes a consistent copy of the database to path.
+// Backup writes a consistent copy of the database to path, whether or not a
+// server is using it.
 func Backup(ctx context.Context, o Options, path string) error {
-	s, _, err := o.openStore(ctx)
+	c, err := o.load()
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.Backup(ctx, path), s.Close())
+	return store.Backup(ctx, c.Storage, path)
+}
+
+// Restore puts the backup at path in the place of the database. No server may
+// be using it.
+func Restore(ctx context.Context, o Options, path string) error {
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	return store.Restore(ctx, c.Storage, path, telemetry.NewLogger(c.Log, o.Log, levelVar("warn")))
 }
 
 // Explain returns an explanation of an anomaly as text, and whether its

@@ -9,6 +9,25 @@ import (
 	"aiops/internal/store/sqlite"
 )
 
+// Backup writes a consistent copy of the database of cfg to the file path, which
+// must not exist. Servers may use the database meanwhile: it takes no lock and
+// migrates nothing. Secrets in the copy stay encrypted: keep the master key apart
+// from it.
+func Backup(ctx context.Context, cfg Config, path string) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	if cfg.Postgres.URL == "" {
+		return sqlite.Backup(ctx, cfg.SQLite.Path, path)
+	}
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.Postgres.URL, MaxConnections: cfg.Postgres.MaxConnections})
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.Backup(ctx, path), db.Close())
+}
+
 // Restore puts the content of a backup, made by Backup on the same engine, in
 // the place of what the database of cfg holds. Nothing else may use the database
 // meanwhile; on SQLite the lock makes sure of that, on PostgreSQL stop every

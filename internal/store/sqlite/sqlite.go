@@ -255,19 +255,26 @@ func (d *DB) NotifySQL() string { return "" }
 // Backup writes a consistent copy to path while writers go on. The copy
 // appears under its name only when it is complete and synced. An existing file
 // is an error.
-func (d *DB) Backup(ctx context.Context, path string) error {
+func (d *DB) Backup(ctx context.Context, path string) error { return Backup(ctx, d.path, path) }
+
+// Backup copies the database at from, which this or another process may be
+// using, as the method does.
+func Backup(ctx context.Context, from, path string) error {
+	if _, err := os.Stat(from); err != nil {
+		return model.WrapError(model.KindNotFound, "", err, "there is no database to back up")
+	}
 	if _, err := os.Stat(path); err == nil {
 		return model.Errorf(model.KindConflict, "", "the file %s exists already; choose another name for the backup", filepath.Base(path))
 	}
-	return d.copyTo(ctx, path)
+	return copyTo(ctx, from, path)
 }
 
-func (d *DB) copyTo(ctx context.Context, path string) error {
+func copyTo(ctx context.Context, from, path string) error {
 	tmp := path + ".part"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing an unfinished copy: %w", err)
 	}
-	if err := d.vacuumInto(ctx, tmp); err != nil {
+	if err := vacuumInto(ctx, from, tmp); err != nil {
 		return errors.Join(fmt.Errorf("copying the database to %s: %w", path, err), removeQuiet(tmp))
 	}
 	f, err := os.OpenFile(tmp, os.O_RDWR, 0)
@@ -289,8 +296,8 @@ func (d *DB) copyTo(ctx context.Context, path string) error {
 
 // vacuumInto uses a connection of its own: the readers refuse to write, even
 // to another file, and the writer has other things to do.
-func (d *DB) vacuumInto(ctx context.Context, to string) error {
-	db, err := open(d.path, "_busy_timeout", "10000", "_pragma", "temp_store(2)")
+func vacuumInto(ctx context.Context, from, to string) error {
+	db, err := open(from, "_busy_timeout", "10000", "_pragma", "temp_store(2)")
 	if err != nil {
 		return err
 	}
@@ -313,7 +320,7 @@ const keepSnapshots = 3
 // the name of the copy.
 func (d *DB) SnapshotBefore(ctx context.Context, version int64) (string, error) {
 	name := fmt.Sprintf("%s.before-%05d", d.path, version)
-	if err := d.copyTo(ctx, name); err != nil {
+	if err := copyTo(ctx, d.path, name); err != nil {
 		return "", err
 	}
 	old, err := filepath.Glob(globEscape(d.path) + ".before-[0-9][0-9][0-9][0-9][0-9]")
