@@ -102,7 +102,7 @@ func sources(t *testing.T) []source {
 		rel, _ := filepath.Rel(root, p)
 		rel = filepath.ToSlash(rel)
 		if d.IsDir() {
-			if name := d.Name(); name == "node_modules" || name == "testdata" || name == "depskeep" || rel == "tools" || (strings.HasPrefix(name, ".") && name != "." && name != "..") {
+			if name := d.Name(); name == "node_modules" || name == "testdata" || name == "depskeep" || rel == "tools" || rel == "deploy" || (strings.HasPrefix(name, ".") && name != "." && name != "..") {
 				return filepath.SkipDir
 			}
 			return nil
