@@ -63,9 +63,9 @@ func (c *Client) Check(ctx context.Context) error {
 	begin := time.Now()
 	ms := begin.UnixMilli()
 	form := url.Values{"query": {c.cfg.FreshnessQuery}, "time": {seconds(ms)}}
-	var ans *answer
+	var ans *source.Answer
 	answered, err := c.way.Probe(ctx, checkTimeout, question("/api/v1/query", form),
-		c.reader(source.Span{Start: ms, End: ms, Step: 1}, limits{series: 1000, bytes: 1 << 20}, &ans))
+		c.reader(source.Span{Start: ms, End: ms, Step: 1}, source.Limits{Series: 1000, Bytes: 1 << 20}, &ans))
 	switch {
 	case !answered:
 		return fmt.Errorf("checking source %q: %w", c.cfg.Source.Name, err)
@@ -73,7 +73,7 @@ func (c *Client) Check(ctx context.Context) error {
 		// It answers, but not this question: how new its data is stays unknown.
 		c.tracker.Checked(time.Since(begin), time.Time{})
 	default:
-		c.tracker.Checked(time.Since(begin), newestSample(ans.series, begin))
+		c.tracker.Checked(time.Since(begin), newestSample(ans.Series, begin))
 		c.notePartial(ans)
 	}
 	return nil
@@ -159,11 +159,11 @@ func (c *Client) readTargets(resp *http.Response, list *targets) error {
 		return c.way.Status(resp, "")
 	}
 	*list = targets{}
-	body := &failing{r: &capReader{r: resp.Body, left: targetsBytes}}
+	body := &failing{r: source.Capped(resp.Body, targetsBytes)}
 	switch err := json.NewDecoder(body).Decode(list); {
 	case err == nil:
 		return nil
-	case body.err != nil && !errors.Is(body.err, io.EOF) && !errors.Is(body.err, errTooManyBytes):
+	case body.err != nil && !errors.Is(body.err, io.EOF) && !errors.Is(body.err, source.ErrTooManyBytes):
 		return body.err
 	default:
 		return c.way.Unavailable(err, false, "the source's list of targets cannot be read")

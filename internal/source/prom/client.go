@@ -96,7 +96,7 @@ func (c *Client) QueryRange(ctx context.Context, query string, start, end time.T
 		return nil, err
 	}
 	lim := c.limits(maxSeries)
-	return source.QueryParts(ctx, span.Split(source.MaxPoints), partConcurrency, lim.series, func(ctx context.Context, part source.Span) ([]model.SeriesData, error) {
+	return source.QueryParts(ctx, span.Split(source.MaxPoints), partConcurrency, lim.Series, func(ctx context.Context, part source.Span) ([]model.SeriesData, error) {
 		form := url.Values{
 			"query": {query},
 			"start": {seconds(part.Start)},
@@ -123,11 +123,11 @@ func (c *Client) Query(ctx context.Context, query string, at time.Time, maxSerie
 	return c.query(ctx, "/api/v1/query", form, source.Span{Start: ms, End: ms, Step: 1}, c.limits(maxSeries))
 }
 
-func (c *Client) limits(maxSeries int) limits {
+func (c *Client) limits(maxSeries int) source.Limits {
 	if maxSeries <= 0 || maxSeries > c.cfg.MaxSeries {
 		maxSeries = c.cfg.MaxSeries
 	}
-	return limits{series: maxSeries, bytes: c.cfg.MaxBytes}
+	return source.Limits{Series: maxSeries, Bytes: c.cfg.MaxBytes}
 }
 
 // seconds writes milliseconds as the API's seconds.
@@ -136,17 +136,17 @@ func seconds(ms int64) string {
 }
 
 // query asks one question and notes when its answer is incomplete.
-func (c *Client) query(ctx context.Context, path string, form url.Values, span source.Span, lim limits) ([]model.SeriesData, error) {
-	var ans *answer
+func (c *Client) query(ctx context.Context, path string, form url.Values, span source.Span, lim source.Limits) ([]model.SeriesData, error) {
+	var ans *source.Answer
 	if err := c.way.Do(ctx, question(path, form), c.reader(span, lim, &ans)); err != nil {
 		return nil, err
 	}
 	c.notePartial(ans)
-	return ans.series, nil
+	return ans.Series, nil
 }
 
-func (c *Client) notePartial(ans *answer) {
-	if ans.partial != "" {
-		c.tracker.Partial("its answers are incomplete: " + c.way.Clean(ans.partial))
+func (c *Client) notePartial(ans *source.Answer) {
+	if ans.Partial != "" {
+		c.tracker.Partial("its answers are incomplete: " + c.way.Clean(ans.Partial))
 	}
 }

@@ -21,16 +21,16 @@ func question(path string, form url.Values) outward.Request {
 }
 
 // reader makes the function that reads an answer into what *ans points at.
-func (c *Client) reader(span source.Span, lim limits, ans **answer) outward.ReadFunc {
+func (c *Client) reader(span source.Span, lim source.Limits, ans **source.Answer) outward.ReadFunc {
 	return func(resp *http.Response) error {
 		if resp.StatusCode != http.StatusOK {
-			said, _, _ := decode(io.LimitReader(resp.Body, errorBytes), span, limits{bytes: errorBytes})
+			said, _, _ := source.Decode(io.LimitReader(resp.Body, errorBytes), span, source.Limits{Bytes: errorBytes})
 			return c.refusal(resp, said)
 		}
 		if what := outward.WrongContent(resp.Header); what != "" {
 			return c.way.Unavailable(nil, false, "the source answers with %s instead of JSON; is this the URL of a Prometheus API, and not of its pages or of a login?", what)
 		}
-		got, _, err := decode(resp.Body, span, lim)
+		got, _, err := source.Decode(resp.Body, span, lim)
 		if err != nil {
 			return c.unreadable(err, got, lim)
 		}
@@ -40,31 +40,31 @@ func (c *Client) reader(span source.Span, lim limits, ans **answer) outward.Read
 }
 
 // accept judges an answer that was read in full.
-func (c *Client) accept(resp *http.Response, ans *answer, lim limits) error {
-	if !ans.ok {
+func (c *Client) accept(resp *http.Response, ans *source.Answer, lim source.Limits) error {
+	if !ans.OK {
 		return c.refusal(resp, ans)
 	}
-	if ans.count > lim.series {
-		return c.tooManySeries(ans.count, true, lim.series)
+	if ans.Count > lim.Series {
+		return c.tooManySeries(ans.Count, true, lim.Series)
 	}
-	if ans.did.Histograms > 0 && len(ans.series) == 0 {
+	if ans.Did.Histograms > 0 && len(ans.Series) == 0 {
 		return c.wrongQuery(model.KindQuery, "the query yields native histograms, which have no single value; apply histogram_quantile(), histogram_avg() or histogram_count()", "")
 	}
-	c.metrics.count(ans.did)
+	c.metrics.count(ans.Did)
 	return nil
 }
 
 // refusal explains an answer other than a success. Said is what its body said,
 // as far as it could be read.
-func (c *Client) refusal(resp *http.Response, said *answer) error {
-	text, status := c.way.Clean(said.errorText), resp.StatusCode
+func (c *Client) refusal(resp *http.Response, said *source.Answer) error {
+	text, status := c.way.Clean(said.ErrorText), resp.StatusCode
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return c.way.Status(resp, text)
-	case said.errorType == "timeout" || said.errorType == "canceled":
+	case said.ErrorType == "timeout" || said.ErrorType == "canceled":
 		return c.wrongQuery(model.KindTimeout, "the query takes longer than the source allows", text)
-	case said.errorType == "bad_data" || said.errorType == "execution",
-		(status == http.StatusBadRequest || status == http.StatusUnprocessableEntity) && said.errorType != "":
+	case said.ErrorType == "bad_data" || said.ErrorType == "execution",
+		(status == http.StatusBadRequest || status == http.StatusUnprocessableEntity) && said.ErrorType != "":
 		return c.wrongQuery(model.KindQuery, "the source refuses the query", text)
 	}
 	return c.way.Status(resp, text)
@@ -72,16 +72,16 @@ func (c *Client) refusal(resp *http.Response, said *answer) error {
 
 // unreadable explains an answer that could not be decoded. Errors of reading it
 // are returned as they are.
-func (c *Client) unreadable(err error, ans *answer, lim limits) error {
+func (c *Client) unreadable(err error, ans *source.Answer, lim source.Limits) error {
 	switch {
-	case errors.Is(err, errTooManySeries):
-		return c.tooManySeries(ans.count, false, lim.series)
-	case errors.Is(err, errTooManyBytes):
-		f := c.way.Question(model.KindQuery, err, "the answer is larger than %d MiB; aggregate, or ask for less time or fewer series", lim.bytes>>20)
+	case errors.Is(err, source.ErrTooManySeries):
+		return c.tooManySeries(ans.Count, false, lim.Series)
+	case errors.Is(err, source.ErrTooManyBytes):
+		f := c.way.Question(model.KindQuery, err, "the answer is larger than %d MiB; aggregate, or ask for less time or fewer series", lim.Bytes>>20)
 		f.Err.Fields = []model.FieldError{{Pointer: "/query", Code: "size_limit", Detail: f.Err.Message}}
-		f.Err.Context = map[string]any{"limit_bytes": lim.bytes}
+		f.Err.Context = map[string]any{"limit_bytes": lim.Bytes}
 		return f
-	case errors.Is(err, errSyntax):
+	case errors.Is(err, source.ErrSyntax):
 		return c.way.Unavailable(err, false, "the source's answer is not that of a Prometheus API; check the URL")
 	}
 	return err

@@ -1,4 +1,4 @@
-package prom
+package source
 
 import (
 	"errors"
@@ -10,24 +10,23 @@ import (
 	"strings"
 
 	"aiops/internal/model"
-	"aiops/internal/source"
 )
 
-// answer is what the query endpoints say.
-type answer struct {
-	ok        bool // status is success
-	errorType string
-	errorText string
-	partial   string // why the answer is incomplete; "" when it is complete
-	series    []model.SeriesData
-	count     int // series in the answer, also those beyond the limit
-	did       source.Cleaned
+// Answer is what the query endpoints say.
+type Answer struct {
+	OK        bool // status is success
+	ErrorType string
+	ErrorText string
+	Partial   string // why the answer is incomplete; "" when it is complete
+	Series    []model.SeriesData
+	Count     int // series in the answer, also those beyond the limit
+	Did       Cleaned
 }
 
-// limits bound what decoding an answer may cost.
-type limits struct {
-	series int   // kept; further ones are only counted
-	bytes  int64 // read, after decompression
+// Limits bound what decoding an answer may cost.
+type Limits struct {
+	Series int   // kept; further ones are only counted
+	Bytes  int64 // read, after decompression
 }
 
 const (
@@ -38,27 +37,31 @@ const (
 	keptWarnings  = 5
 )
 
-// errTooManyBytes marks an answer beyond limits.bytes.
-var errTooManyBytes = errors.New("answer too large")
+// ErrTooManyBytes marks an answer beyond Limits.Bytes.
+var ErrTooManyBytes = errors.New("answer too large")
 
-// errTooManySeries marks an answer beyond limits.series, when the rest of it
+// ErrTooManySeries marks an answer beyond Limits.Series, when the rest of it
 // could not be counted either.
-var errTooManySeries = errors.New("too many series")
+var ErrTooManySeries = errors.New("too many series")
 
-// capReader fails after a number of bytes.
-type capReader struct {
+// cappedReader fails after a number of bytes.
+type cappedReader struct {
 	r    io.Reader
 	left int64
 	read int64
 }
 
-func (c *capReader) Read(p []byte) (int, error) {
+// Capped returns a reader that fails with ErrTooManyBytes after n bytes of r.
+func Capped(r io.Reader, n int64) io.Reader { return &cappedReader{r: r, left: n} }
+
+// Read implements io.Reader.
+func (c *cappedReader) Read(p []byte) (int, error) {
 	if c.left <= 0 {
 		// Exactly at the limit the stream may well be over.
 		if n, err := c.r.Read(p[:1]); n == 0 {
 			return 0, err
 		}
-		return 0, errTooManyBytes
+		return 0, ErrTooManyBytes
 	}
 	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
@@ -67,13 +70,13 @@ func (c *capReader) Read(p []byte) (int, error) {
 }
 
 // decoder builds an answer from JSON as it arrives. Memory is bounded by the
-// samples that are kept: those of times in span, of at most limits.series
+// samples that are kept: those of times in span, of at most Limits.Series
 // series; labels' texts are shared between series.
 type decoder struct {
-	in   *scanner
-	span source.Span
-	lim  limits
-	ans  *answer
+	in   *Scanner
+	span Span
+	lim  Limits
+	ans  *Answer
 
 	texts   map[string]string
 	samples []model.Sample // slab, handed out in pieces of exact capacity
@@ -82,29 +85,29 @@ type decoder struct {
 	pairs   []model.Label  // likewise
 }
 
-// decode reads one answer. The answer is returned even with an error, holding
+// Decode reads one answer. The answer is returned even with an error, holding
 // what was understood so far.
-func decode(r io.Reader, span source.Span, lim limits) (*answer, int64, error) {
-	body := &capReader{r: r, left: lim.bytes}
-	d := &decoder{in: newScanner(body), span: span, lim: lim, ans: &answer{}, texts: map[string]string{}}
+func Decode(r io.Reader, span Span, lim Limits) (*Answer, int64, error) {
+	body := &cappedReader{r: r, left: lim.Bytes}
+	d := &decoder{in: NewScanner(body), span: span, lim: lim, ans: &Answer{}, texts: map[string]string{}}
 	err := d.document()
 	if err == nil {
-		d.ans.series, d.ans.did = d.finishSeries()
+		d.ans.Series, d.ans.Did = d.finishSeries()
 	} else {
-		d.ans.series = nil
+		d.ans.Series = nil
 	}
-	if err != nil && d.ans.count > lim.series {
-		err = fmt.Errorf("%w: %w", errTooManySeries, err)
+	if err != nil && d.ans.Count > lim.Series {
+		err = fmt.Errorf("%w: %w", ErrTooManySeries, err)
 	}
 	return d.ans, body.read, err
 }
 
-func (d *decoder) finishSeries() ([]model.SeriesData, source.Cleaned) {
-	did := d.ans.did
-	if d.ans.count > d.lim.series {
+func (d *decoder) finishSeries() ([]model.SeriesData, Cleaned) {
+	did := d.ans.Did
+	if d.ans.Count > d.lim.Series {
 		return nil, did
 	}
-	series, more := source.CleanAnswer(d.ans.series, d.span)
+	series, more := CleanAnswer(d.ans.Series, d.span)
 	did.Add(more)
 	return series, did
 }
@@ -112,17 +115,17 @@ func (d *decoder) finishSeries() ([]model.SeriesData, source.Cleaned) {
 func (d *decoder) document() error {
 	status := ""
 	var warnings []string
-	err := d.in.object(func(name []byte) (err error) {
+	err := d.in.Object(func(name []byte) (err error) {
 		switch string(name) {
 		case "status":
 			status, err = d.string()
 		case "errorType":
-			d.ans.errorType, err = d.string()
+			d.ans.ErrorType, err = d.string()
 		case "error":
-			d.ans.errorText, err = d.string()
+			d.ans.ErrorText, err = d.string()
 		case "isPartial":
 			var partial bool
-			if partial, err = d.in.boolean(); partial {
+			if partial, err = d.in.Boolean(); partial {
 				warnings = append(warnings, "the source calls its answer partial")
 			}
 		case "warnings":
@@ -130,34 +133,34 @@ func (d *decoder) document() error {
 		case "data":
 			err = d.data()
 		default:
-			err = d.in.skip()
+			err = d.in.Skip()
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := d.in.finish(); err != nil {
+	if err := d.in.Finish(); err != nil {
 		return err
 	}
 	if status != "success" && status != "error" {
-		return syntaxError("a status of %q", status)
+		return SyntaxError("a status of %q", status)
 	}
-	d.ans.ok = status == "success"
-	d.ans.partial = strings.Join(warnings, "; ")
+	d.ans.OK = status == "success"
+	d.ans.Partial = strings.Join(warnings, "; ")
 	return nil
 }
 
 func (d *decoder) string() (string, error) {
-	t, err := d.in.text()
+	t, err := d.in.Text()
 	return string(t), err
 }
 
 func (d *decoder) warnings(list []string) ([]string, error) {
-	if null, err := d.in.isNull(); null || err != nil {
+	if null, err := d.in.IsNull(); null || err != nil {
 		return list, err
 	}
-	err := d.in.array(func() error {
+	err := d.in.Array(func() error {
 		w, err := d.string()
 		if err == nil && len(list) < keptWarnings {
 			list = append(list, w)
@@ -171,36 +174,36 @@ func (d *decoder) warnings(list []string) ([]string, error) {
 // form, wherever resultType stands: a list of objects is a vector or a matrix,
 // a list of a number and a string is a scalar or a string.
 func (d *decoder) data() error {
-	if null, err := d.in.isNull(); null || err != nil {
+	if null, err := d.in.IsNull(); null || err != nil {
 		return err
 	}
 	resultType := ""
 	scalar := false
-	err := d.in.object(func(name []byte) (err error) {
+	err := d.in.Object(func(name []byte) (err error) {
 		switch string(name) {
 		case "resultType":
 			resultType, err = d.string()
 		case "result":
 			scalar, err = d.result()
 		default:
-			err = d.in.skip()
+			err = d.in.Skip()
 		}
 		return err
 	})
 	if err == nil && scalar && resultType == "string" {
-		return syntaxError("a string for a result")
+		return SyntaxError("a string for a result")
 	}
 	return err
 }
 
 func (d *decoder) result() (scalar bool, err error) {
-	if null, err := d.in.isNull(); null || err != nil {
+	if null, err := d.in.IsNull(); null || err != nil {
 		return false, err
 	}
-	if err := d.in.expect('['); err != nil {
+	if err := d.in.Expect('['); err != nil {
 		return false, err
 	}
-	c, err := d.in.peek()
+	c, err := d.in.Peek()
 	if err != nil {
 		return false, err
 	}
@@ -209,12 +212,12 @@ func (d *decoder) result() (scalar bool, err error) {
 		if err := d.restOfPoint(); err != nil {
 			return true, err
 		}
-		d.ans.count = 1
+		d.ans.Count = 1
 		d.keep(nil)
 		return true, nil
 	}
 	for first := true; ; first = false {
-		more, err := d.in.more(']', first)
+		more, err := d.in.More(']', first)
 		if err != nil || !more {
 			return false, err
 		}
@@ -226,28 +229,28 @@ func (d *decoder) result() (scalar bool, err error) {
 
 // series reads an element of a vector or a matrix.
 func (d *decoder) series() error {
-	d.ans.count++
-	if d.ans.count > d.lim.series {
+	d.ans.Count++
+	if d.ans.Count > d.lim.Series {
 		// Past the limit nothing is kept; the rest is read only to name how many.
-		d.ans.series, d.samples, d.labels, d.texts = nil, nil, nil, nil
-		return d.in.skip()
+		d.ans.Series, d.samples, d.labels, d.texts = nil, nil, nil, nil
+		return d.in.Skip()
 	}
 	d.points = d.points[:0]
 	d.pairs = d.pairs[:0]
-	err := d.in.object(func(name []byte) error {
+	err := d.in.Object(func(name []byte) error {
 		switch string(name) {
 		case "metric":
 			return d.metric()
 		case "value":
 			return d.point()
 		case "values":
-			return d.in.array(d.point)
+			return d.in.Array(d.point)
 		case "histogram":
-			d.ans.did.Histograms++
+			d.ans.Did.Histograms++
 		case "histograms":
-			return d.in.array(func() error { d.ans.did.Histograms++; return d.in.skip() })
+			return d.in.Array(func() error { d.ans.Did.Histograms++; return d.in.Skip() })
 		}
-		return d.in.skip()
+		return d.in.Skip()
 	})
 	if err != nil {
 		return err
@@ -271,14 +274,14 @@ func (d *decoder) keep(labels model.Labels) {
 		samples = d.samples[n:len(d.samples):len(d.samples)]
 	}
 	if len(samples) > 0 {
-		d.ans.series = append(d.ans.series, model.SeriesData{Labels: labels, Samples: samples})
+		d.ans.Series = append(d.ans.Series, model.SeriesData{Labels: labels, Samples: samples})
 	}
 }
 
 func (d *decoder) metric() error {
-	return d.in.object(func(name []byte) error {
+	return d.in.Object(func(name []byte) error {
 		n := d.intern(name)
-		value, err := d.in.text()
+		value, err := d.in.Text()
 		if err != nil {
 			return err
 		}
@@ -328,44 +331,44 @@ func (d *decoder) takeLabels() model.Labels {
 
 // point reads [time, "value"].
 func (d *decoder) point() error {
-	if err := d.in.expect('['); err != nil {
+	if err := d.in.Expect('['); err != nil {
 		return err
 	}
 	return d.restOfPoint()
 }
 
 func (d *decoder) restOfPoint() error {
-	text, err := d.in.number()
+	text, err := d.in.Number()
 	if err != nil {
 		return err
 	}
 	t, ok := parseMillis(text)
 	if !ok {
-		return syntaxError("a time beyond all calendars")
+		return SyntaxError("a time beyond all calendars")
 	}
-	if err := d.in.expect(','); err != nil {
+	if err := d.in.Expect(','); err != nil {
 		return err
 	}
-	if text, err = d.in.text(); err != nil {
+	if text, err = d.in.Text(); err != nil {
 		return err
 	}
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return syntaxError("a value that is not a number")
+		return SyntaxError("a value that is not a number")
 	}
-	if err := d.in.expect(']'); err != nil {
+	if err := d.in.Expect(']'); err != nil {
 		return err
 	}
 	if !d.span.Holds(t) {
-		d.ans.did.Misaligned++
+		d.ans.Did.Misaligned++
 		return nil
 	}
 	d.points = append(d.points, model.Sample{T: t, V: v})
 	if int64(len(d.points)) >= 4*d.span.Points()+slabSamples {
 		// Far more samples than times: most of them are duplicates.
-		var did source.Cleaned
-		d.points, did = source.Clean(d.points, d.span)
-		d.ans.did.Add(did)
+		var did Cleaned
+		d.points, did = Clean(d.points, d.span)
+		d.ans.Did.Add(did)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
-package prom
+package source
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,10 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads JSON token by token from a stream, in constant memory. It
+// Scanner reads JSON token by token from a stream, in constant memory. It
 // accepts what RFC 8259 does, with bounded nesting and bounded texts. Slices it
-// returns are valid until the next call.
-type scanner struct {
+// returns are valid until the next call. Errors of the reader are returned as they
+// are, io.ErrUnexpectedEOF when the document ends too early, ErrSyntax when it is
+// malformed.
+type Scanner struct {
 	r       io.Reader
 	buf     []byte // unread bytes are buf[pos:end]
 	pos     int
@@ -26,20 +29,22 @@ const (
 	maxText    = 1 << 20 // bytes of one string or number
 )
 
-// errSyntax marks an answer that is not the JSON it should be.
-var errSyntax = errors.New("malformed JSON")
+// ErrSyntax marks an answer that is not the JSON it should be.
+var ErrSyntax = errors.New("malformed JSON")
 
-func syntaxError(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errSyntax, fmt.Sprintf(format, args...))
+// SyntaxError makes an error that is ErrSyntax.
+func SyntaxError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrSyntax, fmt.Sprintf(format, args...))
 }
 
-func newScanner(r io.Reader) *scanner {
-	return &scanner{r: r, buf: make([]byte, scanBuffer)}
+// NewScanner returns a Scanner that reads r.
+func NewScanner(r io.Reader) *Scanner {
+	return &Scanner{r: r, buf: make([]byte, scanBuffer)}
 }
 
 // fill reads more into an empty buffer. At the end of the stream it returns
 // io.EOF.
-func (s *scanner) fill() error {
+func (s *Scanner) fill() error {
 	for empty := 0; empty < 100; empty++ {
 		n, err := s.r.Read(s.buf)
 		if n > 0 {
@@ -53,7 +58,7 @@ func (s *scanner) fill() error {
 	return io.ErrNoProgress
 }
 
-func (s *scanner) byte() (byte, error) {
+func (s *Scanner) byte() (byte, error) {
 	if s.pos == s.end {
 		if err := s.fill(); err != nil {
 			return 0, cutOff(err)
@@ -72,8 +77,8 @@ func cutOff(err error) error {
 	return err
 }
 
-// peek returns the next byte that is not white space, without consuming it.
-func (s *scanner) peek() (byte, error) {
+// Peek returns the next byte that is not white space, without consuming it.
+func (s *Scanner) Peek() (byte, error) {
 	for {
 		if s.pos == s.end {
 			if err := s.fill(); err != nil {
@@ -89,23 +94,23 @@ func (s *scanner) peek() (byte, error) {
 	}
 }
 
-func (s *scanner) expect(want byte) error {
-	c, err := s.peek()
+func (s *Scanner) Expect(want byte) error {
+	c, err := s.Peek()
 	if err != nil {
 		return err
 	}
 	if c != want {
-		return syntaxError("%q where %q should be", c, want)
+		return SyntaxError("%q where %q should be", c, want)
 	}
 	s.pos++
 	return nil
 }
 
-// more consumes what separates the members of an object or the elements of an
+// More consumes what separates the members of an object or the elements of an
 // array: it reports false at the closing byte, which it consumes. First says
 // whether no member was read yet.
-func (s *scanner) more(closing byte, first bool) (bool, error) {
-	c, err := s.peek()
+func (s *Scanner) More(closing byte, first bool) (bool, error) {
+	c, err := s.Peek()
 	if err != nil {
 		return false, err
 	}
@@ -116,31 +121,31 @@ func (s *scanner) more(closing byte, first bool) (bool, error) {
 	case first:
 		return true, nil
 	case c != ',':
-		return false, syntaxError("%q where a comma or %q should be", c, closing)
+		return false, SyntaxError("%q where a comma or %q should be", c, closing)
 	}
 	s.pos++
-	if c, err = s.peek(); err == nil && c == closing {
-		err = syntaxError("a comma before %q", closing)
+	if c, err = s.Peek(); err == nil && c == closing {
+		err = SyntaxError("a comma before %q", closing)
 	}
 	return err == nil, err
 }
 
-// object calls member for each member of an object. Member must consume its value.
-func (s *scanner) object(member func(name []byte) error) error {
-	if err := s.expect('{'); err != nil {
+// Object calls member for each member of an object. Member must consume its value.
+func (s *Scanner) Object(member func(name []byte) error) error {
+	if err := s.Expect('{'); err != nil {
 		return err
 	}
 	for first := true; ; first = false {
-		more, err := s.more('}', first)
+		more, err := s.More('}', first)
 		if err != nil || !more {
 			return err
 		}
-		name, err := s.text()
+		name, err := s.Text()
 		if err != nil {
 			return err
 		}
 		s.name = append(s.name[:0], name...) // looking for the colon may refill the buffer
-		if err := s.expect(':'); err != nil {
+		if err := s.Expect(':'); err != nil {
 			return err
 		}
 		if err := member(s.name); err != nil {
@@ -149,13 +154,13 @@ func (s *scanner) object(member func(name []byte) error) error {
 	}
 }
 
-// array calls element before each element of an array. Element must consume it.
-func (s *scanner) array(element func() error) error {
-	if err := s.expect('['); err != nil {
+// Array calls element before each element of an array. Element must consume it.
+func (s *Scanner) Array(element func() error) error {
+	if err := s.Expect('['); err != nil {
 		return err
 	}
 	for first := true; ; first = false {
-		more, err := s.more(']', first)
+		more, err := s.More(']', first)
 		if err != nil || !more {
 			return err
 		}
@@ -165,9 +170,9 @@ func (s *scanner) array(element func() error) error {
 	}
 }
 
-// text reads a string. Bytes that are not UTF-8 become U+FFFD.
-func (s *scanner) text() ([]byte, error) {
-	if err := s.expect('"'); err != nil {
+// Text reads a string. Bytes that are not UTF-8 become U+FFFD.
+func (s *Scanner) Text() ([]byte, error) {
+	if err := s.Expect('"'); err != nil {
 		return nil, err
 	}
 	// Most strings lie within the buffer and hold nothing to unescape.
@@ -185,7 +190,59 @@ func (s *scanner) text() ([]byte, error) {
 	return s.slowText()
 }
 
-func (s *scanner) slowText() ([]byte, error) {
+// TextUpTo reads a string of which at most limit bytes are wanted, and reports
+// whether there were more; however long it is, it takes no more memory than
+// that. Bytes that are not UTF-8 become U+FFFD.
+func (s *Scanner) TextUpTo(limit int) (text []byte, cut bool, err error) {
+	if err := s.Expect('"'); err != nil {
+		return nil, false, err
+	}
+	out := s.scratch[:0]
+	for {
+		c, err := s.byte()
+		if err != nil {
+			return nil, false, err
+		}
+		switch {
+		case c == '"':
+			s.scratch = out
+			if cut {
+				out = wholeRunes(out[:limit])
+			}
+			if !utf8.Valid(out) {
+				out = bytes.ToValidUTF8(out, []byte("\ufffd"))
+			}
+			return out, cut, nil
+		case c < ' ':
+			return nil, false, SyntaxError("a control character in a string")
+		case c == '\\':
+			if out, err = s.escape(out); err != nil {
+				return nil, false, err
+			}
+		default:
+			out = append(out, c)
+		}
+		if len(out) > limit {
+			cut = true
+			out = out[:limit+1] // what comes is read over
+		}
+	}
+}
+
+// wholeRunes leaves out a character that was cut in two.
+func wholeRunes(b []byte) []byte {
+	for n := len(b) - 1; n >= 0 && n >= len(b)-utf8.UTFMax; n-- {
+		if utf8.RuneStart(b[n]) {
+			if !utf8.FullRune(b[n:]) {
+				return b[:n]
+			}
+			break
+		}
+	}
+	return b
+}
+
+func (s *Scanner) slowText() ([]byte, error) {
 	out := s.scratch[:0]
 	wide := false
 	for {
@@ -201,7 +258,7 @@ func (s *scanner) slowText() ([]byte, error) {
 			}
 			return out, nil
 		case c < ' ':
-			return nil, syntaxError("a control character in a string")
+			return nil, SyntaxError("a control character in a string")
 		case c == '\\':
 			if out, err = s.escape(out); err != nil {
 				return nil, err
@@ -211,7 +268,7 @@ func (s *scanner) slowText() ([]byte, error) {
 			out = append(out, c)
 		}
 		if len(out) > maxText {
-			return nil, syntaxError("a string of more than %d bytes", maxText)
+			return nil, SyntaxError("a string of more than %d bytes", maxText)
 		}
 	}
 }
@@ -219,7 +276,7 @@ func (s *scanner) slowText() ([]byte, error) {
 var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // escape reads what follows a backslash.
-func (s *scanner) escape(out []byte) ([]byte, error) {
+func (s *Scanner) escape(out []byte) ([]byte, error) {
 	c, err := s.byte()
 	if err != nil {
 		return nil, err
@@ -228,7 +285,7 @@ func (s *scanner) escape(out []byte) ([]byte, error) {
 		return append(out, plain), nil
 	}
 	if c != 'u' {
-		return nil, syntaxError("the escape \\%c", c)
+		return nil, SyntaxError("the escape \\%c", c)
 	}
 	r, err := s.hex4()
 	if err != nil {
@@ -252,7 +309,7 @@ func (s *scanner) escape(out []byte) ([]byte, error) {
 }
 
 // lowHalf reads a further \u escape if one follows.
-func (s *scanner) lowHalf() (rune, bool, error) {
+func (s *Scanner) lowHalf() (rune, bool, error) {
 	c, err := s.byte()
 	if err != nil {
 		return 0, false, err
@@ -274,10 +331,10 @@ func (s *scanner) lowHalf() (rune, bool, error) {
 	if plain := escapes[c]; plain != 0 {
 		return rune(plain), true, nil
 	}
-	return 0, false, syntaxError("the escape \\%c", c)
+	return 0, false, SyntaxError("the escape \\%c", c)
 }
 
-func (s *scanner) hex4() (rune, error) {
+func (s *Scanner) hex4() (rune, error) {
 	var r rune
 	for range 4 {
 		c, err := s.byte()
@@ -292,16 +349,16 @@ func (s *scanner) hex4() (rune, error) {
 		case c >= 'A' && c <= 'F':
 			c -= 'A' - 10
 		default:
-			return 0, syntaxError("%q in a \\u escape", c)
+			return 0, SyntaxError("%q in a \\u escape", c)
 		}
 		r = r<<4 | rune(c)
 	}
 	return r, nil
 }
 
-// number reads a number, as text.
-func (s *scanner) number() ([]byte, error) {
-	if _, err := s.peek(); err != nil {
+// Number reads a number, as text.
+func (s *Scanner) Number() ([]byte, error) {
+	if _, err := s.Peek(); err != nil {
 		return nil, err
 	}
 	out := s.scratch[:0]
@@ -321,12 +378,12 @@ func (s *scanner) number() ([]byte, error) {
 		out = append(out, c)
 		s.pos++
 		if len(out) > maxText {
-			return nil, syntaxError("a number of more than %d digits", maxText)
+			return nil, SyntaxError("a number of more than %d digits", maxText)
 		}
 	}
 	s.scratch = out
 	if !validNumber(out) {
-		return nil, syntaxError("a value that is not a number")
+		return nil, SyntaxError("a value that is not a number")
 	}
 	return out, nil
 }
@@ -363,12 +420,12 @@ func validNumber(b []byte) bool {
 	return len(b) == 0
 }
 
-// skip reads over a value of any kind, without allocating.
-func (s *scanner) skip() error {
+// Skip reads over a value of any kind, without allocating.
+func (s *Scanner) Skip() error {
 	var closing [maxDepth]byte // of the objects and arrays that are open
 	depth := 0
 	for {
-		c, err := s.peek()
+		c, err := s.Peek()
 		if err != nil {
 			return err
 		}
@@ -376,14 +433,14 @@ func (s *scanner) skip() error {
 		switch c {
 		case '{', '[':
 			if depth == maxDepth {
-				return syntaxError("more than %d values within each other", maxDepth)
+				return SyntaxError("more than %d values within each other", maxDepth)
 			}
 			s.pos++
 			closing[depth] = c + 2 // in ASCII both closing brackets are two further
 			depth++
 			inside = true
 		case '"':
-			_, err = s.text()
+			_, err = s.Text()
 		case 't':
 			err = s.word("true")
 		case 'f':
@@ -391,7 +448,7 @@ func (s *scanner) skip() error {
 		case 'n':
 			err = s.word("null")
 		default:
-			_, err = s.number()
+			_, err = s.Number()
 		}
 		if err != nil {
 			return err
@@ -404,9 +461,9 @@ func (s *scanner) skip() error {
 
 // skipEnds leaves what ends here and goes on to the next value, past its name
 // if it has one. It returns how many objects and arrays are still open.
-func (s *scanner) skipEnds(closing []byte, first bool) (depth int, err error) {
+func (s *Scanner) skipEnds(closing []byte, first bool) (depth int, err error) {
 	for depth = len(closing); depth > 0; depth-- {
-		more, err := s.more(closing[depth-1], first)
+		more, err := s.More(closing[depth-1], first)
 		if err != nil {
 			return depth, err
 		}
@@ -415,18 +472,18 @@ func (s *scanner) skipEnds(closing []byte, first bool) (depth int, err error) {
 			continue
 		}
 		if closing[depth-1] == '}' {
-			if _, err := s.text(); err != nil {
+			if _, err := s.Text(); err != nil {
 				return depth, err
 			}
-			err = s.expect(':')
+			err = s.Expect(':')
 		}
 		return depth, err
 	}
 	return 0, nil
 }
 
-func (s *scanner) word(want string) error {
-	if _, err := s.peek(); err != nil {
+func (s *Scanner) word(want string) error {
+	if _, err := s.Peek(); err != nil {
 		return err
 	}
 	for i := range len(want) {
@@ -435,15 +492,15 @@ func (s *scanner) word(want string) error {
 			return err
 		}
 		if c != want[i] {
-			return syntaxError("%q where %q should be", c, want)
+			return SyntaxError("%q where %q should be", c, want)
 		}
 	}
 	return nil
 }
 
-// boolean reads true or false; null counts as false.
-func (s *scanner) boolean() (bool, error) {
-	c, err := s.peek()
+// Boolean reads true or false; null counts as false.
+func (s *Scanner) Boolean() (bool, error) {
+	c, err := s.Peek()
 	if err != nil {
 		return false, err
 	}
@@ -457,20 +514,20 @@ func (s *scanner) boolean() (bool, error) {
 	}
 }
 
-// isNull consumes null and reports whether it was there.
-func (s *scanner) isNull() (bool, error) {
-	c, err := s.peek()
+// IsNull consumes null and reports whether it was there.
+func (s *Scanner) IsNull() (bool, error) {
+	c, err := s.Peek()
 	if err != nil || c != 'n' {
 		return false, err
 	}
 	return true, s.word("null")
 }
 
-// finish makes sure that nothing but white space is left.
-func (s *scanner) finish() error {
-	c, err := s.peek()
+// Finish makes sure that nothing but white space is left.
+func (s *Scanner) Finish() error {
+	c, err := s.Peek()
 	if err == nil {
-		return syntaxError("%q after the end", c)
+		return SyntaxError("%q after the end", c)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil

@@ -1,4 +1,4 @@
-package prom
+package source
 
 import (
 	"bytes"
@@ -16,10 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aiops/internal/model"
-	"aiops/internal/source"
 )
 
-var wide = source.Span{Start: 0, End: 1 << 50, Step: 1}
+var wide = Span{Start: 0, End: 1 << 50, Step: 1}
 
 func TestDecodeInAnyPieces(t *testing.T) {
 	t.Parallel()
@@ -33,21 +32,49 @@ func TestDecodeInAnyPieces(t *testing.T) {
 		"in halves":  iotest.HalfReader(strings.NewReader(body)),
 		"with error": iotest.DataErrReader(strings.NewReader(body)),
 	} {
-		ans, read, err := decode(r, wide, limits{series: 10, bytes: 1 << 20})
+		ans, read, err := Decode(r, wide, Limits{Series: 10, Bytes: 1 << 20})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !ans.ok || ans.partial != "w" || ans.count != 2 || read != int64(len(body)) {
+		if !ans.OK || ans.Partial != "w" || ans.Count != 2 || read != int64(len(body)) {
 			t.Errorf("%s: answer %+v after %d bytes", name, ans, read)
 		}
 		want := []string{`{__name__="up", a="last", b="2"}`, `{a="\ufffdA\ufffd"}`}
-		for i, s := range ans.series {
+		for i, s := range ans.Series {
 			if got := s.Labels.Key(); got != want[i] && got != strings.ReplaceAll(want[i], `\ufffd`, "\ufffd") {
 				t.Errorf("%s: series %d is %s, want %s", name, i, got, want[i])
 			}
 		}
-		if p := ans.series[0].Samples[1]; p.T != 2500 || p.V != 0 || !math.Signbit(p.V) {
+		if p := ans.Series[0].Samples[1]; p.T != 2500 || p.V != 0 || !math.Signbit(p.V) {
 			t.Errorf("%s: sample %+v", name, p)
+		}
+	}
+}
+
+const twoSeries = `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","instance":"a"},"values":[[1700000000,"1"],[1700000060,"2"]]},{"metric":{"__name__":"up","instance":"b"},"values":[[1700000000,"1"]]}]}}`
+
+func TestTextUpTo(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		doc, want string
+		limit     int
+		cut       bool
+	}{
+		{`"abc"`, "abc", 3, false}, {`"abcd"`, "abc", 3, true}, {`"aü"`, "a", 2, true}, {`"a\u00fcx"`, "aü", 3, true},
+		{`"` + strings.Repeat("x", 3<<20) + `"`, "xxxx", 4, true}, {"\"a\xff\"", "a\ufffd", 9, false}, {`""`, "", 0, false},
+	} {
+		s := NewScanner(iotest.OneByteReader(strings.NewReader(tc.doc + " 7")))
+		got, cut, err := s.TextUpTo(tc.limit)
+		if err != nil || string(got) != tc.want || cut != tc.cut {
+			t.Errorf("TextUpTo(%d) of %.20s = %q, %v, %v, want %q, %v", tc.limit, tc.doc, got, cut, err, tc.want, tc.cut)
+		}
+		if n, err := s.Number(); err != nil || string(n) != "7" {
+			t.Errorf("behind %.20s comes %q, %v", tc.doc, n, err)
+		}
+	}
+	for _, doc := range []string{`"abc`, "\"a\nb\"", `"\q"`, `7`} {
+		if _, _, err := NewScanner(strings.NewReader(doc)).TextUpTo(2); err == nil {
+			t.Errorf("TextUpTo of %q has no error", doc)
 		}
 	}
 }
@@ -55,13 +82,13 @@ func TestDecodeInAnyPieces(t *testing.T) {
 // Cut off anywhere, an answer is an error, never a shorter answer.
 func TestDecodeCutOffAnywhere(t *testing.T) {
 	t.Parallel()
-	body := matrix(seriesJSON("a", goodPoints), seriesJSON("b", goodPoints))
+	body := twoSeries
 	for n := range len(body) {
-		ans, _, err := decode(strings.NewReader(body[:n]), wide, limits{series: 10, bytes: 1 << 20})
+		ans, _, err := Decode(strings.NewReader(body[:n]), wide, Limits{Series: 10, Bytes: 1 << 20})
 		if err == nil {
 			t.Fatalf("the first %d bytes decode to %+v", n, ans)
 		}
-		if ans.series != nil {
+		if ans.Series != nil {
 			t.Fatalf("the first %d bytes give series", n)
 		}
 	}
@@ -84,40 +111,40 @@ func TestParseMillis(t *testing.T) {
 	}
 }
 
-// value reads what the scanner sees, in the form that encoding/json gives.
-func value(s *scanner, depth int) (any, error) {
-	c, err := s.peek()
+// jsonValue reads what the scanner sees, in the form that encoding/json gives.
+func jsonValue(s *Scanner, depth int) (any, error) {
+	c, err := s.Peek()
 	if err != nil {
 		return nil, err
 	}
 	switch c {
 	case '{':
 		m := map[string]any{}
-		err := s.object(func(name []byte) error {
+		err := s.Object(func(name []byte) error {
 			n := string(name)
-			v, err := value(s, depth+1)
+			v, err := jsonValue(s, depth+1)
 			m[n] = v
 			return err
 		})
 		return m, err
 	case '[':
 		l := []any{}
-		err := s.array(func() error {
-			v, err := value(s, depth+1)
+		err := s.Array(func() error {
+			v, err := jsonValue(s, depth+1)
 			l = append(l, v)
 			return err
 		})
 		return l, err
 	case '"':
-		b, err := s.text()
+		b, err := s.Text()
 		return string(b), err
 	case 't', 'f':
-		return s.boolean()
+		return s.Boolean()
 	case 'n':
-		_, err := s.isNull()
+		_, err := s.IsNull()
 		return nil, err
 	}
-	b, err := s.number()
+	b, err := s.Number()
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +162,11 @@ func FuzzScanner(f *testing.F) {
 		if bytes.Count(doc, []byte("[")) > maxDepth || bytes.Count(doc, []byte("{")) > maxDepth {
 			t.Skip("deeper than the scanner allows")
 		}
-		s := newScanner(bytes.NewReader(doc))
+		s := NewScanner(bytes.NewReader(doc))
 		s.buf = s.buf[:max(1, int(piece))]
-		got, err := value(s, 0)
+		got, err := jsonValue(s, 0)
 		if err == nil {
-			err = s.finish()
+			err = s.Finish()
 		}
 		var want any
 		wantErr := json.Unmarshal(doc, &want)
@@ -149,9 +176,9 @@ func FuzzScanner(f *testing.F) {
 		if err == nil && !reflect.DeepEqual(got, want) {
 			t.Fatalf("scanner reads %#v, encoding/json %#v", got, want)
 		}
-		s = newScanner(bytes.NewReader(doc))
-		if err := s.skip(); err == nil {
-			err = s.finish()
+		s = NewScanner(bytes.NewReader(doc))
+		if err := s.Skip(); err == nil {
+			err = s.Finish()
 			if (err == nil) != (wantErr == nil) && !strings.Contains(fmt.Sprint(wantErr), "number") {
 				t.Fatalf("skip: %v, encoding/json: %v", err, wantErr)
 			}
@@ -161,20 +188,20 @@ func FuzzScanner(f *testing.F) {
 
 // Whatever the bytes, decoding ends, keeps the limits and gives a clean answer.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(matrix(seriesJSON("a", goodPoints))))
+	f.Add([]byte(twoSeries))
 	f.Add([]byte(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"4"]}}`))
 	f.Add([]byte(`{"status":"error","errorType":"bad_data","error":"no"}`))
 	f.Add([]byte(`{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1700000000,"4"],"values":[[1700000000,"NaN"]]},{"metric":{"a":"b"},"values":[[1700000060,"1"]]}]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		span := source.Span{Start: t0.UnixMilli(), End: t2.UnixMilli(), Step: step.Milliseconds()}
-		ans, _, err := decode(bytes.NewReader(body), span, limits{series: 2, bytes: 4096})
+		span := Span{Start: 1_700_000_000_000, End: 1_700_000_120_000, Step: 60_000}
+		ans, _, err := Decode(bytes.NewReader(body), span, Limits{Series: 2, Bytes: 4096})
 		if err != nil {
 			return
 		}
-		if len(ans.series) > 2 {
-			t.Fatalf("%d series", len(ans.series))
+		if len(ans.Series) > 2 {
+			t.Fatalf("%d series", len(ans.Series))
 		}
-		for _, s := range ans.series {
+		for _, s := range ans.Series {
 			if !slices.IsSortedFunc(s.Labels, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) }) {
 				t.Fatalf("labels out of order: %v", s.Labels)
 			}
@@ -197,7 +224,7 @@ func BenchmarkDecode(b *testing.B) {
 		fmt.Fprintf(&body, `{"metric":{"__name__":"http_requests_total","instance":"10.0.%d.%d:9090","job":"api","path":"/p/%d"},"values":[[1700000000,"%d.25"]]}`, i>>8&255, i&255, i, i)
 	}
 	body.WriteString(`]}}`)
-	span := source.Span{Start: t0.UnixMilli(), End: t0.UnixMilli(), Step: 1000}
+	span := Span{Start: 1_700_000_000_000, End: 1_700_000_000_000, Step: 1000}
 	b.SetBytes(int64(body.Len()))
 	b.ReportAllocs()
 	var before, after unix.Rusage
@@ -205,9 +232,9 @@ func BenchmarkDecode(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		ans, _, err := decode(bytes.NewReader(body.Bytes()), span, limits{series: 100_000, bytes: 1 << 30})
-		if err != nil || len(ans.series) != 100_000 {
-			b.Fatal(err, len(ans.series))
+		ans, _, err := Decode(bytes.NewReader(body.Bytes()), span, Limits{Series: 100_000, Bytes: 1 << 30})
+		if err != nil || len(ans.Series) != 100_000 {
+			b.Fatal(err, len(ans.Series))
 		}
 	}
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &after); err != nil {

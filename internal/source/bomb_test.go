@@ -1,4 +1,4 @@
-package prom
+package source
 
 import (
 	"errors"
@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
-
-	"aiops/internal/source"
 )
 
 // bomb is an answer of n series, made while it is read.
@@ -56,12 +54,13 @@ func allocated(f func()) uint64 {
 // what the process allocates.
 func TestCardinalityBomb(t *testing.T) {
 	const series, limit = 300_000, 30_000
-	span := source.Span{Start: t0.UnixMilli(), End: t0.UnixMilli(), Step: 1000}
-	run := func(n, limit int) (ans *answer, bytes uint64) {
+	const at = 1_700_000_000_000
+	span := Span{Start: at, End: at, Step: 1000}
+	run := func(n, limit int) (ans *Answer, bytes uint64) {
 		bytes = allocated(func() {
 			var err error
-			ans, _, err = decode(&bomb{n: n}, span, limits{series: limit, bytes: 1 << 30})
-			if err != nil && !errors.Is(err, errTooManySeries) {
+			ans, _, err = Decode(&bomb{n: n}, span, Limits{Series: limit, Bytes: 1 << 30})
+			if err != nil && !errors.Is(err, ErrTooManySeries) {
 				t.Fatal(err)
 			}
 		})
@@ -69,8 +68,8 @@ func TestCardinalityBomb(t *testing.T) {
 	}
 	_, allowed := run(limit, limit)
 	ans, beyond := run(series, limit)
-	if ans.count != series || ans.series != nil {
-		t.Errorf("counted %d series and kept %d, want %d and none", ans.count, len(ans.series), series)
+	if ans.Count != series || ans.Series != nil {
+		t.Errorf("counted %d series and kept %d, want %d and none", ans.Count, len(ans.Series), series)
 	}
 	if beyond > allowed+1<<20 {
 		t.Errorf("a bomb allocates %d MiB, as many series as allowed %d MiB", beyond>>20, allowed>>20)
