@@ -64,14 +64,16 @@ test-web: web ## Type check, lint and test the page
 check: generate-check lint test ## Everything: generated files, lint, tests
 
 .PHONY: generate
-generate: ## Write generated files again: the OpenAPI document, the page's types, the error catalogue
+generate: ## Write generated files again: the OpenAPI document, the clients' types, the error catalogue
 	$(GO) test ./internal/api -run 'TestGenerated' -rewrite
 	cd web && npm run generate
+	cd tools && $(GO) build -o ../bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
+	cd client && $(GO) generate .
 	cd deploy && $(GO) test -run TestPlainManifests -rewrite .
 
 .PHONY: generate-check
 generate-check: web/node_modules/.package-lock.json generate ## Fail when generated files are not up to date
-	git diff --exit-code -- web/openapi.json web/src docs/errors.md deploy/kubernetes
+	git diff --exit-code -- web/openapi.json web/src docs/errors.md client deploy/kubernetes
 
 .PHONY: lint
 lint: ## golangci-lint, as pinned in tools/

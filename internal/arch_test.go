@@ -50,6 +50,7 @@ var rules = []rule{
 	{"internal/config", []string{"internal/..."}, false, "the one file composes every package's configuration"},
 	{"internal/app", []string{"internal/...", "web"}, false, "the composition root connects everything"},
 	{"internal/testkit", []string{"internal/model"}, false, "real parts for tests"},
+	{"client", nil, false, "for other programs: it imports nothing of this module"},
 	{"bench", []string{"internal/..."}, false, "measures of the real parts"},
 	{"web", nil, false, "the built page"},
 	{"cmd/aiops", []string{"internal/app", "internal/config", "internal/telemetry", "internal/model", "bench"}, false, "a thin main: flags, signals, exit code"},
