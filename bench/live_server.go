@@ -124,7 +124,7 @@ func (s *liveServer) open(o liveOrder) (err error) {
 			return err
 		}
 		s.closers = append(s.closers, func() { _ = s.store.Close() })
-		s.gateway = realtime.New(realtime.Config{MaxClients: o.Clients + 100, MaxClientsPerAddress: o.Clients + 100}, s.store, log, prometheus.NewRegistry())
+		s.gateway = realtime.New(realtime.Config{MaxClients: o.Clients + 100, MaxClientsPerAddress: o.Clients + 100}, s.store, nil, log, prometheus.NewRegistry())
 		ctx, cancel := context.WithCancel(s.ctx)
 		done := make(chan error, 1)
 		go func() { done <- s.gateway.Run(ctx) }()
@@ -142,7 +142,7 @@ func (s *liveServer) state() liveAnswer {
 	if s.bare != nil {
 		a.Clients = s.bare.count()
 	} else {
-		a.Clients = len(s.gateway.Clients())
+		a.Clients = s.gateway.Len()
 	}
 	return a
 }

@@ -36,6 +36,7 @@ type commands struct {
 	Bench    benchCommand    `cmd:"" help:"Measure this machine and this build."`
 	Score    scoreCommand    `cmd:"" help:"Score a CSV file of timestamp,value."`
 	Mine     mineCommand     `cmd:"" help:"Mine templates from log lines, one message per line."`
+	Token    tokenCommand    `cmd:"" help:"Make, list and revoke API keys."`
 	Backup   backupCommand   `cmd:"" help:"Write a consistent copy of the database; servers go on."`
 	Restore  restoreCommand  `cmd:"" help:"Put a backup in the place of the database of a server that is stopped."`
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this version, with a snapshot before."`
@@ -127,7 +128,7 @@ func signalContext(stderr io.Writer) (context.Context, func()) {
 // serveFlags are shared by the commands that serve.
 type serveFlags struct {
 	Config  string `help:"Configuration file (YAML)." env:"AIOPS_CONFIG" placeholder:"FILE" type:"path"`
-	Listen  string `help:"Address to listen on; loopback only, as there is no authentication. Default 127.0.0.1:8080." placeholder:"HOST:PORT"`
+	Listen  string `help:"Address to listen on; loopback only without authentication. Default 127.0.0.1:8080." placeholder:"HOST:PORT"`
 	DataDir string `help:"Directory of everything that is kept. Default ./aiops-data." placeholder:"DIR"`
 }
 

@@ -186,7 +186,7 @@ func (s *server) acknowledgeAnomaly(ctx context.Context, in *changeAnomalyInput)
 	if err != nil {
 		return nil, err
 	}
-	return answerAnomaly(s.opts.Anomalies.AcknowledgeAnomaly(ctx, in.ID, s.opts.Principal(ctx), s.now(), expect))
+	return answerAnomaly(s.opts.Anomalies.AcknowledgeAnomaly(ctx, in.ID, identityOf(ctx).Name, s.now(), expect))
 }
 
 func (s *server) resolveAnomaly(ctx context.Context, in *changeAnomalyInput) (*anomalyAnswer, error) {
@@ -194,7 +194,7 @@ func (s *server) resolveAnomaly(ctx context.Context, in *changeAnomalyInput) (*a
 	if err != nil {
 		return nil, err
 	}
-	return answerAnomaly(s.opts.Anomalies.ResolveAnomaly(ctx, in.ID, s.opts.Principal(ctx), s.now(), expect))
+	return answerAnomaly(s.opts.Anomalies.ResolveAnomaly(ctx, in.ID, identityOf(ctx).Name, s.now(), expect))
 }
 
 // LabelInput is what someone says of an anomaly.
@@ -213,5 +213,5 @@ func (s *server) labelAnomaly(ctx context.Context, in *labelAnomalyInput) (*anom
 	if err != nil {
 		return nil, err
 	}
-	return answerAnomaly(s.opts.Anomalies.LabelAnomaly(ctx, in.ID, in.Body.Label, s.opts.Principal(ctx), expect))
+	return answerAnomaly(s.opts.Anomalies.LabelAnomaly(ctx, in.ID, in.Body.Label, identityOf(ctx).Name, expect))
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"aiops/internal/auth"
 	"aiops/internal/health"
 	"aiops/internal/model"
 )
@@ -129,6 +130,26 @@ type IdempotencyStore interface {
 	Finish(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error
 }
 
+// Authenticator proves who asks, and keeps the keys and sessions to do so with.
+type Authenticator interface {
+	// FromRequest returns who sent r from a network address.
+	FromRequest(r *http.Request, address string) (auth.Identity, error)
+	// SignIn makes a session of a key; value is for the browser's cookie alone.
+	SignIn(ctx context.Context, address, key string) (value string, id auth.Identity, err error)
+	SignOut(ctx context.Context, value string) error
+	Keys(ctx context.Context) ([]model.APIKey, error)
+	// CreateKey returns a key and its text, which is kept nowhere.
+	CreateKey(ctx context.Context, name string, role model.Role, lifetime time.Duration, by string) (model.APIKey, string, error)
+	RevokeKey(ctx context.Context, id string) (model.APIKey, error)
+}
+
+// LiveStreams knows who follows the live stream.
+type LiveStreams interface {
+	// Streams returns every stream, the oldest first, and the number of the
+	// last event that was sent.
+	Streams() (streams []model.LiveStream, lastEventID int64)
+}
+
 // Deployment describes this program and how it runs.
 type Deployment struct {
 	Version       string         `json:"version"`
@@ -168,6 +189,8 @@ type Options struct {
 	Tasks       TaskQueue
 	Health      HealthReader     // nil: /health knows no components
 	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
+	Auth        Authenticator    // nil: nobody is asked who it is, and everybody may do everything
+	Live        LiveStreams      // nil: nobody follows the live stream
 
 	// ValidateDetector finds every fault of a definition that needs no
 	// source, as one KindInvalid error. DefaultDetector fills what was left
@@ -177,12 +200,11 @@ type Options struct {
 
 	Ready      func() error                                                             // nil error: serves; default: Health's report
 	Started    func() bool                                                              // set-up and recovery are over; default: true
-	Live       func() error                                                             // nil error: the core loop moves; default: alive
+	Alive      func() error                                                             // nil error: the core loop moves; default: alive
 	Deployment func() Deployment                                                        // default: zero Deployment
 	Reload     func(ctx context.Context) error                                          // nil: reloading is refused with CONFLICT
 	Metrics    http.Handler                                                             // /metrics; nil: not found
-	Principal  func(ctx context.Context) string                                         // who asks; default "anonymous"
-	Mounts     map[string]http.Handler                                                  // other protocols, by chi pattern such as /prometheus/*
+	Mounts     map[string]http.Handler                                                  // other protocols, by chi pattern such as /prometheus/*, each with a row in auth's table
 	UI         fs.FS                                                                    // the built web pages; nil: a page that says they are not built in
 	SwaggerUI  fs.FS                                                                    // files of swagger-ui-dist; nil: found in UI under swagger-ui/
 	Middleware []func(http.Handler) http.Handler                                        // in front of the operations, the outermost first, behind what gives every answer its headers

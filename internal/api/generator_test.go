@@ -34,6 +34,8 @@ func (g *generator) pathValue(name string) string {
 		return "an_1"
 	case strings.Contains(g.d.path, "/tasks/"):
 		return "task_1"
+	case strings.Contains(g.d.path, "/tokens/"):
+		return "key_1"
 	case g.d.method == "DELETE", g.d.method == "PUT":
 		return "src_free" // which no detector uses
 	}

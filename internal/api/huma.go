@@ -21,7 +21,7 @@ const (
 	metaTimeout = "timeout"
 	metaQuery   = "query"
 
-	metaChangesNothing = "changes nothing"
+	metaChangesNothing = "changes nothing" // or must not be kept: Idempotency-Key means nothing
 )
 
 // setHumaGlobals replaces what huma keeps in variables of its own. They are
@@ -57,7 +57,7 @@ func newHuma(router chi.Router, version string) huma.API {
 			Tags: documentTags(),
 			Components: &huma.Components{
 				Schemas:   huma.NewMapRegistry("#/components/schemas/", schemaName),
-				Responses: map[string]*huma.Response{},
+				Responses: map[string]*huma.Response{}, SecuritySchemes: securitySchemes(),
 			},
 		},
 		// The first is what is negotiated; the second only writes problems.
@@ -79,6 +79,7 @@ type operation struct {
 	request              string        // example of the body, JSON
 	mergePatch           bool          // the body is a merge patch
 	changesNothing       bool          // safe to repeat although it is no GET
+	secret               bool          // the answer holds a secret, so it is never kept for a repetition
 }
 
 // register adds an operation. Errors of the handler become problems.
@@ -89,7 +90,7 @@ func register[I, O any](s *server, o operation, handler func(context.Context, *I
 		MaxBodyBytes: maxBodyBytes + 2, // exchange has bounded it already
 		Metadata:     map[string]any{},
 	}
-	if o.changesNothing {
+	if o.changesNothing || o.secret {
 		hop.Metadata[metaChangesNothing] = true
 	}
 	if o.timeout != 0 {

@@ -20,7 +20,7 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, 
 	if s.opts.Idempotency == nil {
 		return refuseKey(ctx, w, "This program keeps no Idempotency-Keys; send the request without one.")
 	}
-	k := model.IdempotencyKey{Principal: s.opts.Principal(ctx), Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
+	k := model.IdempotencyKey{Principal: identityOf(ctx).Subject, Key: key, Operation: r.Method + " " + r.URL.RequestURI(), BodyHash: hash}
 	state, stored, err := s.opts.Idempotency.Begin(ctx, k)
 	switch {
 	case err == nil && state == model.IdempotencyReplay && stored == nil:

@@ -19,6 +19,8 @@ const (
 	tagAnomalies = "anomalies"
 	tagSources   = "sources"
 	tagTasks     = "tasks"
+	tagAuth      = "access"
+	tagLive      = "live"
 	tagErrors    = "errors"
 	tagSystem    = "system"
 )
@@ -45,6 +47,8 @@ func documentTags() []*huma.Tag {
 		{Name: tagAnomalies, Description: "Episodes on one series, and what people did with them."},
 		{Name: tagSources, Description: "Places that data comes from."},
 		{Name: tagTasks, Description: "Long work with progress."},
+		{Name: tagAuth, Description: "Who may do what: API keys and sessions."},
+		{Name: tagLive, Description: "Who follows the live stream. The stream itself is described in docs/live.md."},
 		{Name: tagErrors, Description: "Every code that a problem can have."},
 		{Name: tagSystem, Description: "Health, deployment and this document."},
 	}
@@ -79,14 +83,20 @@ func (s *server) document(o operation) {
 	op := operationOf(item, o.method)
 	body := o.method != http.MethodGet
 	delete(op.Responses, "default")
-	for status, list := range byStatus(codes(commonCodes, o.codes...), body) {
+	documentSecurity(op)
+	s.operations = append(s.operations, o.id)
+	common := commonCodes
+	if len(op.Security) > 0 {
+		common = codes(commonCodes, CodeUnauthorized)
+	}
+	for status, list := range byStatus(codes(common, o.codes...), body) {
 		op.Responses[strconv.Itoa(status)] = s.problemResponse(status, list)
 	}
 	if o.method == http.MethodGet && op.Responses["200"] != nil && op.Responses["200"].Headers["ETag"] != nil {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "If-None-Match", In: "header", Description: "ETag of an answer that the client has; the same answer is then not sent again", Schema: textSchema(1024)})
 		op.Responses["304"] = &huma.Response{Description: "The client has this answer already"}
 	}
-	if body && !o.changesNothing && strings.HasPrefix(o.path, "/api/v1/") {
+	if body && !o.changesNothing && !o.secret && strings.HasPrefix(o.path, "/api/v1/") {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.", Schema: textSchema(255)})
 	}
 	if op.Metadata == nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+
+	"aiops/internal/auth"
 )
 
 // Class groups requests by how much they matter under load.
@@ -69,6 +71,10 @@ type requestInfo struct {
 	page        bool           // one of the web pages, which have no pattern of their own
 	verbose     bool           // ?verbose without a value
 	bodyless    bool           // an operation that reads no body
+	request     *http.Request  // as it came
+	asked       bool           // who sent it is known, or why not
+	identity    auth.Identity  // who sent it
+	unknown     error          // why that cannot be told
 	faults      []ProblemField // of the parameters, to be told together with huma's
 	chi         *chi.Context
 	err         error    // cause of a failure, for the log only
@@ -120,6 +126,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 			ctx = s.opts.Annotate(ctx, info.id, info.traceparent)
 		}
 		r = r.WithContext(ctx)
+		info.request = r
 		rec := &recorder{ResponseWriter: w}
 		rec.Header().Set("X-Request-Id", info.id)
 		rec.Header().Set("Traceparent", info.traceparent)

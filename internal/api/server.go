@@ -1,8 +1,8 @@
 package api
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
+
+	"aiops/internal/auth"
 )
 
 // server holds what the operations need. It has no state of its own but the
@@ -25,6 +27,8 @@ type server struct {
 	router      *chi.Mux
 	api         huma.API
 	largeBodies chan struct{} // places of large bodies, each held until its request is answered
+
+	operations []string // ids, sorted once all are registered
 
 	documents documents
 }
@@ -54,9 +58,6 @@ func newServer(opts Options) (*server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	if opts.Principal == nil {
-		opts.Principal = func(context.Context) string { return "anonymous" }
-	}
 	if opts.Client == nil {
 		opts.Client = clientOf
 	}
@@ -80,11 +81,15 @@ func newServer(opts Options) (*server, error) {
 	})
 	s.router.MethodNotAllowed(s.methodNotAllowed)
 	s.api = newHuma(s.router, opts.Version)
-	s.api.UseMiddleware(s.exchange)
+	s.api.UseMiddleware(s.authorise, s.exchange)
 	s.registerAll()
 	for pattern, h := range opts.Mounts {
-		s.router.Handle(pattern, mounted(h))
+		if auth.Needs(pattern) == auth.Denied {
+			return nil, fmt.Errorf("the mount %s has no row in the table of rights", pattern)
+		}
+		s.router.Handle(pattern, s.guarded(pattern, mounted(h)))
 	}
+	slices.Sort(s.operations)
 	s.finishDocument()
 	return s, nil
 }
@@ -98,6 +103,8 @@ func (s *server) registerAll() {
 	s.registerAnomalies()
 	s.registerSources()
 	s.registerTasks()
+	s.registerAuth()
+	s.registerLive()
 	s.registerErrors()
 	s.registerSystem()
 	s.registerDocs()

@@ -54,7 +54,7 @@ func (s *server) raw(o operation, contentType string, tagged bool, handler http.
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Headers: headers, Content: map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	})
 	s.document(o)
-	s.router.Method(o.method, o.path, handler)
+	s.router.Method(o.method, o.path, s.guarded(o.id, handler))
 }
 
 // Health is the health of the whole and of its components.
@@ -207,8 +207,8 @@ func (s *server) ready(ctx context.Context, in *healthInput) (*probeOutput, erro
 }
 
 func (s *server) live(context.Context, *struct{}) (*probeOutput, error) {
-	if s.opts.Live != nil {
-		if err := s.opts.Live(); err != nil {
+	if s.opts.Alive != nil {
+		if err := s.opts.Alive(); err != nil {
 			return nil, err // INTERNAL_ERROR: a restart is what helps
 		}
 	}

@@ -80,7 +80,7 @@ func TestProbes(t *testing.T) {
 	wantProblem(t, starting.do("GET", "/readyz", ""), 503, CodeServiceUnavailable)
 	stopping := setup(t, func(o *Options) {
 		o.Ready = func() error { return errors.New("canary: draining") }
-		o.Live = func() error { return errors.New("canary: wedged") }
+		o.Alive = func() error { return errors.New("canary: wedged") }
 	})
 	for target, status := range map[string]int{"/readyz": 503, "/livez": 500} {
 		rec := stopping.do("GET", target, "")

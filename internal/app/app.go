@@ -25,6 +25,7 @@ import (
 
 	"aiops/internal/admission"
 	"aiops/internal/api"
+	"aiops/internal/auth"
 	"aiops/internal/config"
 	"aiops/internal/demo"
 	"aiops/internal/health"
@@ -104,6 +105,7 @@ type program struct {
 
 	admission *admission.Admission
 
+	guard    *auth.Guard // nil: nobody is asked
 	store    *store.Store
 	jobs     *store.Jobs
 	embedded *builtin.Source
@@ -229,7 +231,13 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
 		return "", err
 	}
-	p.live = realtime.New(c.Live, p.store, p.log, p.registry)
+	if c.Auth.Enabled {
+		if err := p.buildGuard(c); err != nil {
+			return "", err
+		}
+	}
+	c.Live.Client = p.admission.Client
+	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
 	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
 	handler, err := p.handler(c)
 	if err != nil {
@@ -310,6 +318,8 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Tasks:            p.jobs,
 		Health:           p.monitor,
 		Idempotency:      idempotency{p.store},
+		Auth:             p.authenticator(),
+		Live:             p.live,
 		ValidateDetector: pipeline.Validate,
 		DefaultDetector:  pipeline.Defaults,
 		Ready:            p.readiness,
@@ -321,16 +331,15 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 			"/prometheus/*": http.StripPrefix("/prometheus", p.embedded.QueryAPI()),
 			"/api/v1/write": p.embedded.RemoteWrite(),
 
-			"/api/v1/ws":         p.live.WebSocket(),
-			"/api/v1/ws/clients": p.live.ClientList(),
-			"/api/v1/events":     p.live.SSE(),
+			"/api/v1/ws":     p.live.WebSocket(),
+			"/api/v1/events": p.live.SSE(),
 		},
 		UI:         web.Dist(),
 		Middleware: []func(http.Handler) http.Handler{p.admission.Handler, p.admission.PerKey},
 		Client:     p.admission.Client,
 
 		Hosts:     c.Server.Hosts,
-		Guarded:   true,
+		Guarded:   !c.Auth.Enabled,
 		OnRequest: requests.observe,
 		OnPanic:   requests.panicked,
 		Version:   telemetry.BuildInfo().Version,

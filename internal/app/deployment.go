@@ -25,6 +25,9 @@ func (p *program) deployment() api.Deployment {
 	if p.shop != nil {
 		features = append(features, "demo")
 	}
+	if c.Auth.Enabled {
+		features = append(features, "authentication")
+	}
 	return api.Deployment{
 		Version: b.Version, Commit: b.Commit, BuiltAt: b.Date, GoVersion: b.GoVersion, Platform: b.Platform,
 		StartedAt: p.started, UptimeSeconds: time.Since(p.started).Seconds(), Node: node,

@@ -29,23 +29,36 @@ import (
 // A data directory belongs to one process: while a server runs on it, it is
 // asked over HTTP; otherwise the parts are opened here.
 
-// runningServer returns the address of the server that runs on the data directory,
-// or "" when none answers.
-func runningServer(ctx context.Context, dataDir string) string {
-	data, err := os.ReadFile(filepath.Join(dataDir, addressFile))
-	if err != nil {
-		return ""
-	}
-	url := strings.TrimSpace(string(data))
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if status, _, err := request(ctx, http.MethodGet, url+"/livez", nil); err != nil || status != http.StatusOK {
-		return ""
-	}
-	return url
+// server is a running server, as the other commands ask it.
+type server struct {
+	url   string
+	token string // AIOPS_TOKEN, or else what the server left in its data directory
 }
 
-func request(ctx context.Context, method, url string, body any) (int, []byte, error) {
+// runningServer returns the server that runs on the data directory, or false
+// when none answers.
+func (o Options) runningServer(ctx context.Context, dataDir string) (server, bool) {
+	data, err := os.ReadFile(filepath.Join(dataDir, addressFile))
+	if err != nil {
+		return server{}, false
+	}
+	s := server{url: strings.TrimSpace(string(data))}
+	env := o.Env
+	if env == nil {
+		env = os.LookupEnv
+	}
+	if token, ok := env("AIOPS_TOKEN"); ok && token != "" {
+		s.token = token
+	} else if left, err := os.ReadFile(filepath.Join(dataDir, localKeyFile)); err == nil {
+		s.token = strings.TrimSpace(string(left))
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	status, _, err := s.request(ctx, http.MethodGet, "/livez", nil)
+	return s, err == nil && status == http.StatusOK
+}
+
+func (s server) request(ctx context.Context, method, path string, body any) (int, []byte, error) {
 	var reader io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
@@ -54,9 +67,12 @@ func request(ctx context.Context, method, url string, body any) (int, []byte, er
 		}
 		reader = bytes.NewReader(data)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, url, reader)
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, reader)
 	if err != nil {
 		return 0, nil, err
+	}
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
@@ -71,8 +87,8 @@ func request(ctx context.Context, method, url string, body any) (int, []byte, er
 }
 
 // ask sends a request to the running server and decodes its answer.
-func ask(ctx context.Context, method, url string, body, into any) error {
-	status, data, err := request(ctx, method, url, body)
+func (s server) ask(ctx context.Context, method, path string, body, into any) error {
+	status, data, err := s.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -139,8 +155,8 @@ func Explain(ctx context.Context, o Options, id string) (text string, reproduced
 		return "", false, err
 	}
 	var answer api.ExplanationAnswer
-	if url := runningServer(ctx, c.DataDir); url != "" {
-		if err := ask(ctx, http.MethodGet, url+"/api/v1/anomalies/"+id+"/explain", nil, &answer); err != nil {
+	if running, ok := o.runningServer(ctx, c.DataDir); ok {
+		if err := running.ask(ctx, http.MethodGet, "/api/v1/anomalies/"+id+"/explain", nil, &answer); err != nil {
 			return "", false, err
 		}
 		return explanationText(answer), answer.Reproduced, nil
@@ -225,8 +241,8 @@ func Backtest(ctx context.Context, o Options, file string, from, to time.Time, p
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if url := runningServer(ctx, c.DataDir); url != "" {
-		return backtestRemote(ctx, url, d, from, to, progress)
+	if running, ok := o.runningServer(ctx, c.DataDir); ok {
+		return running.backtest(ctx, d, from, to, progress)
 	}
 	return backtestHere(ctx, o, d, from, to, progress)
 }
@@ -259,19 +275,19 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 	return api.BacktestOf(d.ID, result), nil
 }
 
-// backtestRemote runs the backtest as a task of the running server, and
-// cancels it when ctx ends.
-func backtestRemote(ctx context.Context, url string, d model.Detector, from, to time.Time, progress func(float64)) (any, error) {
+// backtest runs the backtest as a task of the running server, and cancels it
+// when ctx ends.
+func (s server) backtest(ctx context.Context, d model.Detector, from, to time.Time, progress func(float64)) (any, error) {
 	var task api.Task
 	body := map[string]any{"detector": definitionInput(d), "from": from, "to": to}
-	if err := ask(ctx, http.MethodPost, url+"/api/v1/detectors/backtest", body, &task); err != nil {
+	if err := s.ask(ctx, http.MethodPost, "/api/v1/detectors/backtest", body, &task); err != nil {
 		return nil, err
 	}
-	at := url + "/api/v1/tasks/" + task.ID
+	at := "/api/v1/tasks/" + task.ID
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err := ask(ctx, http.MethodGet, at, nil, &task); err != nil {
+		if err := s.ask(ctx, http.MethodGet, at, nil, &task); err != nil {
 			return nil, err
 		}
 		progress(task.Progress)
@@ -285,7 +301,7 @@ func backtestRemote(ctx context.Context, url string, d model.Detector, from, to 
 		case <-ctx.Done():
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			return nil, errors.Join(ctx.Err(), ask(bounded, http.MethodPost, at+"/cancel", nil, &task))
+			return nil, errors.Join(ctx.Err(), s.ask(bounded, http.MethodPost, at+"/cancel", nil, &task))
 		case <-tick.C:
 		}
 	}

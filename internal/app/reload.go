@@ -49,6 +49,10 @@ func (p *program) reload(ctx context.Context) error {
 		p.log.Warn("listen address, data directory and storage change only at a restart")
 		c.Server.Listen, c.DataDir, c.Storage = old.Server.Listen, old.DataDir, old.Storage
 	}
+	if c.Auth != old.Auth {
+		p.log.Warn("authentication changes only at a restart")
+		c.Auth = old.Auth
+	}
 	p.config.Store(&c)
 	p.log.Info("configuration reloaded", "sources", len(c.Sources), "detectors", len(c.Detectors))
 	return nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aiops/internal/admission"
+	"aiops/internal/auth"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
 	"aiops/internal/realtime"
@@ -27,6 +28,7 @@ import (
 // program that watches itself and its host on loopback.
 type Config struct {
 	Server    Server              `yaml:"server"`
+	Auth      auth.Config         `yaml:"auth"`
 	DataDir   string              `yaml:"data_dir"` // default ./aiops-data
 	Log       telemetry.LogConfig `yaml:"log"`
 	Storage   store.Config        `yaml:"storage"`
@@ -161,9 +163,10 @@ func Loopback(address string) bool {
 func (c *Config) checks(v *model.Invalid) {
 	if _, _, err := net.SplitHostPort(c.Server.Listen); err != nil {
 		v.Add("/server/listen", "address", "%q is not host:port", c.Server.Listen)
-	} else if !Loopback(c.Server.Listen) {
-		v.Add("/server/listen", "not_loopback", "without authentication the program listens on loopback only, such as 127.0.0.1:8080, not on %q; put a reverse proxy with authentication in front", c.Server.Listen)
+	} else if !c.Auth.Enabled && !Loopback(c.Server.Listen) {
+		v.Add("/server/listen", "not_loopback", "without authentication the program listens on loopback only, such as 127.0.0.1:8080, not on %q; set auth: {enabled: true}", c.Server.Listen)
 	}
+	addFaults(v, "/auth", c.Auth.Validate())
 	if err := c.Log.Validate(); err != nil {
 		v.Add("/log", "log", "%s", err)
 	}

@@ -106,6 +106,7 @@ func TestFaultsAreShownInPlace(t *testing.T) {
 		"bad duration":      {"builtin: {interval: fast}\n", "\"fast\" is not a duration"},
 		"unset variable":    {"storage: {postgres: {url: \"${NOWHERE}\"}}\n", "f.yaml:1:27: the environment variable NOWHERE is not set"},
 		"not on loopback":   {"server: {listen: \"0.0.0.0:80\"}\n", "f.yaml:1:18: without authentication the program listens on loopback only"},
+		"session lifetime":  {"auth: {enabled: true, session_lifetime: 1s}\n", "f.yaml:1:41: session_lifetime is between 1m and 90d"},
 		"bad query":         {"detectors:\n- name: a\n  query: \"(((\"\n", "f.yaml:3:10: unclosed parenthesis\n  3 |   query: \"(((\"\n    |          ^"},
 		"unknown source":    {"detectors:\n- name: a\n  source: b\n  query: up\n", "f.yaml:3:11: no source is named \"b\""},
 		"missing key":       {"sources:\n- type: prometheus\n  url: http://x\n", "f.yaml:2:3: a name is 1 to 128 printable characters"},
@@ -122,6 +123,22 @@ func TestFaultsAreShownInPlace(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s:\n%s\nwant it to contain\n%s", name, err, test.want)
+		}
+	}
+}
+
+func TestAuthenticationAllowsOtherAddresses(t *testing.T) {
+	t.Parallel()
+	for file, ok := range map[string]bool{
+		"server: {listen: \"0.0.0.0:80\"}\nauth: {enabled: true}\n":  true,
+		"server: {listen: \"0.0.0.0:80\"}\nauth: {enabled: false}\n": false,
+		"server: {listen: \":80\"}\n":                                false,
+		"server: {listen: \"[::]:80\"}\n":                            false,
+		"server: {listen: \"[::1]:80\"}\n":                           true,
+		"server: {listen: \"127.0.0.9:80\"}\n":                       true,
+	} {
+		if _, err := config.Parse("f", []byte(file), environment(), nil); (err == nil) != ok {
+			t.Errorf("%q: %v", file, err)
 		}
 	}
 }

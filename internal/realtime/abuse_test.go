@@ -184,7 +184,7 @@ func TestMalformedFrames(t *testing.T) {
 			}
 		}
 	}
-	await(t, "only the witness is left", func() bool { return len(r.Clients()) == 1 })
+	await(t, "only the witness is left", func() bool { return r.Len() == 1 })
 
 	for _, m := range []string{``, `{`, `[]`, `null`, `1`, `"subscribe"`, `{"type":5}`, `{"type":"subscribe","topics":"anomalies"}`,
 		`{"type":"subscribe","topics":[]}`, `{"type":"subscribe","topics":["nothing"]}`, `{"type":"subscribe","topics":["anomalies/\u0000"]}`,
@@ -249,7 +249,7 @@ func TestFloods(t *testing.T) {
 	if e := pings.closed(); e.Code != websocket.ClosePolicyViolation {
 		t.Errorf("a flood of pings was closed with %v", e)
 	}
-	await(t, "the floods have ended", func() bool { return len(r.Clients()) == 1 })
+	await(t, "the floods have ended", func() bool { return r.Len() == 1 })
 }
 
 func TestPlacesAreLimited(t *testing.T) {
@@ -268,7 +268,7 @@ func TestPlacesAreLimited(t *testing.T) {
 	}
 	refused(address, http.StatusTooManyRequests)
 	_ = peers[0].Close()
-	await(t, "a place is free", func() bool { return len(address.Clients()) == 2 })
+	await(t, "a place is free", func() bool { return address.Len() == 2 })
 	address.dial(nil)
 
 	total := setup(t, Config{MaxClients: 2}, nil)
@@ -412,7 +412,7 @@ func TestNoSignOfLife(t *testing.T) {
 	}()
 	r.dial(nil) // does not read
 	await(t, "the stuck client is cut off", func() bool { return testutil.ToFloat64(r.metrics.closes.WithLabelValues("1013")) == 1 })
-	if c := r.Clients(); len(c) != 1 || c[0].ID != "c1" {
+	if c, _ := r.Streams(); len(c) != 1 || c[0].ID != "c1" {
 		t.Errorf("left are %+v", c)
 	}
 	r.stop()

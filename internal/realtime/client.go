@@ -29,6 +29,7 @@ type client struct {
 	reader    reader
 
 	// guarded by gateway.mu
+	holder    *holder // who it is; nil: it has not said so yet
 	subs      []subscription
 	mask      uint64 // events of the batch at hand that it gets
 	replaying bool   // live events wait until it has caught up
@@ -44,6 +45,7 @@ type client struct {
 	closing bool // a close frame is queued or written; nothing comes behind it
 	code    int  // why it ended, 0 while it has not
 	frames  int64
+	dropped int64         // points that a newer one replaced, or for which there was no room
 	room    chan struct{} // gets a token when the queue is short; nil while nobody waits
 }
 
@@ -57,6 +59,7 @@ func (c *client) push(f *frame) {
 	}
 	cfg := &c.gateway.config
 	if f.topic != "" && c.replace(f) {
+		c.dropped++
 		c.gateway.metrics.coalesced.Inc()
 		return
 	}
@@ -64,6 +67,8 @@ func (c *client) push(f *frame) {
 		c.gateway.metrics.dropped.Inc()
 		if f.topic == "" {
 			c.cut("too slow")
+		} else {
+			c.dropped++
 		}
 		return
 	}

@@ -1,6 +1,8 @@
 package realtime
 
 import (
+	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -18,6 +20,9 @@ type Config struct {
 	// MaxClientsPerAddress is how many of them one network address may hold;
 	// 0 is 20.
 	MaxClientsPerAddress int `yaml:"max_clients_per_address,omitempty" json:"max_clients_per_address,omitempty"`
+	// MaxClientsPerIdentity is how many of them one identity may hold; 0 is 20.
+	// It means nothing while nobody is asked who he is.
+	MaxClientsPerIdentity int `yaml:"max_clients_per_identity,omitempty" json:"max_clients_per_identity,omitempty"`
 	// MaxTopics is how many topics one client may subscribe to; 0 is 64.
 	MaxTopics int `yaml:"max_topics_per_client,omitempty" json:"max_topics_per_client,omitempty"`
 	// QueueFrames and QueueBytes bound what waits for one client; 0 is 64
@@ -42,6 +47,12 @@ type Config struct {
 	ReconnectMax model.Duration `yaml:"reconnect_max,omitempty" json:"reconnect_max,omitempty"`
 	// MaxAccepts is how many streams are accepted per second; 0 is 1,000.
 	MaxAccepts int `yaml:"max_accepts_per_second,omitempty" json:"max_accepts_per_second,omitempty"`
+	// Compression offers permessage-deflate to WebSockets. It saves traffic and
+	// costs processor time and memory for each connection that takes it.
+	Compression bool `yaml:"compression,omitempty" json:"compression,omitempty"`
+	// Client returns the network address that a request comes from; nil takes
+	// the peer's.
+	Client func(*http.Request) string `yaml:"-" json:"-"`
 	// Recent is how many events stay in memory for clients that resume; 0 is
 	// 2,048. They take at most 8 MiB.
 	Recent int `yaml:"recent_events,omitempty" json:"recent_events,omitempty"`
@@ -66,7 +77,7 @@ func (c Config) Validate() error {
 		pointer string
 		n       int
 	}{
-		{"/max_clients", c.MaxClients}, {"/max_clients_per_address", c.MaxClientsPerAddress}, {"/max_topics_per_client", c.MaxTopics},
+		{"/max_clients", c.MaxClients}, {"/max_clients_per_address", c.MaxClientsPerAddress}, {"/max_clients_per_identity", c.MaxClientsPerIdentity}, {"/max_topics_per_client", c.MaxTopics},
 		{"/queue_frames", c.QueueFrames}, {"/queue_bytes", c.QueueBytes}, {"/max_accepts_per_second", c.MaxAccepts}, {"/recent_events", c.Recent},
 	} {
 		if n.n < 0 {
@@ -112,11 +123,15 @@ func (c Config) withDefaults() Config {
 	}
 	number(&c.MaxClients, 12_000)
 	number(&c.MaxClientsPerAddress, 20)
+	number(&c.MaxClientsPerIdentity, 20)
 	number(&c.MaxTopics, 64)
 	number(&c.QueueFrames, 64)
 	number(&c.QueueBytes, 256<<10)
 	number(&c.MaxAccepts, 1000)
 	number(&c.Recent, 2048)
+	if c.Client == nil {
+		c.Client = peerOf
+	}
 	duration(&c.Heartbeat, 4*time.Second)
 	duration(&c.Silence, 7*time.Second)
 	c.Silence = max(c.Silence, c.Heartbeat*3/2)
@@ -126,4 +141,12 @@ func (c Config) withDefaults() Config {
 	duration(&c.ReconnectMin, 5*time.Second)
 	duration(&c.ReconnectMax, max(30*time.Second, c.ReconnectMin.Std()))
 	return c
+}
+
+func peerOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }

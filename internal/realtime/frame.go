@@ -158,6 +158,11 @@ type (
 		ID          string `json:"id"`
 		HeartbeatMS int64  `json:"heartbeat_ms"`
 		LastEventID int64  `json:"last_event_id"`
+		Auth        string `json:"auth,omitempty"` // required: nothing else is listened to before
+	}
+	authenticatedMessage struct {
+		Name string `json:"name"`
+		Role string `json:"role"`
 	}
 	subscribedMessage struct {
 		Topics []string `json:"topics"`

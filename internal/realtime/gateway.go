@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"aiops/internal/auth"
 	"aiops/internal/health"
 	"aiops/internal/model"
 )
@@ -35,12 +36,13 @@ type Store interface {
 
 // Gateway fans events out to clients. Its methods are safe for concurrent use.
 type Gateway struct {
-	config  Config
-	store   Store
-	log     *slog.Logger
-	metrics *metrics
-	origins map[string]bool
-	accepts *rate.Limiter
+	config    Config
+	store     Store
+	authority Authority // nil: nobody is asked
+	log       *slog.Logger
+	metrics   *metrics
+	origins   map[string]bool
+	accepts   *rate.Limiter
 
 	ready    chan *client // clients with something to write, each at most once
 	queued   atomic.Int64 // frames in all queues
@@ -56,7 +58,9 @@ type Gateway struct {
 	ctx       context.Context // of Run, for replays
 	clients   []*client
 	addresses map[string]int
-	reserved  int // streams, with those being opened
+	subjects  map[string]int     // streams by whose they are
+	holders   map[string]*holder // by credential
+	reserved  int                // streams, with those being opened
 	topics    index
 	recent    recent
 	touched   []*client // scratch of fanOut
@@ -64,15 +68,17 @@ type Gateway struct {
 }
 
 // New returns a gateway to the events of s. It takes clients once Run has
-// found its place in the log, and until Drain. Its metrics go to r.
-func New(c Config, s Store, log *slog.Logger, r prometheus.Registerer) *Gateway {
+// found its place in the log, and until Drain. Everybody may follow everything
+// when a is nil. Its metrics go to r.
+func New(c Config, s Store, a Authority, log *slog.Logger, r prometheus.Registerer) *Gateway {
 	c = c.withDefaults()
 	g := &Gateway{
-		config: c, store: s, log: log.With("component", "realtime"), origins: originSet(c.Origins),
+		config: c, store: s, authority: a, log: log.With("component", "realtime"), origins: originSet(c.Origins),
 		accepts:   rate.NewLimiter(rate.Limit(c.MaxAccepts), max(1, c.MaxAccepts/5)),
 		ready:     make(chan *client, c.MaxClients),
 		replays:   make(chan struct{}, 8),
-		addresses: map[string]int{}, topics: index{}, recent: recent{limit: c.Recent},
+		addresses: map[string]int{}, subjects: map[string]int{}, holders: map[string]*holder{},
+		topics: index{topics: map[string]*[]member{}, live: map[string]map[string]bool{}}, recent: recent{limit: c.Recent},
 	}
 	g.metrics = newMetrics(r, g)
 	return g
@@ -92,6 +98,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.ctx = inner
 	g.mu.Unlock()
 	parts.Go(func() { g.runHeartbeat(inner) })
+	parts.Go(func() { g.runChecks(inner) })
 	g.follow(ctx)
 
 	bounded, done := context.WithTimeout(inner, closeGrace)
@@ -140,6 +147,8 @@ const (
 	refusedTotal    = "total"
 	refusedRate     = "rate"
 	refusedStopping = "not_running"
+	refusedUnknown  = "unauthorized"
+	refusedIdentity = "identity"
 )
 
 // refusal is why a stream is not opened.
@@ -189,9 +198,11 @@ func (g *Gateway) refuse(w http.ResponseWriter, no *refusal) {
 	http.Error(w, no.detail, no.status)
 }
 
-// join makes c a client that gets what it subscribes to. It returns false when
-// the gateway has begun to stop meanwhile.
-func (g *Gateway) join(c *client) bool {
+// join makes c a client that gets what it subscribes to: at once when id is
+// who it is, and after it has authenticated itself when id is nil. It returns
+// why not, when the gateway has begun to stop meanwhile or the identity has too
+// many streams.
+func (g *Gateway) join(c *client, id *auth.Identity) *refusal {
 	now := time.Now()
 	c.gateway, c.connected, c.gone = g, now, make(chan struct{})
 	c.activity.Store(now.UnixNano())
@@ -199,7 +210,11 @@ func (g *Gateway) join(c *client) bool {
 	defer g.mu.Unlock()
 	if g.stopping {
 		g.release(c.address)
-		return false
+		return &refusal{refusedStopping, http.StatusServiceUnavailable, "the live stream is not running", g.reconnectAfter()}
+	}
+	if id != nil && !g.identify(c, *id) {
+		g.release(c.address)
+		return &refusal{refusedIdentity, http.StatusTooManyRequests, fmt.Sprintf("one identity may hold %d streams; close some", g.config.MaxClientsPerIdentity), g.reconnectAfter()}
 	}
 	g.next++
 	c.id = fmt.Sprintf("c%d", g.next)
@@ -208,10 +223,14 @@ func (g *Gateway) join(c *client) bool {
 	g.streams.Add(1)
 	position := g.position.Load()
 	c.cursor.Store(position)
-	c.push(message("hello", 0, helloMessage{ID: c.id, HeartbeatMS: g.config.Heartbeat.Std().Milliseconds(), LastEventID: position}))
+	hello := helloMessage{ID: c.id, HeartbeatMS: g.config.Heartbeat.Std().Milliseconds(), LastEventID: position}
+	if id == nil {
+		hello.Auth = "required"
+	}
+	c.push(message("hello", 0, hello))
 	g.metrics.connections.WithLabelValues(c.kind).Inc()
 	g.metrics.accepted.WithLabelValues(c.kind).Inc()
-	return true
+	return nil
 }
 
 // leave forgets c, whose connection has ended.
@@ -236,6 +255,7 @@ func (g *Gateway) leave(c *client) {
 	g.clients[last] = nil
 	g.clients = g.clients[:last]
 	c.left, c.later = true, nil
+	g.dismissHolder(c)
 	close(c.gone)
 	g.release(c.address)
 	g.metrics.connections.WithLabelValues(c.kind).Dec()
@@ -243,44 +263,52 @@ func (g *Gateway) leave(c *client) {
 	g.streams.Done()
 }
 
-// ClientInfo tells of one stream.
-type ClientInfo struct {
-	ID          string    `json:"id"`
-	Kind        string    `json:"kind"` // websocket or sse
-	Address     string    `json:"address"`
-	ConnectedAt time.Time `json:"connected_at"`
-	LastSeenAt  time.Time `json:"last_seen_at"` // the last sign of life of a websocket
-	State       string    `json:"state"`        // live, replaying or closing
-	Topics      []string  `json:"topics"`
-	QueueFrames int       `json:"queue_frames"`
-	QueueBytes  int       `json:"queue_bytes"`
-	FramesSent  int64     `json:"frames_sent"`
-	Cursor      int64     `json:"cursor"` // everything of its topics up to this event was sent
-}
-
-// Clients returns every stream, the oldest first.
-func (g *Gateway) Clients() []ClientInfo {
+// Len returns how many streams there are.
+func (g *Gateway) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := make([]ClientInfo, 0, len(g.clients))
+	return len(g.clients)
+}
+
+// Streams returns every stream, the oldest first, and the number of the last
+// event that was fanned out.
+func (g *Gateway) Streams() ([]model.LiveStream, int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	position := g.position.Load()
+	out := make([]model.LiveStream, 0, len(g.clients))
 	for _, c := range g.clients {
-		info := ClientInfo{
-			ID: c.id, Kind: c.kind, Address: c.address, ConnectedAt: c.connected, LastSeenAt: time.Unix(0, c.activity.Load()),
-			State: "live", Topics: c.topics(), Cursor: c.cursor.Load(),
-		}
-		if c.replaying {
-			info.State = "replaying"
-		}
-		c.mu.Lock()
-		info.QueueFrames, info.QueueBytes, info.FramesSent = len(c.queue)-c.head, c.bytes, c.frames
-		if c.closing {
-			info.State = "closing"
-		}
-		c.mu.Unlock()
-		out = append(out, info)
+		out = append(out, c.info(position))
 	}
-	slices.SortFunc(out, func(a, b ClientInfo) int { return a.ConnectedAt.Compare(b.ConnectedAt) })
-	return out
+	slices.SortFunc(out, func(a, b model.LiveStream) int { return a.ConnectedAt.Compare(b.ConnectedAt) })
+	return out, position
+}
+
+// info tells of c. g.mu is held.
+func (c *client) info(position int64) model.LiveStream {
+	info := model.LiveStream{
+		ID: c.id, Kind: c.kind, Address: c.address, ConnectedAt: c.connected, LastSeenAt: time.Unix(0, c.activity.Load()),
+		State: "live", Topics: c.topics(), Cursor: c.cursor.Load(),
+	}
+	switch {
+	case c.holder == nil:
+		info.State = "waiting"
+	case c.replaying:
+		info.State = "replaying"
+	}
+	if c.holder != nil {
+		info.Name, info.Role = c.holder.identity.Name, c.holder.identity.Role
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info.QueueFrames, info.QueueBytes, info.FramesSent, info.FramesDropped = len(c.queue)-c.head, c.bytes, c.frames, c.dropped
+	if c.closing {
+		info.State = "closing"
+	}
+	if info.QueueFrames > 0 || c.replaying {
+		info.LagEvents = max(0, position-info.Cursor)
+	}
+	return info
 }
 
 func (c *client) topics() []string {

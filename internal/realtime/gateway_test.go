@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"encoding/json"
 	"slices"
 	"testing"
 
@@ -79,7 +78,10 @@ func TestPoints(t *testing.T) {
 	t.Parallel()
 	r := setup(t, Config{}, nil)
 	p := r.dial(nil)
-	p.subscribe(nil, "series/d/x", "series/d")
+	p.subscribe(nil, "series/d/x")
+	if got := r.Watched("d"); !slices.Equal(got, []string{"x"}) || r.Watched("e") != nil {
+		t.Errorf("watched: %v", got)
+	}
 	if err := r.Publish("series/d/x", []byte(`{"v":1}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +93,18 @@ func TestPoints(t *testing.T) {
 			t.Errorf("publishing %q to %q: %v", payload, topic, err)
 		}
 	}
-	var list struct {
-		Items []ClientInfo
-		Total int
+	if list, _ := r.Streams(); len(list) != 1 || !slices.Equal(list[0].Topics, []string{"series/d/x"}) || list[0].State != "live" || list[0].Name != "anonymous" {
+		t.Errorf("streams %+v", list)
 	}
-	body := r.get("/clients")
-	if err := json.Unmarshal(body, &list); err != nil || list.Total != 1 || !slices.Equal(list.Items[0].Topics, []string{"series/d/x", "series/d"}) || list.Items[0].State != "live" {
-		t.Errorf("clients %s: %v", body, err)
+	for _, topic := range []string{"series", "series/d", "series/d/"} {
+		p.send(map[string]any{"type": "subscribe", "topics": []string{topic}})
+		if e := p.expect("error"); e.Code != "bad_topic" {
+			t.Errorf("%s: %+v", topic, e)
+		}
+	}
+	p.send(map[string]any{"type": "unsubscribe", "topics": []string{"series/d/x"}})
+	p.expect("unsubscribed")
+	if got := r.Watched("d"); got != nil {
+		t.Errorf("still watched: %v", got)
 	}
 }

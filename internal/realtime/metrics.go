@@ -42,7 +42,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 	m := &metrics{
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "aiops_realtime_connections", Help: "Open streams, by kind."}, []string{"kind"}),
 		accepted:    counters("connections_accepted_total", "Streams opened, by kind.", "kind", kindWebSocket, kindSSE),
-		refused:     counters("connections_refused_total", "Streams refused, by reason.", "reason", refusedOrigin, refusedAddress, refusedTotal, refusedRate, refusedStopping),
+		refused:     counters("connections_refused_total", "Streams refused, by reason.", "reason", refusedOrigin, refusedAddress, refusedTotal, refusedRate, refusedStopping, refusedUnknown, refusedIdentity),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aiops_realtime_lag_seconds", Help: "Time from the commit of the oldest event of a frame to its write to a client, replayed frames excepted.",
 			Buckets:                         prometheus.ExponentialBuckets(0.001, 2, 14),
@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 		coalesced: counter("points_coalesced_total", "Live points replaced by a newer one before they were written."),
 		resumes:   counters("resumes_total", "Subscriptions with a cursor, by where the missed events came from.", "from", fromNothing, fromMemory, fromStore),
 		resets:    counter("resets_total", "Subscriptions whose cursor was too old or unknown."),
-		closes:    counters("closes_total", "Streams closed, by code.", "code", "1000", "1001", "1006", "1012", "1013"),
+		closes:    counters("closes_total", "Streams closed, by code.", "code", "1000", "1001", "1006", "1012", "1013", "4401"),
 		events:    counter("events_read_total", "Events read from the log."),
 		failures:  counter("read_failures_total", "Failed reads of the log."),
 		longest:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "aiops_realtime_queue_longest_frames", Help: "Length of the longest queue of a client when last looked at."}),
@@ -75,7 +75,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 // as other, so that it cannot invent series.
 func (m *metrics) closed(code int) {
 	label := "other"
-	if code >= 1000 && code <= 1015 {
+	if code >= 1000 && code <= 1015 || code == closeUnauthorized || code == closeForbidden || code == closeTooMany {
 		label = strconv.Itoa(code)
 	}
 	m.closes.WithLabelValues(label).Inc()

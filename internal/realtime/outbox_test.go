@@ -120,6 +120,11 @@ type rig struct {
 
 func setup(t *testing.T, c Config, o *outbox) *rig {
 	t.Helper()
+	return setupGuarded(t, c, o, nil)
+}
+
+func setupGuarded(t *testing.T, c Config, o *outbox, a Authority) *rig {
+	t.Helper()
 	if o == nil {
 		o = &outbox{}
 	}
@@ -127,11 +132,10 @@ func setup(t *testing.T, c Config, o *outbox) *rig {
 	if c.MaxClientsPerAddress == 0 {
 		c.MaxClientsPerAddress = 1000
 	}
-	r := &rig{Gateway: New(c, o, slog.New(slog.DiscardHandler), registry), t: t, outbox: o, gather: registry}
+	r := &rig{Gateway: New(c, o, a, slog.New(slog.DiscardHandler), registry), t: t, outbox: o, gather: registry}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", r.WebSocket())
 	mux.Handle("/events", r.SSE())
-	mux.Handle("/clients", r.ClientList())
 	r.server = httptest.NewUnstartedServer(mux)
 	r.server.Config.ReadTimeout = readTimeout
 	r.server.Start()
@@ -203,6 +207,8 @@ type received struct {
 	LastEventID   int64 `json:"last_event_id"`
 	OldestEventID int64 `json:"oldest_event_id"`
 	HeartbeatMS   int64 `json:"heartbeat_ms"`
+	Auth          string
+	Name, Role    string
 	Events        []model.Event
 }
 

@@ -39,6 +39,10 @@ func (g *Gateway) subscribeLocked(c *client, topics []string, since *int64, know
 		g.postpone(c, func() { g.subscribeLocked(c, topics, since, known) })
 		return
 	}
+	if i := slices.IndexFunc(topics, func(t string) bool { return !c.may(t) }); i >= 0 {
+		c.push(problem("forbidden", "your role may not follow %s", clip(topics[i])))
+		return
+	}
 	position := g.position.Load()
 	from := position
 	if since != nil {
@@ -160,7 +164,7 @@ func (g *Gateway) has(c *client, e *event) bool {
 
 // wanted reports whether a subscription of c takes e, which it has not got.
 func (g *Gateway) wanted(c *client, e *event) bool {
-	return slices.ContainsFunc(c.subs, func(s subscription) bool {
+	return c.may(e.topic) && slices.ContainsFunc(c.subs, func(s subscription) bool {
 		return g.topics.member(s).after < e.id && covers(s.topic, e.topic)
 	}) && !g.has(c, e)
 }

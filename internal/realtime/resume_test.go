@@ -255,7 +255,7 @@ func TestDrain(t *testing.T) {
 	if e := stream.expect(t, "close"); !strings.Contains(e.data, `"since":1`) || e.retry < 5000 || e.retry > 30_000 {
 		t.Errorf("the stream ended with %+v", e)
 	}
-	if left := r.Clients(); len(left) != 0 {
+	if left, _ := r.Streams(); len(left) != 0 {
 		t.Errorf("left are %+v", left)
 	}
 	if n := testutil.ToFloat64(r.metrics.closes.WithLabelValues("1012")); n != 21 {
@@ -351,11 +351,11 @@ func TestServerSentEvents(t *testing.T) {
 					t.Fatalf("got %+v (%v), want event %d", e, err, id)
 				}
 			}
-			if err := r.Publish("series/x", []byte(`{}`)); err != nil {
+			if err := r.Publish("series/d/x", []byte(`{}`)); err != nil {
 				t.Fatal(err)
 			}
 			_ = s.body()
-			await(t, "the reader is noticed to have left", func() bool { return len(r.Clients()) == 0 })
+			await(t, "the reader is noticed to have left", func() bool { return r.Len() == 0 })
 		})
 	}
 	r := setup(t, Config{}, nil)

@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -25,21 +24,41 @@ func (g *Gateway) SSE() http.Handler {
 			http.Error(w, reason, http.StatusBadRequest)
 			return
 		}
-		address := addressOf(r)
+		address := g.config.Client(r)
 		if no := g.admit(r, address, true); no != nil {
 			g.refuse(w, no)
 			return
 		}
-		c := &client{kind: kindSSE, address: address, wake: make(chan struct{}, 1)}
-		c.pinged = time.Now().UnixNano()
-		if !g.join(c) {
-			http.Error(w, "the live stream is not running", http.StatusServiceUnavailable)
+		c, no := g.openSSE(r, address, topics)
+		if no != nil {
+			g.refuse(w, no)
 			return
 		}
 		defer g.leave(c)
 		g.subscribe(r.Context(), c, topics, since)
 		g.stream(w, r, c)
 	})
+}
+
+// openSSE makes a stream of a request that has its place.
+func (g *Gateway) openSSE(r *http.Request, address string, topics []string) (*client, *refusal) {
+	id, _, no := g.callerOf(r, address, true)
+	if no == nil {
+		for _, t := range topics {
+			if !id.May("follow-" + root(t)) {
+				no = &refusal{refusedUnknown, http.StatusForbidden, "your role may not follow " + clip(t), 0}
+			}
+		}
+	}
+	if no != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.release(address)
+		return nil, no
+	}
+	c := &client{kind: kindSSE, address: address, wake: make(chan struct{}, 1)}
+	c.pinged = time.Now().UnixNano()
+	return c, g.join(c, &id)
 }
 
 // wish reads what a request asks for, or says what is wrong with it.
@@ -135,33 +154,4 @@ func (c *client) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closing && c.head == len(c.queue)
-}
-
-// ClientList serves Clients as JSON.
-func (g *Gateway) ClientList() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", http.MethodGet)
-			http.Error(w, "the clients are read with GET", http.StatusMethodNotAllowed)
-			return
-		}
-		limit := 1000
-		if given := r.URL.Query().Get("limit"); given != "" {
-			n, err := strconv.Atoi(given)
-			if err != nil || n < 1 || n > 20_000 {
-				http.Error(w, "limit is between 1 and 20000", http.StatusBadRequest)
-				return
-			}
-			limit = n
-		}
-		items := g.Clients()
-		body, err := json.Marshal(map[string]any{"total": len(items), "last_event_id": g.position.Load(), "items": items[:min(limit, len(items))]})
-		if err != nil {
-			http.Error(w, "the clients cannot be encoded", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(body) // the client has gone
-	})
 }

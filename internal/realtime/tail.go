@@ -170,9 +170,9 @@ func (g *Gateway) fanOut(batch []*event) {
 	defer g.mu.Unlock()
 	touched := g.touched[:0]
 	for i, e := range batch {
-		bit := uint64(1) << i
+		bit, right := uint64(1)<<i, rightFor(e.topic)
 		g.topics.each(e.topic, func(m *member) {
-			if c := m.client; m.after < e.id && !c.replaying {
+			if c := m.client; m.after < e.id && !c.replaying && c.holder.rights.Load()&right != 0 {
 				if c.mask == 0 {
 					touched = append(touched, c)
 				}
@@ -233,6 +233,21 @@ func (g *Gateway) lost(oldest int64) {
 	}
 }
 
+// Watched returns the keys of the series of a detector that somebody follows.
+func (g *Gateway) Watched(detectorID string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	watched := g.topics.live[detectorID]
+	if len(watched) == 0 {
+		return nil
+	}
+	out := make([]string, 0, len(watched))
+	for series := range watched {
+		out = append(out, series)
+	}
+	return out
+}
+
 // Publish sends a point to the subscribers of topic, which lies below series.
 // It is not stored and may be replaced by a newer one before a slow client
 // gets it. payload is valid JSON of at most 16 KiB and must not change
@@ -254,8 +269,9 @@ func (g *Gateway) Publish(topic string, payload []byte) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	touched := g.touched[:0]
+	right := rightFor(topic)
 	g.topics.each(topic, func(m *member) {
-		if m.client.mask == 0 {
+		if m.client.mask == 0 && m.client.holder.rights.Load()&right != 0 {
 			m.client.mask = 1
 			touched = append(touched, m.client)
 		}

@@ -38,7 +38,20 @@ func checkTopic(topic string) string {
 	case strings.HasSuffix(topic, "/"):
 		return fmt.Sprintf("topic %q ends in a slash", clip(topic))
 	}
+	if slices.Contains(liveRoots, root(topic)) {
+		if _, series := liveParts(topic); series == "" {
+			return fmt.Sprintf("topic %q names no series; write series/{detector}/{series}", clip(topic))
+		}
+	}
 	return ""
+}
+
+// liveParts takes series/{detector}/{series} apart. The key of a series may
+// hold slashes.
+func liveParts(topic string) (detector, series string) {
+	_, rest, _ := strings.Cut(topic, "/")
+	detector, series, _ = strings.Cut(rest, "/")
+	return detector, series
 }
 
 func clip(s string) string {
@@ -70,14 +83,24 @@ type subscription struct {
 }
 
 // index finds the subscribers of what is published. It has no lock of its own.
-type index map[string]*[]member
+type index struct {
+	topics map[string]*[]member
+	live   map[string]map[string]bool // detector → keys of its series that somebody follows
+}
 
 func (x index) add(c *client, topic string, from, after int64) {
-	set := x[topic]
+	set := x.topics[topic]
 	if set == nil {
 		topic = strings.Clone(topic)
 		set = new([]member)
-		x[topic] = set
+		x.topics[topic] = set
+		if slices.Contains(liveRoots, root(topic)) {
+			detector, series := liveParts(topic)
+			if x.live[detector] == nil {
+				x.live[detector] = map[string]bool{}
+			}
+			x.live[detector][series] = true
+		}
 	}
 	c.subs = append(c.subs, subscription{topic: topic, place: len(*set)})
 	*set = append(*set, member{client: c, from: from, after: after})
@@ -86,7 +109,7 @@ func (x index) add(c *client, topic string, from, after int64) {
 // remove takes the i-th subscription of c out.
 func (x index) remove(c *client, i int) {
 	s := c.subs[i]
-	set := x[s.topic]
+	set := x.topics[s.topic]
 	last := len(*set) - 1
 	if moved := (*set)[last]; s.place != last {
 		(*set)[s.place] = moved
@@ -100,20 +123,32 @@ func (x index) remove(c *client, i int) {
 	(*set)[last] = member{}
 	*set = (*set)[:last]
 	if last == 0 {
-		delete(x, s.topic)
+		x.forget(s.topic)
 	} else if cap(*set) > 64 && last < cap(*set)/4 {
 		*set = slices.Clip(slices.Clone(*set))
 	}
 	c.subs = slices.Delete(c.subs, i, i+1)
 }
 
-func (x index) member(s subscription) *member { return &(*x[s.topic])[s.place] }
+// forget takes out a topic without subscribers.
+func (x index) forget(topic string) {
+	delete(x.topics, topic)
+	if !slices.Contains(liveRoots, root(topic)) {
+		return
+	}
+	detector, series := liveParts(topic)
+	if delete(x.live[detector], series); len(x.live[detector]) == 0 {
+		delete(x.live, detector)
+	}
+}
+
+func (x index) member(s subscription) *member { return &(*x.topics[s.topic])[s.place] }
 
 // each calls f with every subscription to topic or to a parent of it. A client
 // with several of them is met several times.
 func (x index) each(topic string, f func(m *member)) {
 	for {
-		if set := x[topic]; set != nil {
+		if set := x.topics[topic]; set != nil {
 			for i := range *set {
 				f(&(*set)[i])
 			}

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"net"
+	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,8 +24,8 @@ const bufferBytes = 512
 func (g *Gateway) WebSocket() http.Handler {
 	upgrader := &websocket.Upgrader{
 		ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes, WriteBufferPool: &g.pool,
-		Subprotocols: []string{Subprotocol},
-		CheckOrigin:  func(*http.Request) bool { return true }, // admit has checked it
+		Subprotocols: []string{Subprotocol}, EnableCompression: g.config.Compression,
+		CheckOrigin: func(*http.Request) bool { return true }, // admit has checked it
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			w.Header().Set("Sec-Websocket-Version", "13")
 			http.Error(w, reason.Error(), status)
@@ -36,7 +37,7 @@ func (g *Gateway) WebSocket() http.Handler {
 			return
 		}
 		if websocket.IsWebSocketUpgrade(r) { // else Upgrade says what is missing
-			address := addressOf(r)
+			address := g.config.Client(r)
 			if no := g.admit(r, address, false); no != nil {
 				g.refuse(w, no)
 				return
@@ -53,12 +54,21 @@ func (g *Gateway) WebSocket() http.Handler {
 // open makes a stream of a request that has its place. Nothing of the request
 // outlives it.
 func (g *Gateway) open(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request, address string) {
+	back := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.release(address)
+	}
+	id, known, no := g.callerOf(r, address, false)
+	if no != nil {
+		back()
+		g.refuse(w, no)
+		return
+	}
 	t := &takeover{ResponseWriter: w}
 	conn, err := upgrader.Upgrade(t, r, nil)
 	if err != nil {
-		g.mu.Lock()
-		g.release(address)
-		g.mu.Unlock()
+		back()
 		return
 	}
 	c := &client{kind: kindWebSocket, address: strings.Clone(address), ws: conn, socket: t.socket}
@@ -73,19 +83,27 @@ func (g *Gateway) open(upgrader *websocket.Upgrader, w http.ResponseWriter, r *h
 		c.push(&frame{control: websocket.PongMessage, text: []byte(data)})
 		return nil
 	})
-	if !g.join(c) {
-		_ = conn.Close()
+	caller := &id
+	if !known {
+		caller = nil
+		_ = c.socket.SetReadDeadline(time.Now().Add(authWait))
+	}
+	if no := g.join(c, caller); no != nil {
+		g.turnAway(c, no)
 		return
 	}
 	go g.read(c)
 }
 
-func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+// turnAway ends a WebSocket that was upgraded and has no place after all.
+func (g *Gateway) turnAway(c *client, no *refusal) {
+	g.metrics.refused.WithLabelValues(no.reason).Inc()
+	code, why := websocket.CloseServiceRestart, `{"reason":"restart"}`
+	if no.reason == refusedIdentity {
+		code, why = closeTooMany, `{"reason":"too many streams"}`
 	}
-	return host
+	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, why), time.Now().Add(closeGrace))
+	_ = c.socket.Close()
 }
 
 func (c *client) seen() { c.activity.Store(time.Now().UnixNano()) }
@@ -111,7 +129,10 @@ func (r *reader) allow(now time.Time) bool {
 	return true
 }
 
-var errFlood = errors.New("too many messages")
+var (
+	errFlood  = errors.New("too many messages")
+	errTooBig = errors.New("the message is too large")
+)
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
@@ -133,8 +154,12 @@ func (g *Gateway) read(c *client) {
 		}
 		buffer := buffers.Get().(*bytes.Buffer) //nolint:errcheck // nothing else is in it
 		buffer.Reset()
-		if _, err = buffer.ReadFrom(body); err == nil {
-			err = g.take(c, buffer.Bytes())
+		var n int64
+		// The library bounds what is on the wire; what it inflates to is bounded here.
+		if n, err = buffer.ReadFrom(io.LimitReader(body, maxMessageBytes+1)); err == nil {
+			if err = errTooBig; n <= maxMessageBytes {
+				err = g.take(c, buffer.Bytes())
+			}
 		}
 		if buffer.Cap() <= 4<<10 {
 			buffers.Put(buffer)
@@ -149,15 +174,35 @@ func (g *Gateway) read(c *client) {
 // dismiss ends a client whose reader met err. Where the client did wrong it
 // gets the time to read so before the connection closes.
 func (g *Gateway) dismiss(c *client, err error) {
+	var bye *farewell
+	if g.unproven(c) && errors.Is(err, os.ErrDeadlineExceeded) {
+		bye = &farewell{closeUnauthorized, closing{Reason: "unauthorized"}}
+	}
+	if bye != nil || errors.As(err, &bye) {
+		c.note(bye.code)
+		c.close(bye.code, bye.why)
+		c.await()
+		return
+	}
 	code := readCode(err)
 	c.note(code)
 	switch code {
 	case websocket.ClosePolicyViolation:
 		c.close(code, closing{Reason: err.Error()})
 		c.await()
-	case websocket.CloseMessageTooBig, websocket.CloseProtocolError: // the library has sent the close frame
+	case websocket.CloseMessageTooBig, websocket.CloseProtocolError:
+		if errors.Is(err, errTooBig) {
+			c.close(code, closing{Reason: err.Error()})
+		} // else the library has sent the close frame
 		c.await()
 	}
+}
+
+// unproven reports whether c has still to say who it is.
+func (g *Gateway) unproven(c *client) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return c.holder == nil
 }
 
 // await gives a close frame the time to reach the client: it reads on, without
@@ -178,7 +223,7 @@ func readCode(err error) int {
 	switch {
 	case errors.As(err, &e):
 		return e.Code
-	case errors.Is(err, websocket.ErrReadLimit):
+	case errors.Is(err, websocket.ErrReadLimit), errors.Is(err, errTooBig):
 		return websocket.CloseMessageTooBig
 	case errors.Is(err, errFlood):
 		return websocket.ClosePolicyViolation
@@ -193,6 +238,7 @@ type request struct {
 	Type   string   `json:"type"`
 	Topics []string `json:"topics"`
 	Since  *int64   `json:"since"`
+	Token  string   `json:"token"`
 }
 
 // take does what a message asks for. It returns an error when the client has
@@ -205,9 +251,13 @@ func (g *Gateway) take(c *client, body []byte) error {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return g.bad(c, "bad_message", "a message is a JSON object with a type")
 	}
+	if m.Type == "auth" {
+		return g.authenticate(c, m.Token)
+	}
+	if g.unproven(c) {
+		return g.bad(c, "unauthorized", "the first message is auth, with a token")
+	}
 	switch m.Type {
-	case "auth": // there is nothing to prove yet
-		return nil
 	case "ping":
 		g.mu.Lock()
 		defer g.mu.Unlock()

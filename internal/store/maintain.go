@@ -50,6 +50,8 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	step(r.Tasks, s.PruneTasks)
 	_, err := s.PruneSnapshots(ctx, now)
 	errs = append(errs, err)
+	_, err = s.PruneSessions(ctx, now)
+	errs = append(errs, err)
 	_, err = s.PruneIdempotency(ctx, now)
 	errs = append(errs, err, s.wrap(s.eng.Maintain(ctx), "cleaning up the database"))
 	return errors.Join(errs...)

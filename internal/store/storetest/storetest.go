@@ -55,6 +55,8 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"snapshots are pruned", snapshotsPrune},
 		{"model versions have one active", modelVersions},
 		{"an idempotency key is claimed once", idempotency},
+		{"keys are made and revoked", apiKeys},
+		{"sessions end with their key", sessions},
 		{"tasks run", tasksRun},
 		{"tasks are cancelled", tasksCancel},
 		{"tasks stop and go on", tasksRestart},

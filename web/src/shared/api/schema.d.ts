@@ -590,6 +590,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Say who asks and what that identity may do */
+        get: operations["get-session"];
+        put?: never;
+        /**
+         * Sign a browser in with an API key
+         * @description Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+         */
+        post: operations["create-session"];
+        /**
+         * Sign out
+         * @description Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
+         */
+        delete: operations["delete-session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sources": {
         parameters: {
             query?: never;
@@ -764,6 +789,70 @@ export interface paths {
          * @description Does nothing when it is cancelled already; a task that is over otherwise is a conflict. Running work stops soon after.
          */
         post: operations["cancel-task"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List API keys
+         * @description Newest first, revoked ones included. The keys themselves are shown once, when they are made.
+         */
+        get: operations["list-tokens"];
+        put?: never;
+        /**
+         * Make an API key
+         * @description The key is in this answer and nowhere else.
+         */
+        post: operations["create-token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke an API key
+         * @description Its sessions and its live streams end within five seconds. Revoking it again changes nothing.
+         */
+        delete: operations["revoke-token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ws/clients": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List who follows the live stream
+         * @description Oldest first: topics, queue, drops and lag of each stream.
+         */
+        get: operations["list-live-clients"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1043,6 +1132,21 @@ export interface components {
              * @description 0 to 1
              */
             share: number | null;
+        };
+        CreateSessionInputBody: {
+            /** @description An API key */
+            token: string;
+        };
+        CreateTokenInputBody: {
+            /**
+             * @description How long it is valid; left out or 0s: until it is revoked
+             * @example 30s
+             */
+            expires_in?: string;
+            /** @description What the key is for */
+            name: string;
+            /** @enum {string} */
+            role: "viewer" | "operator" | "admin";
         };
         Deployment: {
             /** @description Time of the commit, RFC 3339; empty when unknown */
@@ -1453,6 +1557,73 @@ export interface components {
             /** @description true, false, or null for none */
             label: boolean | null;
         };
+        ListTokensOutputBody: {
+            items: components["schemas"]["Token"][];
+            /** @description Always empty: all keys are in one page */
+            next_cursor: string;
+        };
+        LiveClient: {
+            /** @description Network address that it comes from */
+            address: string;
+            /** Format: date-time */
+            connected_at: string;
+            /**
+             * Format: int64
+             * @description Everything of its topics up to this event was sent
+             */
+            cursor: number;
+            /**
+             * Format: int64
+             * @description Live points that were replaced by newer ones or had no room; events are never dropped
+             */
+            frames_dropped: number;
+            /** Format: int64 */
+            frames_sent: number;
+            /** @example c7 */
+            id: string;
+            /** @enum {string} */
+            kind: "websocket" | "sse";
+            /**
+             * Format: int64
+             * @description How far the cursor is behind the newest event, 0 when nothing waits for it
+             */
+            lag_events: number;
+            /**
+             * Format: date-time
+             * @description Last sign of life of a WebSocket
+             */
+            last_seen_at: string;
+            /** @description Whose stream it is; empty while that is not known */
+            name: string;
+            /** Format: int64 */
+            queue_bytes: number;
+            /**
+             * Format: int64
+             * @description Frames that wait to be sent
+             */
+            queue_frames: number;
+            /** @enum {string} */
+            role: "" | "viewer" | "operator" | "admin";
+            /**
+             * @description waiting: it has not authenticated itself yet
+             * @enum {string}
+             */
+            state: "waiting" | "live" | "replaying" | "closing";
+            topics: string[];
+        };
+        LiveClientsOutputBody: {
+            items: components["schemas"]["LiveClient"][];
+            /**
+             * Format: int64
+             * @description Number of the last event that was sent to anybody
+             */
+            last_event_id: number;
+            /**
+             * Format: int64
+             * @description How many there are
+             */
+            total: number;
+        };
         MinDeviation: {
             /**
              * Format: double
@@ -1493,6 +1664,33 @@ export interface components {
             items: components["schemas"]["ModelVersion"][];
             /** @description Always empty: a detector has few versions */
             next_cursor: string;
+        };
+        NewToken: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /**
+             * Format: date-time
+             * @description Absent: never
+             */
+            expires_at?: string;
+            /** @example key_2k4v6m3q5a7b2c4d6e3f */
+            id: string;
+            /** @description The key. It is not shown again. */
+            key: string;
+            /** @example grafana */
+            name: string;
+            /**
+             * @description The part of the key that is no secret, to recognise it
+             * @example aiops_abcdefghij
+             */
+            prefix: string;
+            /** Format: date-time */
+            revoked_at?: string;
+            /** @enum {string} */
+            role: "viewer" | "operator" | "admin";
+            /** @enum {string} */
+            state: "valid" | "expired" | "revoked";
         };
         Point: {
             /** @description Beyond the threshold and all gates */
@@ -1722,6 +1920,29 @@ export interface components {
                 [key: string]: string;
             };
         };
+        Session: {
+            /** @description Whether this program asks who one is; without, everybody is an administrator */
+            authentication: boolean;
+            /**
+             * Format: date-time
+             * @description Absent: not by itself
+             */
+            expires_at?: string;
+            /**
+             * @description Name of the API key
+             * @example grafana
+             */
+            name: string;
+            /** @description Ids of the operations that this identity may use */
+            operations: string[];
+            /** @enum {string} */
+            role: "viewer" | "operator" | "admin";
+            /**
+             * @description How that was proven
+             * @enum {string}
+             */
+            via: "none" | "key" | "session" | "local";
+        };
         ShadowInput: {
             /**
              * Format: int64
@@ -1877,6 +2098,31 @@ export interface components {
             key_file?: string;
             server_name?: string;
         };
+        Token: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /**
+             * Format: date-time
+             * @description Absent: never
+             */
+            expires_at?: string;
+            /** @example key_2k4v6m3q5a7b2c4d6e3f */
+            id: string;
+            /** @example grafana */
+            name: string;
+            /**
+             * @description The part of the key that is no secret, to recognise it
+             * @example aiops_abcdefghij
+             */
+            prefix: string;
+            /** Format: date-time */
+            revoked_at?: string;
+            /** @enum {string} */
+            role: "viewer" | "operator" | "admin";
+            /** @enum {string} */
+            state: "valid" | "expired" | "revoked";
+        };
         ValidDetector: {
             /** @description The definition with its defaults filled in */
             detector: components["schemas"]["DetectorInput"];
@@ -1909,6 +2155,17 @@ export interface components {
         };
         /** @description `VALIDATION_ERROR`: The request is not valid */
         "400.VALIDATION_ERROR": {
+            headers: {
+                /** @description Id of the request, to find it in the log */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `UNAUTHORIZED`: Authentication is needed */
+        "401.UNAUTHORIZED": {
             headers: {
                 /** @description Id of the request, to find it in the log */
                 "X-Request-Id"?: string;
@@ -2194,6 +2451,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -2253,6 +2511,7 @@ export interface operations {
                     "application/json": components["schemas"]["Deployment"];
                 };
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
@@ -2403,6 +2662,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -2448,6 +2708,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -2487,6 +2748,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -2537,6 +2799,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -2586,6 +2849,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -2630,6 +2894,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -2692,6 +2957,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
@@ -2749,6 +3015,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -2797,6 +3064,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -2859,6 +3127,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -2900,6 +3169,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -2961,6 +3231,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3013,6 +3284,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -3067,6 +3339,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3115,6 +3388,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -3160,6 +3434,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -3198,6 +3473,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3238,6 +3514,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3295,6 +3572,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["400.QUERY_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3348,6 +3626,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -3393,6 +3672,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
@@ -3436,6 +3716,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -3486,6 +3767,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -3525,6 +3807,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -3577,6 +3860,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -3642,6 +3926,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -3698,6 +3983,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
             415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
@@ -3794,6 +4080,110 @@ export interface operations {
             504: components["responses"]["504.TIMEOUT"];
         };
     };
+    "get-session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "create-session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "token": "aiops_abcdefghij_abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateSessionInputBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    "Set-Cookie"?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "delete-session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Set-Cookie"?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            403: components["responses"]["403.FORBIDDEN"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
     "list-sources": {
         parameters: {
             query?: never;
@@ -3827,6 +4217,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
@@ -3878,6 +4269,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             409: components["responses"]["409.CONFLICT"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -3926,6 +4318,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -3982,6 +4375,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -4023,6 +4417,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -4073,6 +4468,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4119,6 +4515,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4161,6 +4558,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -4198,6 +4596,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
@@ -4251,6 +4650,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
@@ -4295,6 +4695,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4332,6 +4733,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT"];
@@ -4343,6 +4745,154 @@ export interface operations {
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
             507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "list-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListTokensOutputBody"];
+                };
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "create-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "expires_in": "90d",
+                 *       "name": "grafana",
+                 *       "role": "viewer"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateTokenInputBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewToken"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "revoke-token": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the key */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Token"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "list-live-clients": {
+        parameters: {
+            query?: {
+                /** @description How many to list */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiveClientsOutputBody"];
+                };
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
         };
     };
     "get-health": {
@@ -4370,6 +4920,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
@@ -4401,6 +4952,7 @@ export interface operations {
                     "application/json": components["schemas"]["ComponentHealth"];
                 };
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
@@ -4457,6 +5009,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
             429: components["responses"]["429.RATE_LIMIT"];
