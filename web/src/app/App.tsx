@@ -1,8 +1,13 @@
 import { localStorageColorSchemeManager, MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { RouterProvider } from '@tanstack/react-router';
+import { useEffect } from 'react';
 import { isRetryable, retryAfterOf } from '../shared/api/problem';
+import { followBrowser, type LiveClient } from '../shared/live/client';
+import { connectCache } from '../shared/live/eventCache';
+import { LiveContext } from '../shared/live/hooks';
 import { theme } from '../shared/ui/theme';
+import { Notices } from './Notices';
 import type { makeRouter } from './router';
 
 const schemeManager = localStorageColorSchemeManager({ key: 'aiops-theme' });
@@ -21,12 +26,23 @@ export function makeQueryClient(): QueryClient {
   });
 }
 
+interface AppProps {
+  router: ReturnType<typeof makeRouter>;
+  client: QueryClient;
+  live: LiveClient;
+}
+
 /** The whole page. Mantine's variables and classes are static CSS: the content security policy forbids style elements. */
-export function App({ router, client }: { router: ReturnType<typeof makeRouter>; client: QueryClient }) {
+export function App({ router, client, live }: AppProps) {
+  useEffect(() => followBrowser(live), [live]);
+  useEffect(() => connectCache(client, live), [client, live]);
   return (
     <MantineProvider theme={theme} defaultColorScheme="auto" colorSchemeManager={schemeManager} withCssVariables={false} withGlobalClasses={false}>
       <QueryClientProvider client={client}>
-        <RouterProvider router={router} />
+        <LiveContext value={live}>
+          <RouterProvider router={router} />
+          <Notices />
+        </LiveContext>
       </QueryClientProvider>
     </MantineProvider>
   );

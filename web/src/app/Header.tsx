@@ -5,10 +5,11 @@ import { deploymentQuery, healthQuery } from '../shared/api/queries';
 import { formatDuration } from '../shared/format/duration';
 import { plainText } from '../shared/format/text';
 import { useNow } from '../shared/live/clock';
-import { useConnection } from '../shared/live/connection';
+import { useReachability } from '../shared/live/reachability';
 import { Badge, type Tone } from '../shared/ui/Badge';
 import { Icon, type IconName } from '../shared/ui/icons';
 import { healthTone } from '../shared/ui/states';
+import { ConnectionState } from './ConnectionState';
 import classes from './Header.module.css';
 
 /** The head of the page: name, state of the connection and of the program, version and theme. */
@@ -19,6 +20,7 @@ export function Header() {
       <h1 className={classes.brand}>
         <img src="/favicon.svg" alt="" width="20" height="20" /> AIOps
       </h1>
+      <ConnectionState />
       <HealthState />
       <span className={classes.spacer} />
       {deployment.data && (
@@ -33,9 +35,9 @@ export function Header() {
 
 function HealthState() {
   const health = useQuery(healthQuery());
-  const connection = useConnection();
+  const { silentSince } = useReachability();
   const now = useNow();
-  const { tone, word } = state(connection.silentSince, now, health.data?.status, health.error);
+  const { tone, word } = state(silentSince, now, health.data?.status, health.error);
   const components = Object.entries(health.data?.components ?? {}).sort(([a], [b]) => a.localeCompare(b));
   return (
     <Popover position="bottom-start" width={360} shadow="md">

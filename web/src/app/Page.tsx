@@ -15,6 +15,7 @@ import type { Anomaly } from '../shared/api/types';
 import { parseTime } from '../shared/format/time';
 import { unitOf, type Unit } from '../shared/format/unit';
 import { useNow } from '../shared/live/clock';
+import { usePulse } from '../shared/live/pulse';
 import { Go, useGo } from '../shared/ui/Go';
 import type { PageSearch } from '../shared/ui/search';
 import { useFirst } from '../shared/ui/useFirst';
@@ -27,6 +28,8 @@ export function Page() {
   const search: PageSearch = useSearch({ strict: false });
   const go = useGo();
   const detectors = useQuery(detectorsQuery());
+  // Every query below takes another pace when the stream breaks or is back.
+  usePulse();
   const all = detectors.data ?? [];
   const fallback = useFirst('page', defaultDetector(all)?.id);
   const chosenId = search.detector ?? fallback;

@@ -4,24 +4,23 @@ import { covers, type LiveEvent } from '../shared/live/protocol';
 /** A clock that stands still until it is told to go on. */
 export class FakeClock {
   now = 1_000_000;
-  private timers: { at: number; order: number; call: () => void }[] = [];
-  private order = 0;
+  // A set keeps the order in which timers were set, which decides between equal times.
+  private readonly timers = new Set<{ at: number; call: () => void }>();
 
   after(delay: number, call: () => void): () => void {
-    const timer = { at: this.now + delay, order: this.order++, call };
-    this.timers.push(timer);
-    return () => {
-      this.timers = this.timers.filter((t) => t !== timer);
-    };
+    const timer = { at: this.now + delay, call };
+    this.timers.add(timer);
+    return () => this.timers.delete(timer);
   }
 
   /** Goes on for some milliseconds and calls what is due, in order. */
   async go(ms: number) {
     const end = this.now + ms;
     for (;;) {
-      const next = this.timers.filter((t) => t.at <= end).sort((a, b) => a.at - b.at || a.order - b.order)[0];
+      let next: { at: number; call: () => void } | undefined;
+      for (const timer of this.timers) if (timer.at <= end && timer.at < (next?.at ?? Infinity)) next = timer;
       if (!next) break;
-      this.timers = this.timers.filter((t) => t !== next);
+      this.timers.delete(next);
       this.now = Math.max(this.now, next.at);
       next.call();
       await Promise.resolve();

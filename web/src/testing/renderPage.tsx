@@ -5,6 +5,7 @@ import { App, makeQueryClient } from '../app/App';
 import { makeRouter } from '../app/router';
 import { anomaly, detector, explanation, point, replay, series, source } from './fixtures';
 import { fakeServer, type Handler } from './fakeServer';
+import { FakeStream } from './fakeStream';
 
 /** A page of a list with nothing behind it. */
 export const list = (items: unknown[]) => ({ items, next_cursor: '' });
@@ -37,6 +38,8 @@ export function renderPage(changes: Record<string, Handler> = {}, address = '/')
   const client = makeQueryClient();
   // A failure is shown at once; the wait between two tries is tested by itself.
   client.setDefaultOptions({ ...client.getDefaultOptions(), queries: { ...client.getDefaultOptions().queries, retry: false } });
-  const view = render(<App router={router} client={client} />);
-  return { ...view, server, router, client, user: userEvent.setup(), search: () => router.state.matches.at(-1)!.search as Record<string, unknown> };
+  const stream = new FakeStream();
+  const live = stream.client();
+  const view = render(<App router={router} client={client} live={live} />);
+  return { ...view, server, stream, live, router, client, user: userEvent.setup(), search: () => router.state.matches.at(-1)!.search as Record<string, unknown> };
 }

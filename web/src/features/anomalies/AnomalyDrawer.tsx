@@ -1,6 +1,6 @@
 import { Button, Drawer } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import type { ReactNode } from 'react';
+import { useState, type ReactNode } from 'react';
 import { findAnomaly } from '../../shared/api/anomalyCache';
 import { anomalyQuery, explainQuery } from '../../shared/api/queries';
 import type { Anomaly } from '../../shared/api/types';
@@ -10,7 +10,7 @@ import { formatStamp, parseTime } from '../../shared/format/time';
 import { plainText, sentence } from '../../shared/format/text';
 import type { Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
-import { pollEvery } from '../../shared/live/polling';
+import { pace } from '../../shared/live/polling';
 import { Async, ProblemView } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Icon } from '../../shared/ui/icons';
@@ -20,7 +20,7 @@ import classes from './AnomalyDrawer.module.css';
 import { labelWord, sideOf, standing, timing } from './describe';
 import { Explain } from './Explain';
 import { Gauge } from './Gauge';
-import { useChangeAnomaly } from './mutations';
+import { orderOf, useChangeAnomaly, usePendingChanges, type AnomalyChange } from './mutations';
 
 interface AnomalyDrawerProps {
   /** Id of the anomaly to show, or undefined when the drawer is closed. */
@@ -56,19 +56,20 @@ export function AnomalyDrawer({ id, onClose, ...rest }: AnomalyDrawerProps) {
 function Details({ id, unitFor, chart, chartLink, ...links }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
   const client = useQueryClient();
   const query = useQuery({ ...anomalyQuery(id), placeholderData: () => findAnomaly(client, id) });
+  const shown = usePendingChanges();
   const explain = useQuery(explainQuery(id));
   return (
-    <Async query={query} interval={pollEvery.anomalies} what="the anomaly" rows={8}>
+    <Async query={query} pace={pace.anomalies} what="the anomaly" rows={8}>
       {(a) => (
         <div className={classes.sections}>
-          <Head anomaly={a} unit={unitFor(a.detector_id)} />
-          <Judgement anomaly={a} />
+          <Head anomaly={shown(a)} unit={unitFor(a.detector_id)} />
+          <Judgement saved={a} shown={shown(a)} />
           <section aria-label="Chart around the anomaly">
             {chart(a)}
             <p className={classes.links}>{chartLink(a)}</p>
           </section>
           <section aria-label="Explanation">
-            <Async query={explain} interval={Infinity} what="the explanation" rows={6}>
+            <Async query={explain} pace={pace.never} what="the explanation" rows={6}>
               {(explanation) => <Explain explanation={explanation} {...links} />}
             </Async>
           </section>
@@ -136,19 +137,29 @@ function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
   );
 }
 
-/** Acknowledging, and saying whether the alarm was right. */
-function Judgement({ anomaly: a }: { anomaly: Anomaly }) {
-  const change = useChangeAnomaly();
+/** Acknowledging, ending, and saying whether the alarm was right. `saved` is what the server has, `shown` what it will have. */
+function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
+  const mutation = useChangeAnomaly();
   const now = useNow();
+  const [ending, setEnding] = useState(false);
   const acknowledged = Boolean(a.acknowledged_at || a.acknowledged_by);
-  const busy = change.isPending;
-  const label = (value: boolean) => change.mutate({ anomaly: a, change: { kind: 'label', label: a.label === value ? null : value } });
+  const busy = mutation.isPending;
+  const change = (c: AnomalyChange) => {
+    setEnding(false);
+    mutation.mutate(orderOf(saved, c));
+  };
+  const label = (value: boolean) => change({ kind: 'label', label: a.label === value ? null : value });
   return (
     <section aria-label="Judgement">
       <div className={classes.buttons}>
         {a.state !== 'resolved' && !acknowledged && (
-          <Button variant="filled" disabled={busy} onClick={() => change.mutate({ anomaly: a, change: { kind: 'acknowledge' } })}>
+          <Button variant="filled" disabled={busy} onClick={() => change({ kind: 'acknowledge' })}>
             Acknowledge
+          </Button>
+        )}
+        {a.state !== 'resolved' && !ending && (
+          <Button disabled={busy} onClick={() => setEnding(true)}>
+            End it…
           </Button>
         )}
         <div className={classes.pair} role="group" aria-label="Was the alarm right?">
@@ -160,13 +171,24 @@ function Judgement({ anomaly: a }: { anomaly: Anomaly }) {
           </Button>
         </div>
       </div>
+      {ending && a.state !== 'resolved' && (
+        <div className={classes.confirm} role="group" aria-label="End this anomaly">
+          <span>It stays ended, also if the value is still unusual.</span>
+          <Button variant="filled" autoFocus onClick={() => change({ kind: 'resolve' })}>
+            End it for good
+          </Button>
+          <Button onClick={() => setEnding(false)}>Not now</Button>
+        </div>
+      )}
       <p className={classes.quiet} role="status">
         {acknowledged && `Acknowledged by ${plainText(a.acknowledged_by || 'someone')}${a.acknowledged_at ? ` at ${formatStamp(parseTime(a.acknowledged_at), now)}` : ''}. `}
+        {a.resolved_by && `Ended by ${plainText(a.resolved_by)}. `}
         {a.label != null && `Marked as a ${labelWord(a.label)}; press again to take it back.`}
       </p>
-      {change.isError && (
+      {mutation.isError && (
         <div className={classes.refused}>
-          <ProblemView error={change.error} onRetry={() => change.mutate(change.variables)} retrying={busy} />
+          <ProblemView error={mutation.error} onRetry={() => mutation.mutate(mutation.variables)} retrying={busy} />
+          <p className={classes.quiet}>Your change was taken back; above stands what the server has.</p>
         </div>
       )}
     </section>

@@ -7,7 +7,7 @@ import { formatBand, formatValue } from '../../shared/format/number';
 import { plainText } from '../../shared/format/text';
 import type { Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
-import { pollEvery } from '../../shared/live/polling';
+import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Go, useGo } from '../../shared/ui/Go';
@@ -16,6 +16,8 @@ import { Panel } from '../../shared/ui/Panel';
 import { severityTone } from '../../shared/ui/states';
 import classes from './AnomalyList.module.css';
 import { labelWord, sideOf, standing, timing } from './describe';
+import { usePendingChanges } from './mutations';
+import { useHeld } from './useHeld';
 
 interface AnomalyListProps {
   /** Lists resolved ones too. */
@@ -36,7 +38,9 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
   const go = useGo();
   const now = useNow();
   const query = useInfiniteQuery(anomaliesQuery({ open: !all, detectorId: only ? chosenDetector?.id : undefined }));
-  const items = query.data?.pages.flatMap((p) => p.items) ?? [];
+  const shown = usePendingChanges();
+  const items = (query.data?.pages.flatMap((p) => p.items) ?? []).map(shown);
+  const { rows, fresh, release, handlers } = useHeld(items, (a) => all || a.state !== 'resolved');
   const where = only && chosenDetector ? ` of ${plainText(chosenDetector.name)}` : '';
 
   return (
@@ -47,6 +51,13 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
       scroll
       actions={
         <div className={classes.controls}>
+          <span role="status">
+            {fresh > 0 && (
+              <Button size="compact-xs" variant="filled" onClick={release}>
+                Show {fresh} new
+              </Button>
+            )}
+          </span>
           <SegmentedControl
             aria-label="Of which detectors"
             value={only ? 'one' : 'every'}
@@ -70,10 +81,10 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
     >
       <Async
         query={query}
-        interval={pollEvery.anomalies}
+        pace={pace.anomalies}
         what="the anomalies"
         rows={5}
-        isEmpty={() => items.length === 0}
+        isEmpty={() => rows.length === 0}
         empty={
           all ? (
             <p>No anomaly was found{where} so far.</p>
@@ -95,8 +106,8 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
               <span>When</span>
               <span>State</span>
             </p>
-            <ul>
-              {items.map((a) => (
+            <ul {...handlers}>
+              {rows.map((a) => (
                 <li key={a.id}>
                   <Row anomaly={a} unit={unitFor(a.detector_id)} now={now} opened={a.id === opened} />
                 </li>

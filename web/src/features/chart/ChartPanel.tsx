@@ -9,7 +9,7 @@ import { parseTime } from '../../shared/format/time';
 import { counted, plainText } from '../../shared/format/text';
 import { unitOf, type Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
-import { chartInterval, pollEvery } from '../../shared/live/polling';
+import { chartPace, pace } from '../../shared/live/polling';
 import { Async, Loading } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Panel } from '../../shared/ui/Panel';
@@ -23,6 +23,7 @@ import { anomalyRegions } from './regions';
 import { SeriesPicker } from './SeriesPicker';
 import { SmallCharts } from './SmallCharts';
 import { TimeChart } from './TimeChart';
+import { useLivePoints } from './useLivePoints';
 
 const smallChartsUpTo = 8;
 
@@ -88,7 +89,7 @@ export function ChartPanel({ detector, series, range: asked, onSeries, onRange, 
       ) : (
         <Async
           query={list}
-          interval={pollEvery.series}
+          pace={pace.series}
           what="the series"
           rows={8}
           isEmpty={() => true}
@@ -121,7 +122,8 @@ interface LiveChartProps {
 function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveChartProps) {
   const step = parseGoDuration(detector.step);
   const { seconds, name } = ranges[range];
-  const query = useQuery(liveReplayQuery({ detectorId: detector.id, series, stepSeconds: step, seconds }));
+  const at = chartPace(step, useLivePoints(detector.id, series, step));
+  const query = useQuery(liveReplayQuery({ detectorId: detector.id, series, stepSeconds: step, seconds }, at));
   const columns = useMemo(() => query.data && toColumns(query.data), [query.data]);
   const [row, setRow] = useState<number | null>(null);
   const now = useNow();
@@ -133,7 +135,7 @@ function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveCha
   return (
     <Async
       query={query}
-      interval={chartInterval(step)}
+      pace={at}
       what="the chart"
       rows={9}
       isEmpty={() => columns!.t.length === 0}

@@ -5,6 +5,7 @@ import type { Anomaly, Detector } from '../../shared/api/types';
 import { parseGoDuration } from '../../shared/format/duration';
 import { unitOf } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
+import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { toColumns } from './columns';
 import { rangeAround } from './ranges';
@@ -23,7 +24,7 @@ export function PastChart({ anomaly, detector }: { anomaly: Anomaly; detector: D
   const [row, setRow] = useState<number | null>(null);
   const unit = unitOf(detector.query, detector.labels);
   return (
-    <Async query={query} interval={Infinity} what="the chart" rows={6} isEmpty={() => columns!.t.length === 0} empty="The source has no samples of that time any more.">
+    <Async query={query} pace={pace.never} what="the chart" rows={6} isEmpty={() => columns!.t.length === 0} empty="The source has no samples of that time any more.">
       {(replay) => (
         <div className={classes.flush}>
           <Readout columns={columns!} row={row} unit={unit} now={now} />

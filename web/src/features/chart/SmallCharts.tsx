@@ -7,12 +7,13 @@ import { parseGoDuration } from '../../shared/format/duration';
 import { formatValue } from '../../shared/format/number';
 import { distinguishing, shortTitle } from '../../shared/format/series';
 import type { Unit } from '../../shared/format/unit';
-import { pollEvery } from '../../shared/live/polling';
+import { chartPace } from '../../shared/live/polling';
 import { lastRow, toColumns } from './columns';
 import { ranges, type RangeName } from './ranges';
 import { anomalyRegions } from './regions';
 import classes from './SmallCharts.module.css';
 import { TimeChart } from './TimeChart';
+import { useLivePoints } from './useLivePoints';
 
 interface SmallChartsProps {
   detector: Detector;
@@ -42,7 +43,8 @@ export function SmallCharts({ detector, series, chosen, range, unit, onChoose }:
 function SmallChart({ detector, series, title, range, unit }: { detector: Detector; series: SeriesStatus; title: string; range: RangeName; unit: Unit }) {
   const step = parseGoDuration(detector.step);
   const { seconds } = ranges[range];
-  const query = useQuery(liveReplayQuery({ detectorId: detector.id, series: series.series.key, stepSeconds: step, seconds }, pollEvery.smallCharts));
+  const at = chartPace(step, useLivePoints(detector.id, series.series.key, step));
+  const query = useQuery(liveReplayQuery({ detectorId: detector.id, series: series.series.key, stepSeconds: step, seconds }, at));
   const columns = useMemo(() => query.data && toColumns(query.data), [query.data]);
   const to = query.dataUpdatedAt / 1000;
   const last = columns ? lastRow(columns) : -1;

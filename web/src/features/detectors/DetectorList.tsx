@@ -6,7 +6,7 @@ import type { Detector } from '../../shared/api/types';
 import { formatDuration } from '../../shared/format/duration';
 import { formatValue } from '../../shared/format/number';
 import { counted, plainText } from '../../shared/format/text';
-import { pollEvery } from '../../shared/live/polling';
+import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Go, useGo } from '../../shared/ui/Go';
@@ -62,7 +62,7 @@ export function DetectorList({ chosen, filter, attention, className }: DetectorL
     >
       <Async
         query={query}
-        interval={pollEvery.detectors}
+        pace={pace.detectors}
         what="the detectors"
         rows={8}
         isEmpty={() => shown.length === 0}

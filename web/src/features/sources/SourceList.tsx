@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { sourcesQuery } from '../../shared/api/queries';
 import { formatDuration } from '../../shared/format/duration';
 import { plainText } from '../../shared/format/text';
-import { pollEvery } from '../../shared/live/polling';
+import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Panel } from '../../shared/ui/Panel';
@@ -16,7 +16,7 @@ export function SourceList({ className }: { className?: string }) {
     <Panel className={className} title="Sources" scroll>
       <Async
         query={query}
-        interval={pollEvery.sources}
+        pace={pace.sources}
         what="the sources"
         rows={2}
         isEmpty={(sources) => sources.length === 0}

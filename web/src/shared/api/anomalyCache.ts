@@ -1,13 +1,10 @@
-import type { InfiniteData, QueryClient, QueryKey } from '@tanstack/react-query';
+import type { InfiniteData, QueryClient } from '@tanstack/react-query';
 import type { Anomaly } from './types';
 
 interface Page {
   items: Anomaly[];
   next_cursor?: string;
 }
-
-/** Everything that the cache held of anomalies before a change, to go back to. */
-export type Before = [QueryKey, unknown][];
 
 const lists = { queryKey: ['anomalies'] };
 
@@ -22,17 +19,10 @@ export function findAnomaly(client: QueryClient, id: string): Anomaly | undefine
   return undefined;
 }
 
-/** Changes an anomaly wherever it is cached, and returns what stood there before. */
-export function patchAnomaly(client: QueryClient, id: string, change: (a: Anomaly) => Anomaly): Before {
-  const before: Before = [...client.getQueriesData(lists), ...client.getQueriesData({ queryKey: ['anomaly', id] })];
+/** Changes an anomaly wherever it is cached. */
+export function patchAnomaly(client: QueryClient, id: string, change: (a: Anomaly) => Anomaly) {
   client.setQueriesData<InfiniteData<Page>>(lists, (data) =>
     data && { ...data, pages: data.pages.map((page) => ({ ...page, items: page.items.map((a) => (a.id === id ? change(a) : a)) })) },
   );
   client.setQueryData<Anomaly>(['anomaly', id], (a) => a && change(a));
-  return before;
-}
-
-/** Puts back what stood in the cache before a change. */
-export function restore(client: QueryClient, before: Before) {
-  for (const [key, data] of before) client.setQueryData(key, data);
 }

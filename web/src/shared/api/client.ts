@@ -1,5 +1,5 @@
 import createClient from 'openapi-fetch';
-import { noteAnswer, noteSilence } from '../live/connection';
+import { noteAnswer, noteSilence } from '../live/reachability';
 import { ApiError, localCode, problemFrom } from './problem';
 import type { paths } from './schema';
 

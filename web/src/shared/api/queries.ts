@@ -1,7 +1,8 @@
 import { infiniteQueryOptions, queryOptions } from '@tanstack/react-query';
-import { chartInterval, pollEvery, polling } from '../live/polling';
+import { withNewerAnomalies, withNewerAnomaly, type AnomalyScope } from '../live/eventCache';
+import { chartPace, pace, polling, type Pace } from '../live/polling';
 import { api, unwrap } from './client';
-import { mergeReplay, resumeFrom, splitRange } from './replay';
+import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
 import type { Detector, Replay } from './types';
 
 const pageSize = 200;
@@ -22,7 +23,7 @@ export const detectorsQuery = () =>
       }
       return all;
     },
-    refetchInterval: polling(pollEvery.detectors),
+    refetchInterval: polling(pace.detectors),
   });
 
 /** The series of a detector, a page at a time, in the order of their keys. */
@@ -34,7 +35,7 @@ export const seriesQuery = (detectorId: string) =>
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next_cursor || undefined,
     // A list that someone paged through stays as it is: asking for every page again each time costs too much.
-    refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(pollEvery.series)(query)),
+    refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(pace.series)(query)),
   });
 
 /** What a chart shows: one series of a detector over the last `seconds`. */
@@ -49,7 +50,7 @@ export interface LiveWindow {
  * The last minutes or hours of a series. The first request brings all of them;
  * each later one brings only what is new and keeps the rest.
  */
-export const liveReplayQuery = (w: LiveWindow, interval = chartInterval(w.stepSeconds)) =>
+export const liveReplayQuery = (w: LiveWindow, at: Pace = chartPace(w.stepSeconds)) =>
   queryOptions({
     queryKey: ['replay', 'live', w.detectorId, w.series, w.seconds],
     queryFn: async ({ client, queryKey, signal }): Promise<Replay> => {
@@ -59,9 +60,10 @@ export const liveReplayQuery = (w: LiveWindow, interval = chartInterval(w.stepSe
       for (const part of splitRange(resumeFrom(replay, w.stepSeconds, from), to, w.stepSeconds)) {
         replay = mergeReplay(replay, await fetchReplay(w.detectorId, w.series, part, signal), from);
       }
-      return replay!;
+      // Points that came by themselves meanwhile stand behind what was asked for.
+      return keepNewer(replay!, client.getQueryData<Replay>(queryKey));
     },
-    refetchInterval: polling(interval),
+    refetchInterval: polling(at),
     // Comparing thousands of points to keep their identity costs more than drawing them.
     structuralSharing: false,
     gcTime: 60_000,
@@ -81,20 +83,13 @@ function fetchReplay(id: string, series: string, [from, to]: [number, number], s
   return unwrap(api.GET('/api/v1/detectors/{id}/replay', { params: { path: { id }, query }, signal }));
 }
 
-/** Which anomalies a list shows. */
-export interface AnomalyScope {
-  /** Only those that are not over. */
-  open: boolean;
-  /** Only those of this detector. */
-  detectorId?: string;
-}
-
 /** Anomalies, newest first, a page at a time. */
 export const anomaliesQuery = (scope: AnomalyScope) =>
   infiniteQueryOptions({
     queryKey: ['anomalies', scope],
-    queryFn: ({ pageParam, signal }) =>
-      unwrap(
+    queryFn: async ({ client, pageParam, signal }) => {
+      const askedAt = Date.now();
+      const page = await unwrap(
         api.GET('/api/v1/anomalies', {
           params: {
             query: {
@@ -107,18 +102,20 @@ export const anomaliesQuery = (scope: AnomalyScope) =>
           },
           signal,
         }),
-      ),
+      );
+      return withNewerAnomalies(client, page, scope, pageParam === undefined, askedAt);
+    },
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next_cursor || undefined,
-    refetchInterval: polling(pollEvery.anomalies),
+    refetchInterval: polling(pace.anomalies),
   });
 
 /** One anomaly. */
 export const anomalyQuery = (id: string) =>
   queryOptions({
     queryKey: ['anomaly', id],
-    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/anomalies/{id}', { params: { path: { id } }, signal })),
-    refetchInterval: polling(pollEvery.anomalies),
+    queryFn: async ({ client, signal }) => withNewerAnomaly(client, await unwrap(api.GET('/api/v1/anomalies/{id}', { params: { path: { id } }, signal }))),
+    refetchInterval: polling(pace.anomalies),
   });
 
 /** Why an anomaly is one. */
@@ -134,7 +131,7 @@ export const sourcesQuery = () =>
   queryOptions({
     queryKey: ['sources'],
     queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/sources', { signal }))).items,
-    refetchInterval: polling(pollEvery.sources),
+    refetchInterval: polling(pace.sources),
   });
 
 /** The health of the program's parts. */
@@ -142,7 +139,7 @@ export const healthQuery = () =>
   queryOptions({
     queryKey: ['health'],
     queryFn: ({ signal }) => unwrap(api.GET('/health', { signal })),
-    refetchInterval: polling(pollEvery.health),
+    refetchInterval: polling(pace.health),
   });
 
 /** Which program answers: version and build. */

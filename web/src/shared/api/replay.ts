@@ -32,6 +32,13 @@ export function mergeReplay(known: Replay | undefined, newer: Replay, from: numb
   );
 }
 
+/** An answer, with the points behind it that the cache has got since it was asked for. */
+export function keepNewer(answer: Replay, cached: Replay | undefined): Replay {
+  const last = parseTime(answer.points.at(-1)?.t);
+  const newer = cached?.points.slice(firstAt(cached.points, last)).filter((p) => parseTime(p.t) > last) ?? [];
+  return newer.length > 0 && Number.isFinite(last) ? { ...answer, points: answer.points.concat(newer) } : answer;
+}
+
 /** The index of the first point at or after a time, or their number; they are in order of time. */
 function firstAt(points: readonly Point[], time: number): number {
   let low = 0;

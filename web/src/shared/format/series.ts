@@ -42,3 +42,18 @@ export function shortTitle(labels: Labels, differing: readonly string[]): string
   const values = differing.filter((n) => labels[n]).map((n) => (differing.length === 1 ? labels[n]! : `${n}=${labels[n]}`));
   return values.length > 0 ? plainText(values.join(', ')) : seriesTitle(labels);
 }
+
+/** Writes a text as the server quotes it inside the key of a series. */
+function quoted(text: string): string {
+  // JSON escapes the same, but for the controls without a letter of their own.
+  return JSON.stringify(text).replace(/\\u00([0-9a-f]{2})|\u007f/g, (whole, hex?: string) => (hex === undefined ? '\\x7f' : hex === '07' ? '\\a' : hex === '0b' ? '\\v' : whole.startsWith('\\u00') ? `\\x${hex}` : whole));
+}
+
+/** The key of a series, as the server writes it: `{job="api", route="/"}`. */
+export function seriesKey(labels: Labels): string {
+  const pairs = Object.keys(labels)
+    .filter((n) => labels[n] !== '')
+    .sort((a, b) => (a < b ? -1 : 1))
+    .map((n) => `${n}=${quoted(labels[n]!)}`);
+  return `{${pairs.join(', ')}}`;
+}

@@ -6,7 +6,9 @@ import { errorCatalogueQuery } from '../api/queries';
 import { formatAgo, formatClock } from '../format/time';
 import { plainText } from '../format/text';
 import { useNow } from '../live/clock';
-import { isStale } from '../live/freshness';
+import { isStale, knownAt } from '../live/freshness';
+import type { Pace } from '../live/polling';
+import { usePulse } from '../live/pulse';
 import classes from './Async.module.css';
 import { Icon } from './icons';
 
@@ -22,8 +24,8 @@ export interface ViewQuery<T> {
 
 interface AsyncProps<T> {
   query: ViewQuery<T>;
-  /** How often the query asks again, in milliseconds; Infinity for what does not change. */
-  interval: number;
+  /** How often the query asks again. */
+  pace: Pace;
   /** What is being shown, for "Loading …" and "Could not load …". */
   what: string;
   /** How many rows the loading state draws. */
@@ -37,11 +39,11 @@ interface AsyncProps<T> {
  * Shows the state that a query is in: loading, failed, empty, or its data, with
  * a note above when that data is too old to be taken for the present.
  */
-export function Async<T>({ query, interval, what, rows = 4, isEmpty, empty, children }: AsyncProps<T>) {
+export function Async<T>({ query, pace, what, rows = 4, isEmpty, empty, children }: AsyncProps<T>) {
   if (query.data !== undefined) {
     return (
       <>
-        <StaleNote query={query} interval={interval} />
+        <StaleNote query={query} pace={pace} />
         {isEmpty?.(query.data) ? <div className={classes.empty}>{empty}</div> : children(query.data)}
       </>
     );
@@ -62,14 +64,16 @@ export function Loading({ what, rows = 4, height = 14 }: { what: string; rows?: 
 }
 
 /** Says that newer data does not come, and since when. */
-export function StaleNote({ query, interval }: { query: Pick<ViewQuery<unknown>, 'data' | 'error' | 'dataUpdatedAt'>; interval: number }) {
+export function StaleNote({ query, pace }: { query: Pick<ViewQuery<unknown>, 'data' | 'error' | 'dataUpdatedAt'>; pace: Pace }) {
   const now = useNow();
-  const stale = Number.isFinite(interval) && isStale(query, interval, now);
+  const pulse = usePulse();
+  const stale = isStale(query, pace, pulse, now);
   if (!stale && !query.error) return null;
   const why = query.error ? problemOf(query.error).title : 'No newer answer came';
+  const asOf = knownAt(query, pace, { ...pulse, live: false }, now);
   return (
     <p className={classes.stale} role="status">
-      <Icon name="alert" /> {why}. Shown as of {formatClock(query.dataUpdatedAt)} ({formatAgo(query.dataUpdatedAt, now)}).
+      <Icon name="alert" /> {why}. Shown as of {formatClock(asOf)} ({formatAgo(asOf, now)}).
     </p>
   );
 }

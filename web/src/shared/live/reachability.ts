@@ -1,17 +1,17 @@
 import { useSyncExternalStore } from 'react';
 
-/** Whether the server answers, as the last requests saw it. */
-export interface Connection {
+/** Whether the server answers requests, as the last ones saw it. The live stream has a state of its own. */
+export interface Reachability {
   /** When the server last answered, whatever it said; 0 before the first answer. */
   answeredAt: number;
   /** When the server first failed to answer since; 0 while it answers. */
   silentSince: number;
 }
 
-let current: Connection = { answeredAt: 0, silentSince: 0 };
+let current: Reachability = { answeredAt: 0, silentSince: 0 };
 const listeners = new Set<() => void>();
 
-function set(next: Connection) {
+function set(next: Reachability) {
   current = next;
   for (const listener of listeners) listener();
 }
@@ -32,7 +32,7 @@ function subscribe(listener: () => void) {
   return () => listeners.delete(listener);
 }
 
-/** The state of the connection to the server. */
-export function useConnection(): Connection {
+/** Whether the server answers requests. */
+export function useReachability(): Reachability {
   return useSyncExternalStore(subscribe, () => current);
 }
