@@ -134,7 +134,7 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
       await shoot(page, `source-down-${size}-${scheme}`);
       await page.route('**/{api,health}**/**', (route) => route.abort());
       await page.route('**/health', (route) => route.abort());
-      await page.getByText(/no connection for/).waitFor();
+      await page.getByText('health unknown').waitFor({ timeout: 90_000 });
       await page.getByText(/No answer from the server\. Shown as of/).first().waitFor();
       await shoot(page, `no-connection-${size}-${scheme}`);
       await expectSound(page);

@@ -4,6 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Stream } from './stream.mjs';
 import { World } from './world.mjs';
 
 const dist = fileURLToPath(new URL('../dist', import.meta.url));
@@ -80,13 +81,14 @@ function answer(world, method, path, query, body, ifMatch, now) {
     const from = Date.parse(query.get('from') ?? '') || to - 3_600_000;
     return must(world.replay(id, query.get('series') ?? '', from, to, now), 'series');
   }
-  const anomaly = /^\/api\/v1\/anomalies\/([^/]+)(?:\/(explain|acknowledge|label))?$/.exec(path);
+  const anomaly = /^\/api\/v1\/anomalies\/([^/]+)(?:\/(explain|acknowledge|resolve|label))?$/.exec(path);
   if (anomaly) {
     const id = anomaly[1] ?? '';
     const found = must(world.anomalies(now).find((a) => a.id === id), 'anomaly');
     if (method === 'GET') return anomaly[2] === 'explain' ? world.explain(id, now) : found;
     if (ifMatch && ifMatch !== `"${found.version}"`) throw new Refusal(412, 'PRECONDITION_FAILED', 'It was changed meanwhile', 'Someone else changed this anomaly.');
     if (anomaly[2] === 'acknowledge') return world.change(id, { acknowledged_by: 'anonymous', acknowledged_at: new Date(now).toISOString() }, now);
+    if (anomaly[2] === 'resolve') return world.change(id, { state: 'resolved', resolved_by: 'anonymous', resolved_at: new Date(now).toISOString() }, now);
     return world.change(id, { label: body.label }, now);
   }
   return undefined;
@@ -106,15 +108,46 @@ function serveFile(res, path) {
 }
 
 /**
+ * Tells of what changed in the world since it was asked last.
+ * @param {World} world @param {Stream} stream @param {number} now
+ */
+function tell(world, stream, now) {
+  const { told, sent } = stream;
+  const first = told.size === 0;
+  for (const a of world.anomalies(now)) {
+    const before = told.get(a.id);
+    if (before?.state === a.state && before.version === a.version) continue;
+    told.set(a.id, { state: a.state, version: a.version });
+    const type = !before ? 'anomaly.opened' : before.state !== a.state ? 'anomaly.resolved' : 'anomaly.updated';
+    if (!first) stream.publish([{ type, topic: `anomalies/${a.id}`, data: { ...a, series: a.series.labels } }]);
+  }
+  for (const topic of stream.pointTopics) {
+    const [, id = '', ...key] = topic.split('/');
+    const point = world.replay(id, key.join('/'), now - 60_000, now, now)?.points.at(-1);
+    if (!point || sent.get(topic) === point.t) continue;
+    sent.set(topic, point.t);
+    stream.point(topic, point);
+  }
+}
+
+/**
  * Starts the mock on a port of loopback, 0 for any free one.
  * @param {number} port
  * @returns {Promise<{url: string, close: () => Promise<void>}>}
  */
 export function startMock(port = 0) {
   const world = new World(Date.now());
+  const stream = new Stream();
+  const beat = setInterval(() => tell(world, stream, Date.now()), 250);
   const server = createServer(async (req, res) => {
     const url = new URL(req.url ?? '/', 'http://mock');
     try {
+      if (req.method === 'POST' && url.pathname === '/mock/break') {
+        // For the browser's tests: the server goes away and refuses until it is told to be back.
+        away = url.searchParams.get('for') !== '0';
+        for (const socket of upgraded) socket.destroy();
+        return res.end();
+      }
       let text = '';
       for await (const chunk of req) text += chunk;
       const found = answer(world, req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now());
@@ -128,6 +161,15 @@ export function startMock(port = 0) {
       res.end(JSON.stringify({ ...refusal.problem, instance: url.pathname }));
     }
   });
+  /** @type {Set<import('node:stream').Duplex>} */
+  const upgraded = new Set();
+  let away = false;
+  server.on('upgrade', (request, socket) => {
+    if (away) return socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n\r\n');
+    upgraded.add(socket);
+    socket.on('close', () => upgraded.delete(socket));
+    stream.accept(request, socket);
+  });
   return new Promise((resolve, reject) => {
     server.on('error', reject);
     server.listen(port, '127.0.0.1', () => {
@@ -137,6 +179,8 @@ export function startMock(port = 0) {
         url: `http://127.0.0.1:${address.port}`,
         close: () =>
           new Promise((done) => {
+            clearInterval(beat);
+            for (const socket of upgraded) socket.destroy();
             server.close(() => done());
             server.closeAllConnections();
           }),

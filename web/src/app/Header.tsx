@@ -2,9 +2,7 @@ import { Popover, SegmentedControl, UnstyledButton, useMantineColorScheme, Visua
 import { useQuery } from '@tanstack/react-query';
 import { problemOf } from '../shared/api/problem';
 import { deploymentQuery, healthQuery } from '../shared/api/queries';
-import { formatDuration } from '../shared/format/duration';
 import { plainText } from '../shared/format/text';
-import { useNow } from '../shared/live/clock';
 import { useReachability } from '../shared/live/reachability';
 import { Badge, type Tone } from '../shared/ui/Badge';
 import { Icon, type IconName } from '../shared/ui/icons';
@@ -36,8 +34,7 @@ export function Header() {
 function HealthState() {
   const health = useQuery(healthQuery());
   const { silentSince } = useReachability();
-  const now = useNow();
-  const { tone, word } = state(silentSince, now, health.data?.status, health.error);
+  const { tone, word } = state(silentSince > 0, health.data?.status, health.error);
   const components = Object.entries(health.data?.components ?? {}).sort(([a], [b]) => a.localeCompare(b));
   return (
     <Popover position="bottom-start" width={360} shadow="md">
@@ -65,10 +62,10 @@ function HealthState() {
   );
 }
 
-function state(silentSince: number, now: number, status: keyof typeof healthTone | undefined, error: unknown): { tone: Tone; word: string } {
-  if (silentSince > 0) return { tone: 'bad', word: `no connection for ${formatDuration(Math.max(1, Math.round((now - silentSince) / 1000)))}` };
+function state(silent: boolean, status: keyof typeof healthTone | undefined, error: unknown): { tone: Tone; word: string } {
+  if (silent) return { tone: 'off', word: 'health unknown' };
   if (status) return { tone: healthTone[status], word: status };
-  return error ? { tone: 'bad', word: 'state unknown' } : { tone: 'off', word: 'connecting' };
+  return error ? { tone: 'bad', word: 'health unknown' } : { tone: 'off', word: '…' };
 }
 
 const schemes: { value: 'light' | 'dark' | 'auto'; name: string; icon: IconName }[] = [

@@ -118,7 +118,7 @@ test('when the connection breaks, the chart stays and says how old it is', async
   const panel = within(await chartPanel());
   expect((await panel.findAllByText(/No answer from the server\. Shown as of \d\d:\d\d:\d\d/))[0]).toBeVisible();
   expect(panel.getByRole('group', { name: /^latency/ })).toBeVisible();
-  expect(await screen.findByRole('button', { name: /State of the program: no connection for/ })).toBeVisible();
+  expect(await screen.findByRole('button', { name: /State of the program: health unknown/ })).toBeVisible();
 });
 
 test('the last failure of the detector is shown above its chart', async () => {

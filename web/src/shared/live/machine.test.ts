@@ -264,12 +264,9 @@ describe('the heartbeat', () => {
   });
 
   test('a page that slept asks once more before it gives up', () => {
-    let s = stateIn(phases.live);
-    let effects: Effect[];
-    [s, effects] = step(s, { type: 'tick' }, at(3_600_000));
-    expect([s.phase.name, ...doing(effects)]).toEqual(['live', 'send ping']);
-    [s] = step(s, { type: 'tick' }, at(3_604_000));
-    expect(s.phase.name).toBe('waiting');
+    const [woken, effects] = step(stateIn(phases.live), { type: 'tick' }, at(3_600_000));
+    expect([woken.phase.name, ...doing(effects)]).toEqual(['live', 'send ping']);
+    expect(step(woken, { type: 'tick' }, at(3_604_000))[0].phase.name).toBe('waiting');
   });
 
   test('a page that wakes finds out within seconds', () => {
@@ -311,19 +308,16 @@ test('a server that wants to know who asks gets no further questions', () => {
 });
 
 test('a token is the first message', () => {
-  let [s] = step(stateIn(phases.unauthorised), { type: 'signedIn', token: 'secret' }, at(0));
-  let effects: Effect[];
-  [s, effects] = step(s, { type: 'opened' }, at(0));
+  const [connecting] = step(stateIn(phases.unauthorised), { type: 'signedIn', token: 'secret' }, at(0));
+  const [s, effects] = step(connecting, { type: 'opened' }, at(0));
   expect(send(effects)).toEqual([{ type: 'auth', token: 'secret' }]);
   expect(s.phase.name).toBe('authenticating');
 });
 
 test('a server that is too busy is asked again', () => {
-  let s = stateIn(phases.live);
-  let effects: Effect[];
-  [s] = step(s, { type: 'want', topics: ['anomalies', 'system', 'sources'] }, at(0));
-  [s] = step(s, { type: 'message', message: { type: 'error', code: 'busy', detail: 'later' } }, at(0));
-  [s, effects] = step(s, { type: 'tick' }, at(4000));
+  const [asked] = step(stateIn(phases.live), { type: 'want', topics: ['anomalies', 'system', 'sources'] }, at(0));
+  const [refused] = step(asked, { type: 'message', message: { type: 'error', code: 'busy', detail: 'later' } }, at(0));
+  const [s, effects] = step(refused, { type: 'tick' }, at(4000));
   expect(send(effects)).toEqual([{ type: 'subscribe', topics: ['sources'], since: 40 }, { type: 'ping' }]);
   expect(s.again).toBe(false);
 });

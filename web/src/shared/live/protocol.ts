@@ -108,7 +108,7 @@ export function covers(topic: string, published: string): boolean {
 
 const pointsRoot = 'series/';
 const longestTopic = 512;
-// eslint-disable-next-line no-control-regex -- the server refuses topics with controls
+// The server refuses topics with controls.
 const control = /[\u0000-\u001f\u007f-\u009f]/;
 
 /** Tells whether a topic carries points: they have no number and are not replayed. */
