@@ -139,7 +139,7 @@ describe.skipIf(!control)('a live page', () => {
 
   test('pages find back after the program was killed, not all at once', async () => {
     await calm();
-    const pages = [];
+    const pages: Awaited<ReturnType<typeof openPage>>[] = [];
     for (let i = 0; i < 6; i++) pages.push(await openPage());
     await order('program/kill');
     await expect.poll(() => badge(pages[0]!.page).getAttribute('aria-label'), patience).toMatch(/reconnecting/);
