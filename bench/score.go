@@ -28,7 +28,7 @@ const (
 
 	// onsetLevel is the strength, and onsetScore the score for models without
 	// one, at which an episode can begin in the ranking of rows.
-	onsetLevel = 5.2
+	onsetLevel = 5.5
 	onsetScore = 3.0
 
 	maxLine = 1 << 20

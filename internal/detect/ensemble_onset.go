@@ -1,41 +1,42 @@
 package detect
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // The constants of Onsets; times are in samples where no unit is given.
 const (
-	onsetRefractory = 100  // an alarm holds back weaker ones for so long
-	onsetEscalation = 1.05 // times the strength of the alarm before, which breaks through
-	onsetHabit      = 0.07 // of the strength that each recent alarm takes from the next
-	onsetForget     = 8000 // samples in which habit falls to a third
+	onsetRefractory = 100    // an alarm holds back weaker ones for so long
+	onsetEscalation = 1.05   // times the strength of the alarm before, which breaks through
+	onsetHabit      = 0.1    // of the strength that each recent alarm takes from the next
+	onsetForget     = 30_000 // samples in which habit falls to a third
+	onsetFirst      = 240    // samples before the first onset
+	onsetAway       = 4      // usual distances that an onset is away at least
 
 	onsetHold  = 30 * time.Minute // what is strong is held for about so long
 	onsetLeast = 10               // but for at least so many samples
 	onsetMost  = 30               // and at most so many
 
 	awayLeast = 5 // the same for distances
-	awayMost  = 20
+	awayMost  = 15
 )
 
 // Onsets ranks the samples of one series for a reader of alarms: what begins an
-// episode ranks above Level, everything else below it, in the order of its
-// strength. It is the stage between scores and alarms for programs that see
-// samples one by one and do not track episodes; the pipeline does not use it.
+// episode ranks above Level, everything else below it, in the order of how far
+// it is from what is usual. It is the stage between scores and alarms for
+// programs that see samples one by one and do not track episodes; the pipeline
+// does not use it.
 //
-// Refractory: after an onset, samples begin no other for 100 samples, unless
-// they are 1.05 times as strong. Habit: each episode makes the series' next ones
-// weigh 7 % less, fading over 8000 samples, so that a series which alarms often
-// has to show more.
+// An onset has a strength of Level and, where the model gives a distance, one of
+// 4 usual distances; the first 240 samples begin none, because records are
+// still common then. Refractory: after an onset, samples begin no other for 100
+// samples, unless they are 1.05 times as strong. Habit: each episode makes the
+// series' next ones weigh 10 % less, fading over 30,000 samples, so that a series
+// which alarms often has to show more.
 //
-// Below Level a sample ranks by its distance from what is usual, times the root
-// of its strength. Of both it is the decaying maximum over half an hour (5 to 20
-// samples for the distance, 10 to 30 for the strength), so that the end of an
-// episode ranks above quiet times. The distance does not get used to a deviation
-// that lasts; strength, which compares with the latest past, does. Where a model
-// gives no distance, strength alone counts.
+// Below Level a sample ranks by its distance from what is usual, or by its
+// strength where the model gives none. Of that it is the decaying maximum over
+// half an hour (5 to 15 samples, 10 to 30 for the strength), so that the end of
+// an episode ranks above quiet times. The distance does not get used to a
+// deviation that lasts; strength, which compares with the latest past, does.
 //
 // Cost: a few multiplications; it is causal and not safe for concurrent use.
 type Onsets struct {
@@ -43,6 +44,7 @@ type Onsets struct {
 
 	hold, holdAway float64 // share of strength and distance that the next sample keeps
 
+	n     int     // samples, at most onsetFirst
 	held  float64 // strength of the last onset
 	age   int     // samples since
 	habit float64
@@ -72,11 +74,15 @@ func (o *Onsets) Next(strength, distance float64) float64 {
 	below := o.peak
 	if distance > 0 {
 		o.away = max(distance, mul(o.away, o.holdAway))
-		below = mul(math.Sqrt(o.peak), o.away)
+		below = o.away
 	}
 	below = mul(o.Level, below/(below+o.Level))
 	tired := strength / (1 + o.habit)
-	if tired < o.Level {
+	young := o.n < onsetFirst
+	if young {
+		o.n++
+	}
+	if young || tired < o.Level || distance > 0 && distance < onsetAway {
 		return below
 	}
 	over := o.held == 0 || o.age >= onsetRefractory

@@ -14,11 +14,12 @@ func TestOnsetsRankWhatLasts(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		distance float64 // while it lasts
+		onset    bool    // its first sample is one
 		above    bool    // its end ranks above what is as strong before it
 	}{
-		"with distance":    {8, true},
-		"without":          {0, false},
-		"a usual distance": {1, false},
+		"with distance":    {8, true, true},
+		"without":          {0, true, false},
+		"a usual distance": {1, false, false},
 	} {
 		o := detect.NewOnsets(5, time.Minute)
 		rank := func(strength, distance float64) float64 {
@@ -31,8 +32,8 @@ func TestOnsetsRankWhatLasts(t *testing.T) {
 		for range 500 {
 			quiet = rank(1, 1)
 		}
-		if first := rank(9, c.distance); first < 5 {
-			t.Errorf("%s: the onset ranks %v", name, first)
+		if first := rank(9, c.distance); (first >= 5) != c.onset {
+			t.Errorf("%s: the first sample ranks %v", name, first)
 		}
 		for range 300 {
 			last = rank(1, c.distance)
@@ -47,9 +48,9 @@ func TestOnsetsHoldBackRepeatedAlarms(t *testing.T) {
 	t.Parallel()
 	o := detect.NewOnsets(5, time.Minute)
 	var ranks []float64
-	for i := range 260 {
+	for i := range 500 {
 		strength := 1.0
-		if i%50 == 10 {
+		if i%50 == 10 { // the first five are too early
 			strength = 9
 		}
 		if r := o.Next(strength, strength); r >= 5 {
