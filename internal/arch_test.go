@@ -74,7 +74,7 @@ var rooms = []struct {
 	{"github.com/prometheus/prometheus/scrape", []string{"internal/source/builtin"}, "the scrape manager is wrapped once"},
 	{"github.com/prometheus/prometheus/storage", []string{"internal/source/builtin"}, "the embedded database is wrapped once"},
 	{"github.com/prometheus/prometheus/promql/parser", []string{"internal/source", "internal/source/..."}, "queries are read by sources"},
-	{"github.com/gorilla/websocket", []string{"internal/realtime", "internal/source/loki", "bench"}, "the socket library sits behind realtime"},
+	{"github.com/gorilla/websocket", []string{"internal/realtime", "internal/source/loki", "bench", "client"}, "the socket library sits behind realtime"},
 	{"github.com/goccy/go-yaml", []string{"internal/config"}, "one package reads the file"},
 	{"github.com/alecthomas/kong", []string{"cmd/aiops"}, "flags belong to main"},
 }

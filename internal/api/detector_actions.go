@@ -357,7 +357,7 @@ func (s *server) listSeries(ctx context.Context, in *listSeriesInput) (*listSeri
 		}
 		item := Series{Series: seriesOf(st.Labels), Learning: st.Learning, Model: st.Model, Why: st.Why, Anomaly: string(st.Anomaly), AnomalyID: st.AnomalyID}
 		if st.LastT != 0 {
-			p := pointOf(st.Last)
+			p := PointOf(st.Last)
 			item.Last = &p
 		}
 		out.Body.Items = append(out.Body.Items, item)

@@ -66,7 +66,7 @@ func ExplanationOf(e Explanation) ExplanationAnswer {
 	ev := e.Evidence
 	body := ExplanationAnswer{
 		Anomaly: anomalyOf(e.Anomaly), Summary: summaryOf(e), Counterfactual: ev.Counterfactual, Reproduced: e.Reproduced, Difference: e.Difference,
-		Peak: pointOf(e.Recomputed), Context: pointsOf(ev.Context), Contributions: []Contribution{}, AlsoMoved: []RelatedSeries{},
+		Peak: PointOf(e.Recomputed), Context: pointsOf(ev.Context), Contributions: []Contribution{}, AlsoMoved: []RelatedSeries{},
 		Similar: anomaliesOf(e.Similar), Threshold: Number(ev.Threshold), SeriesActive: ev.SeriesActive, Model: ev.Model,
 		ModelVersion: ev.ModelVersion, DetectorVersion: ev.DetectorVersion, TrainedFrom: timeOf(e.Model.TrainedFrom), TrainedTo: timeOf(e.Model.TrainedTo),
 	}

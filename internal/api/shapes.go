@@ -94,7 +94,8 @@ type Point struct {
 	Anomalous bool      `json:"anomalous" doc:"Beyond the threshold and all gates"`
 }
 
-func pointOf(p model.ScoredPoint) Point {
+// PointOf returns a scored point as clients see it.
+func PointOf(p model.ScoredPoint) Point {
 	return Point{T: millis(p.T), Value: Number(p.Value), Expected: Number(p.Expected), Lower: Number(p.Lower), Upper: Number(p.Upper),
 		Score: Number(p.Score), Anomalous: p.Anomalous}
 }
@@ -102,7 +103,7 @@ func pointOf(p model.ScoredPoint) Point {
 func pointsOf(ps []model.ScoredPoint) []Point {
 	out := make([]Point, len(ps))
 	for i, p := range ps {
-		out[i] = pointOf(p)
+		out[i] = PointOf(p)
 	}
 	return out
 }

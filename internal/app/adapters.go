@@ -2,12 +2,15 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"aiops/internal/api"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/realtime"
 	"aiops/internal/store"
 )
 
@@ -104,4 +107,22 @@ func newJobs(s *store.Store, e *pipeline.Engine) (*store.Jobs, error) {
 		funcs[kind] = f
 	}
 	return store.NewJobs(s, funcs)
+}
+
+// audience is the live stream as the engine asks for it: who looks at a series
+// gets its newest point.
+type audience struct {
+	*realtime.Gateway
+	log *slog.Logger
+}
+
+// Point publishes a point, in the shape that a replay has.
+func (a audience) Point(detectorID, seriesKey string, p model.ScoredPoint) {
+	data, err := json.Marshal(api.PointOf(p))
+	if err == nil {
+		err = a.Publish("series/"+detectorID+"/"+seriesKey, data)
+	}
+	if err != nil {
+		a.log.Warn("a live point was not published", "detector", detectorID, "err", err)
+	}
 }

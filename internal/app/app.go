@@ -227,10 +227,6 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		return "", err
 	}
 	c.Pipeline.Pressure = p.pressure
-	p.engine = pipeline.New(c.Pipeline, p.store, p.sources.Source, p.log, p.registry, time.Now)
-	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
-		return "", err
-	}
 	if c.Auth.Enabled {
 		if err := p.buildGuard(c); err != nil {
 			return "", err
@@ -238,6 +234,11 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 	c.Live.Client = p.admission.Client
 	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
+	c.Pipeline.Audience = audience{p.live, p.log}
+	p.engine = pipeline.New(c.Pipeline, p.store, p.sources.Source, p.log, p.registry, time.Now)
+	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
+		return "", err
+	}
 	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
 	handler, err := p.handler(c)
 	if err != nil {

@@ -57,6 +57,8 @@ type Config struct {
 	// snapshots when the engine stops; 0 is 15 s.
 	DrainTimeout model.Duration `yaml:"drain_timeout,omitempty" json:"drain_timeout,omitempty"`
 
+	// Audience is told of live points; nil: nobody looks.
+	Audience Audience `yaml:"-" json:"-"`
 	// Pressure reports how hard pressed the process is; nil is never. It is
 	// called often and must not block.
 	Pressure func() Level `yaml:"-" json:"-"`

@@ -87,6 +87,7 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	r.feed.fit(max(len(data), c.live))
 	r.e.metrics.evaluated(r.e.now().Sub(began))
 	r.evaluated()
+	r.show()
 	r.finish(ctx)
 	switch {
 	case waiting: // shown as lag, not as trouble: a sparse series is often a little late
@@ -95,6 +96,30 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 		return r.e.now()
 	}
 	return r.next()
+}
+
+// show hands the newest points of the series that somebody looks at on.
+func (r *runner) show() {
+	if r.e.cfg.Audience == nil {
+		return
+	}
+	keys := r.e.cfg.Audience.Watched(r.id)
+	if len(keys) == 0 {
+		r.shown = nil
+		return
+	}
+	shown := make(map[string]int64, len(keys))
+	for _, key := range keys {
+		s := r.core.find(hashKey([]byte(key)), []byte(key))
+		if s == nil || s.last.T == 0 {
+			continue
+		}
+		if s.last.T > r.shown[key] {
+			r.e.cfg.Audience.Point(r.id, key, s.last)
+		}
+		shown[key] = s.last.T
+	}
+	r.shown = shown
 }
 
 // arrived returns up to which step an answer can be accepted. Steps at the end

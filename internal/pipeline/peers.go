@@ -27,6 +27,16 @@ type Source interface {
 // source may be replaced at any time.
 type SourceFunc func(name string) (Source, bool)
 
+// Audience is who looks at series while they are scored. Its methods are called
+// after each evaluation, by many goroutines, and must not block.
+type Audience interface {
+	// Watched returns the keys of the series of a detector that somebody looks
+	// at, nil for none.
+	Watched(detectorID string) []string
+	// Point gets the newest scored point of one of them, once.
+	Point(detectorID, seriesKey string, p model.ScoredPoint)
+}
+
 // Store is what the engine needs of the database. All methods are safe for
 // concurrent use. An error means that nothing was written.
 type Store interface {

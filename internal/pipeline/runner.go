@@ -89,6 +89,7 @@ type runner struct {
 	lastSaved    int64 // its watermark
 	measured     int64 // samples at which memory is measured again
 	feed         feeder
+	shown        map[string]int64 // by key, the step last handed to the audience
 
 	mu     sync.Mutex
 	want   model.Detector
