@@ -191,6 +191,7 @@ type Options struct {
 	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
 	Auth        Authenticator    // nil: nobody is asked who it is, and everybody may do everything
 	Live        LiveStreams      // nil: nobody follows the live stream
+	Responses   *Responses       // nil: no answer is kept
 
 	// ValidateDetector finds every fault of a definition that needs no
 	// source, as one KindInvalid error. DefaultDetector fills what was left

@@ -50,25 +50,71 @@ func (a *answer) Write(p []byte) (int, error) {
 func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 	r, w := humachi.Unwrap(hctx)
 	op := hctx.Operation()
-	timeout := defaultTimeout
-	if t, ok := op.Metadata[metaTimeout].(time.Duration); ok {
-		timeout = t
+	if op.Metadata[metaKept] != nil && s.opts.Responses != nil && s.opts.Responses.entries != nil {
+		s.serveKept(w, r, op, next)
+		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
-	r = r.WithContext(ctx)
-	r.Header.Del("Accept") // JSON is all there is
+	s.serveAnew(w, r, op, next)
+}
 
-	if info := requestOf(ctx); info != nil {
+// serveKept answers a read with what is kept, or keeps what it answers.
+func (s *server) serveKept(w http.ResponseWriter, r *http.Request, op *huma.Operation, next func(huma.Context)) {
+	ctx, cancel := context.WithTimeout(r.Context(), timeoutOf(op))
+	defer cancel()
+	k := responseKey{whoOf(ctx), r.URL.Path, r.URL.RawPath, r.URL.RawQuery}
+	e, hit := s.opts.Responses.get(ctx, k, func() *kept {
+		r := s.prepare(r.WithContext(ctx), op)
+		ans := &answer{header: http.Header{}}
+		next(humachi.NewContext(op, r, ans))
+		if ans.status != http.StatusOK || len(ans.header["Location"]) > 0 || strings.Contains(ans.header.Get("Cache-Control"), "no-store") {
+			s.finishRead(w, r, ans)
+			return nil
+		}
+		tag(ans)
+		return &kept{tag: ans.header.Get("ETag"), contentType: ans.header.Get("Content-Type"), control: ans.header.Get("Cache-Control"), body: ans.body.Bytes()}
+	})
+	if e != nil {
+		e.send(w, r, hit)
+	}
+}
+
+// whoOf names who asks, as far as an answer can depend on it. Operations whose
+// answers depend on more are fresh.
+func whoOf(ctx context.Context) string {
+	id := identityOf(ctx)
+	return string(id.Role) + "/" + id.Subject
+}
+
+func timeoutOf(op *huma.Operation) time.Duration {
+	if t, ok := op.Metadata[metaTimeout].(time.Duration); ok {
+		return t
+	}
+	return defaultTimeout
+}
+
+// prepare notes what is wrong with the parameters of r.
+func (s *server) prepare(r *http.Request, op *huma.Operation) *http.Request {
+	r.Header.Del("Accept") // JSON is all there is
+	if info := requestOf(r.Context()); info != nil {
 		info.bodyless = op.RequestBody == nil
 		info.faults = parameterFaults(r, op)
 	}
+	return r
+}
+
+func (s *server) serveAnew(w http.ResponseWriter, r *http.Request, op *huma.Operation, next func(huma.Context)) {
+	ctx, cancel := context.WithTimeout(r.Context(), timeoutOf(op))
+	defer cancel()
+	r = s.prepare(r.WithContext(ctx), op)
 	ans := &answer{header: http.Header{}}
 	run := func() { next(humachi.NewContext(op, r, ans)) }
 	if op.Method == http.MethodGet {
 		run()
 		s.finishRead(w, r, ans)
 		return
+	}
+	if s.opts.Responses != nil {
+		defer s.opts.Responses.changed() // for those who read what is half written
 	}
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // the machine's clock: it is the connection's
@@ -85,6 +131,9 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 		}
 	} else {
 		run()
+	}
+	if s.opts.Responses != nil {
+		s.opts.Responses.changed() // before the client knows that it is written
 	}
 	s.send(w, r, ans)
 }
@@ -213,22 +262,26 @@ func (s *server) finishRead(w http.ResponseWriter, r *http.Request, ans *answer)
 		s.send(w, r, ans)
 		return
 	}
-	sum := sha256.Sum256(ans.body.Bytes())
-	tag := hex.EncodeToString(sum[:8])
-	if v := strings.Trim(ans.header.Get("ETag"), `"`); v != "" {
-		tag = v + "." + tag
-	}
-	tag = `"` + tag + `"`
-	ans.header.Set("ETag", tag)
-	if ans.header.Get("Cache-Control") == "" {
-		ans.header.Set("Cache-Control", "private, no-cache")
-	}
-	if noneMatch(r.Header.Get("If-None-Match"), tag) {
+	tag(ans)
+	if noneMatch(r.Header.Get("If-None-Match"), ans.header.Get("ETag")) {
 		ans.status = http.StatusNotModified
 		ans.body.Reset()
 		ans.header.Del("Content-Type")
 	}
 	s.send(w, r, ans)
+}
+
+// tag gives ans its ETag.
+func tag(ans *answer) {
+	sum := sha256.Sum256(ans.body.Bytes())
+	tag := hex.EncodeToString(sum[:8])
+	if v := strings.Trim(ans.header.Get("ETag"), `"`); v != "" {
+		tag = v + "." + tag
+	}
+	ans.header.Set("ETag", `"`+tag+`"`)
+	if ans.header.Get("Cache-Control") == "" {
+		ans.header.Set("Cache-Control", "private, no-cache")
+	}
 }
 
 func noneMatch(header, tag string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ const (
 
 	metaTimeout = "timeout"
 	metaQuery   = "query"
+	metaKept    = "kept" // the answer may be kept for a moment
 
 	metaChangesNothing = "changes nothing" // or must not be kept: Idempotency-Key means nothing
 )
@@ -80,6 +82,7 @@ type operation struct {
 	mergePatch           bool          // the body is a merge patch
 	changesNothing       bool          // safe to repeat although it is no GET
 	secret               bool          // the answer holds a secret, so it is never kept for a repetition
+	fresh                bool          // the answer is never kept, because it changes without an event
 }
 
 // register adds an operation. Errors of the handler become problems.
@@ -92,6 +95,9 @@ func register[I, O any](s *server, o operation, handler func(context.Context, *I
 	}
 	if o.changesNothing || o.secret {
 		hop.Metadata[metaChangesNothing] = true
+	}
+	if o.method == http.MethodGet && strings.HasPrefix(o.path, "/api/v1/") && !o.fresh {
+		hop.Metadata[metaKept] = true
 	}
 	if o.timeout != 0 {
 		hop.Metadata[metaTimeout] = o.timeout

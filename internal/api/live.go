@@ -9,7 +9,7 @@ import (
 )
 
 func (s *server) registerLive() {
-	register(s, operation{id: "list-live-clients", method: http.MethodGet, path: "/api/v1/ws/clients", tag: tagLive,
+	register(s, operation{id: "list-live-clients", fresh: true, method: http.MethodGet, path: "/api/v1/ws/clients", tag: tagLive,
 		summary:     "List who follows the live stream",
 		description: "Oldest first: topics, queue, drops and lag of each stream.", codes: []Code{CodeValidation}}, s.liveClients)
 }

@@ -41,7 +41,11 @@ func New(opts Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	var h http.Handler = s.protect(s.router)
+	packed, err := compress(s.router)
+	if err != nil {
+		return nil, fmt.Errorf("setting up compression: %w", err)
+	}
+	h := s.protect(packed)
 	for _, wrap := range slices.Backward(opts.Middleware) {
 		h = wrap(h)
 	}

@@ -24,12 +24,12 @@ func (s *server) registerAuth() {
 		description: "Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.",
 		status:      http.StatusCreated, secret: true, request: `{"token": "` + exampleKey + `"}`,
 		codes: codes(inputCodes, CodeUnauthorized, CodeConflict, CodeStorageFull)}, s.createSession)
-	register(s, operation{id: "get-session", method: http.MethodGet, path: sessionPath, tag: tagAuth, summary: "Say who asks and what that identity may do",
+	register(s, operation{id: "get-session", fresh: true, method: http.MethodGet, path: sessionPath, tag: tagAuth, summary: "Say who asks and what that identity may do",
 		codes: []Code{CodeValidation, CodeDatabase}}, s.getSession)
 	register(s, operation{id: "delete-session", method: http.MethodDelete, path: sessionPath, tag: tagAuth, summary: "Sign out",
 		description: "Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.",
 		secret:      true, codes: codes(inputCodes, CodeStorageFull)}, s.deleteSession)
-	register(s, operation{id: "list-tokens", method: http.MethodGet, path: tokensPath, tag: tagAuth, summary: "List API keys",
+	register(s, operation{id: "list-tokens", fresh: true, method: http.MethodGet, path: tokensPath, tag: tagAuth, summary: "List API keys",
 		description: "Newest first, revoked ones included. The keys themselves are shown once, when they are made.",
 		codes:       codes(readCodes, CodeConflict)}, s.listTokens)
 	register(s, operation{id: "create-token", method: http.MethodPost, path: tokensPath, tag: tagAuth, summary: "Make an API key",

@@ -126,9 +126,9 @@ func (s *server) enqueue(ctx context.Context, kind string, args any) (*Accepted,
 }
 
 func (s *server) registerTasks() {
-	register(s, operation{id: "list-tasks", method: http.MethodGet, path: tasksPath, tag: tagTasks, summary: "List tasks",
+	register(s, operation{id: "list-tasks", fresh: true, method: http.MethodGet, path: tasksPath, tag: tagTasks, summary: "List tasks",
 		description: "Newest first.", codes: readCodes}, s.listTasks)
-	register(s, operation{id: "get-task", method: http.MethodGet, path: tasksPath + "/{id}", tag: tagTasks, summary: "Get a task",
+	register(s, operation{id: "get-task", fresh: true, method: http.MethodGet, path: tasksPath + "/{id}", tag: tagTasks, summary: "Get a task",
 		codes: codes(readCodes, CodeNotFound)}, s.getTask)
 	register(s, operation{id: "cancel-task", method: http.MethodPost, path: tasksPath + "/{id}/cancel", tag: tagTasks, summary: "Cancel a task",
 		description: "Does nothing when it is cancelled already; a task that is over otherwise is a conflict. Running work stops soon after.",

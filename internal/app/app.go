@@ -104,6 +104,7 @@ type program struct {
 	gate     *gate
 
 	admission *admission.Admission
+	responses *api.Responses
 
 	guard    *auth.Guard // nil: nobody is asked
 	store    *store.Store
@@ -239,6 +240,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
 		return "", err
 	}
+	p.responses = api.NewResponses(c.Cache.Responses, p.store.Changes)
 	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
 	handler, err := p.handler(c)
 	if err != nil {
@@ -321,6 +323,7 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Idempotency:      idempotency{p.store},
 		Auth:             p.authenticator(),
 		Live:             p.live,
+		Responses:        p.responses,
 		ValidateDetector: pipeline.Validate,
 		DefaultDetector:  pipeline.Defaults,
 		Ready:            p.readiness,

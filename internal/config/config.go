@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aiops/internal/admission"
+	"aiops/internal/api"
 	"aiops/internal/auth"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
@@ -36,6 +37,7 @@ type Config struct {
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
 	Live      realtime.Config     `yaml:"live"`
 	Admission admission.Config    `yaml:"admission"`
+	Cache     Cache               `yaml:"cache"`
 	Sources   []Source            `yaml:"sources"`
 	Detectors []Detector          `yaml:"detectors"`
 }
@@ -46,6 +48,11 @@ type Server struct {
 	Hosts       []string       `yaml:"hosts"`        // further Host headers to answer to
 	DrainDelay  model.Duration `yaml:"drain_delay"`  // how long to keep serving after a stop was asked for; default 0 on loopback
 	StopTimeout model.Duration `yaml:"stop_timeout"` // bound of a graceful stop; default 30s
+}
+
+// Cache bounds what is kept in memory to answer faster.
+type Cache struct {
+	Responses api.ResponsesConfig `yaml:"responses"`
 }
 
 // Source is a provisioned data source.
@@ -175,6 +182,7 @@ func (c *Config) checks(v *model.Invalid) {
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	addFaults(v, "/live", c.Live.Validate())
 	addFaults(v, "/admission", c.Admission.Validate())
+	addFaults(v, "/cache/responses", c.Cache.Responses.Validate())
 	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
 		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
 	}

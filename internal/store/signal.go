@@ -1,9 +1,14 @@
 package store
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // broadcast wakes any number of waiting goroutines. The zero value is ready.
 type broadcast struct {
+	wakes atomic.Uint64 // so far
+
 	mu   sync.Mutex
 	subs map[chan struct{}]struct{}
 }
@@ -27,6 +32,7 @@ func (b *broadcast) subscribe() (<-chan struct{}, func()) {
 }
 
 func (b *broadcast) wake() {
+	b.wakes.Add(1)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for c := range b.subs {
@@ -35,10 +41,4 @@ func (b *broadcast) wake() {
 		default:
 		}
 	}
-}
-
-func (b *broadcast) waiting() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.subs) > 0
 }
