@@ -105,6 +105,7 @@ type program struct {
 
 	admission *admission.Admission
 	responses *api.Responses
+	queries   *source.Cache
 
 	guard    *auth.Guard // nil: nobody is asked
 	store    *store.Store
@@ -217,7 +218,8 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 	p.life.onStop("embedded database", func(context.Context) error { return p.embedded.Close() })
 
-	p.sources = newSources(p.store, p.embedded, p.registry, p.log)
+	p.queries = source.NewCache(c.Cache.Queries, nil)
+	p.sources = newSources(p.store, p.embedded, p.queries, p.registry, p.log)
 	if err := provision(ctx, p.store, c, p.log); err != nil {
 		return "", err
 	}
@@ -227,7 +229,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.admission, err = p.newAdmission(c); err != nil {
 		return "", err
 	}
-	c.Pipeline.Pressure = p.pressure
+	c.Pipeline.Pressure, c.Pipeline.Reading = p.pressure, p.sources.Reading
 	if c.Auth.Enabled {
 		if err := p.buildGuard(c); err != nil {
 			return "", err
@@ -241,6 +243,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		return "", err
 	}
 	p.responses = api.NewResponses(c.Cache.Responses, p.store.Changes)
+	if err := p.measureCaches(); err != nil {
+		return "", err
+	}
 	p.monitor = health.NewMonitor(health.Config{OnChange: p.healthChanged}, p.checks())
 	handler, err := p.handler(c)
 	if err != nil {

@@ -17,16 +17,12 @@ func (p *program) checks() []health.Check {
 	return []health.Check{
 		{Name: "system", Run: p.checkSystem},
 		{Name: "database", Critical: true, Run: p.checkDatabase},
-		{Name: "cache", Run: notConfigured("no cache is configured")},
+		{Name: "cache", Run: p.checkCache},
 		{Name: "websocket", Run: p.live.Check},
 		{Name: "detector", Run: p.checkDetectors},
 		{Name: "prometheus", Run: p.checkSources(model.SourcePrometheus, model.SourceBuiltin)},
 		{Name: "loki", Run: p.checkSources(model.SourceLoki)},
 	}
-}
-
-func notConfigured(message string) health.CheckFunc {
-	return func(context.Context) health.Result { return health.Result{State: health.Healthy, Message: message} }
 }
 
 // checkSystem looks at the space on the data directory's file system and at

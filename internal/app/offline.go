@@ -20,6 +20,7 @@ import (
 	"aiops/internal/config"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/source"
 	"aiops/internal/source/builtin"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
@@ -261,7 +262,7 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, embedded.Close()) }()
-	clients := newSources(s, embedded, registry, log)
+	clients := newSources(s, embedded, source.NewCache(source.CacheConfig{MaxBytes: -1}, nil), registry, log)
 	if err := provisionSources(ctx, s, c.Sources, log); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/source"
 	"aiops/internal/source/builtin"
 	"aiops/internal/source/prom"
 )
@@ -44,6 +45,7 @@ type sources struct {
 	store      sourceStore
 	log        *slog.Logger
 	registerer prometheus.Registerer
+	cache      *source.Cache
 
 	syncing sync.Mutex // one Sync at a time
 
@@ -55,14 +57,15 @@ type sources struct {
 // running is a client with its definition and its goroutine.
 type running struct {
 	client
+	cached     *source.Cached // the same, from memory where that is as good
 	definition model.Source
 	cancel     context.CancelFunc // nil until started
 	done       chan struct{}
 }
 
-func newSources(store sourceStore, embedded *builtin.Source, registerer prometheus.Registerer, log *slog.Logger) *sources {
-	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, clients: map[string]*running{}}
-	s.clients[model.BuiltinSource] = &running{client: embedded, definition: model.Source{Name: model.BuiltinSource, Type: model.SourceBuiltin}}
+func newSources(store sourceStore, embedded *builtin.Source, cache *source.Cache, registerer prometheus.Registerer, log *slog.Logger) *sources {
+	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, cache: cache, clients: map[string]*running{}}
+	s.clients[model.BuiltinSource] = &running{client: embedded, cached: cache.For(embedded), definition: model.Source{Name: model.BuiltinSource, Type: model.SourceBuiltin}}
 	s.tellHealth(model.BuiltinSource, embedded)
 	return s
 }
@@ -190,7 +193,7 @@ func (s *sources) replace(old *running, definition model.Source) error {
 	if err != nil {
 		return fmt.Errorf("starting source %s: %w", definition.Name, err)
 	}
-	r := &running{client: c, definition: definition}
+	r := &running{client: c, cached: s.cache.For(c), definition: definition}
 	s.tellHealth(definition.Name, c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,6 +227,28 @@ func (s *sources) find(name string) (client, error) {
 func (s *sources) Source(name string) (pipeline.Source, bool) {
 	c, err := s.find(name)
 	return c, err == nil
+}
+
+// reading is a source for people who look at its past.
+type reading struct {
+	client
+	cached *source.Cached
+}
+
+// QueryRange answers from memory where that is as good.
+func (r reading) QueryRange(ctx context.Context, query string, start, end time.Time, step time.Duration, maxSeries int) ([]model.SeriesData, error) {
+	return r.cached.QueryRange(ctx, query, start, end, step, maxSeries)
+}
+
+// Reading returns the source called name, for those who look at its past.
+func (s *sources) Reading(name string) (pipeline.Source, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.clients[name]
+	if r == nil {
+		return nil, false
+	}
+	return reading{r.client, r.cached}, true
 }
 
 // Health returns the last known health of a source.
@@ -292,13 +317,14 @@ func (s *sources) Query(ctx context.Context, name, query string, at time.Time, m
 	return c.Query(ctx, query, at, maxSeries)
 }
 
-// QueryRange evaluates query at each step from start to end.
+// QueryRange evaluates query at each step from start to end, from memory where
+// that is as good.
 func (s *sources) QueryRange(ctx context.Context, name, query string, start, end time.Time, step time.Duration, maxSeries int) ([]model.SeriesData, error) {
-	c, err := s.find(name)
-	if err != nil {
-		return nil, err
+	r, ok := s.Reading(name)
+	if !ok {
+		return nil, model.NotFound(model.SubjectSource, name)
 	}
-	return c.QueryRange(ctx, query, start, end, step, maxSeries)
+	return r.QueryRange(ctx, query, start, end, step, maxSeries)
 }
 
 // ParseQuery says whether query is well formed for a source.

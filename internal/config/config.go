@@ -20,6 +20,7 @@ import (
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
 	"aiops/internal/realtime"
+	"aiops/internal/source"
 	"aiops/internal/source/builtin"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
@@ -53,6 +54,7 @@ type Server struct {
 // Cache bounds what is kept in memory to answer faster.
 type Cache struct {
 	Responses api.ResponsesConfig `yaml:"responses"`
+	Queries   source.CacheConfig  `yaml:"queries"`
 }
 
 // Source is a provisioned data source.
@@ -183,6 +185,7 @@ func (c *Config) checks(v *model.Invalid) {
 	addFaults(v, "/live", c.Live.Validate())
 	addFaults(v, "/admission", c.Admission.Validate())
 	addFaults(v, "/cache/responses", c.Cache.Responses.Validate())
+	addFaults(v, "/cache/queries", c.Cache.Queries.Validate())
 	if d := c.Server.StopTimeout.Std(); d < time.Second || d > 10*time.Minute {
 		v.Add("/server/stop_timeout", "out_of_range", "stop_timeout is between 1s and 10m, not %s", c.Server.StopTimeout)
 	}

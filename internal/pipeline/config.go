@@ -59,6 +59,11 @@ type Config struct {
 
 	// Audience is told of live points; nil: nobody looks.
 	Audience Audience `yaml:"-" json:"-"`
+	// Reading finds the source that answers for people who look at the past
+	// (Replay); nil is the one that detectors are scored from. It may answer
+	// from memory, as old as it says.
+	Reading SourceFunc `yaml:"-" json:"-"`
+
 	// Pressure reports how hard pressed the process is; nil is never. It is
 	// called often and must not block.
 	Pressure func() Level `yaml:"-" json:"-"`

@@ -25,6 +25,7 @@ type feeder struct {
 	class class
 	turn  turn   // of the runner that owns the core; nil: nobody else sees it
 	only  string // the key of the only series to score; "": all
+	read  bool   // for somebody who looks, so the source may answer from memory
 	steps int    // of the next query; 0: not known yet
 	fails int
 }
@@ -33,7 +34,7 @@ type feeder struct {
 // outage of the source.
 func (f *feeder) chunk(ctx context.Context, c *core, to, gapUntil int64) error {
 	def := c.def
-	src, err := f.e.source(def.detector.Source)
+	src, err := f.source(def.detector.Source)
 	if err != nil {
 		return err
 	}
@@ -64,6 +65,15 @@ func (f *feeder) chunk(ctx context.Context, c *core, to, gapUntil int64) error {
 	}
 	f.fit(max(found, c.live))
 	return nil
+}
+
+func (f *feeder) source(name string) (Source, error) {
+	if f.read && f.e.cfg.Reading != nil {
+		if src, ok := f.e.cfg.Reading(name); ok {
+			return src, nil
+		}
+	}
+	return f.e.source(name)
 }
 
 // pick returns the series with this key alone.

@@ -104,7 +104,7 @@ func (e *Engine) Replay(ctx context.Context, id string, key string, from, to tim
 		return model.Replay{}, invalidField("/from", "too_many_points", "the range has %d steps; at most %d are possible: ask for a shorter one", points, MaxReplayPoints)
 	}
 	out := model.Replay{DetectorID: id, Series: labels, Step: v.def.detector.Step}
-	p := player{e: e, r: r, view: v, from: begin}
+	p := player{e: e, r: r, view: v, from: begin, read: true}
 	begin = max(begin, v.past.versions[0].from, v.began)
 	for i, seg := range v.past.versions {
 		segEnd := end
@@ -145,6 +145,7 @@ type player struct {
 	r    *runner
 	view view
 	from int64 // points before it are not collected
+	read bool  // nobody decides by the result
 
 	points   []model.ScoredPoint
 	learning bool
@@ -170,7 +171,7 @@ func (p *player) play(ctx context.Context, version int64, nth int, segFrom, segE
 		p.points = append(p.points, sp)
 	}
 	c.emit = func(s *series, tr transition, t int64, note string) { p.collect(c, s, t, note) }
-	f := feeder{e: p.e, class: classCatchUp, only: p.view.key, steps: stepsFor(p.view.live)}
+	f := feeder{e: p.e, class: classCatchUp, only: p.view.key, read: p.read, steps: stepsFor(p.view.live)}
 	if err := f.feedAll(ctx, c, segEnd, 0, nil); err != nil {
 		return nil, err
 	}
