@@ -110,6 +110,10 @@ bench: ## Speed and memory of every model, of the pipeline and of the store
 bench-accuracy: build ## Accuracy on labelled public data (BENCH_DATA=folder)
 	$(BIN) bench accuracy --data $(BENCH_DATA)/metrics
 
+.PHONY: bench-budget
+bench-budget: build ## False alarms on generated clean data against the budget
+	$(BIN) bench budget
+
 .PHONY: bench-logs
 bench-logs: build ## Accuracy and speed of the template miner (BENCH_DATA=folder)
 	$(BIN) bench logs --data $(BENCH_DATA)/logs

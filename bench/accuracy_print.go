@@ -11,10 +11,13 @@ import (
 )
 
 // WriteJSON writes the report as indented JSON.
-func (r AccuracyReport) WriteJSON(w io.Writer) error {
+func (r AccuracyReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+
+// writeJSON writes a report as indented JSON.
+func writeJSON(w io.Writer, report any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
+	if err := e.Encode(report); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil

@@ -404,14 +404,7 @@ func (p *liveProcess) kill() {
 }
 
 // WriteJSON writes the report as indented JSON.
-func (r LiveReport) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
-}
+func (r LiveReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 
 // WriteTable writes the report as a table for people.
 func (r LiveReport) WriteTable(w io.Writer) error {

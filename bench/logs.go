@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -161,14 +160,7 @@ func speeds(ctx context.Context, sets []logSet, o LogsOptions) ([]LogSpeed, erro
 }
 
 // WriteJSON writes the report as indented JSON.
-func (r LogsReport) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
-}
+func (r LogsReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 
 // WriteTable writes the report as tables for people.
 func (r LogsReport) WriteTable(w io.Writer) error {

@@ -143,11 +143,4 @@ func (r SpeedReport) WriteTable(w io.Writer) error {
 }
 
 // WriteJSON writes the report as indented JSON.
-func (r SpeedReport) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
-}
+func (r SpeedReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }

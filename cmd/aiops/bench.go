@@ -14,6 +14,7 @@ import (
 
 type benchCommand struct {
 	Accuracy benchAccuracy `cmd:"" help:"Accuracy of the models on labelled series."`
+	Budget   benchBudget   `cmd:"" help:"False alarms on generated clean data against what was asked for."`
 	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
 	Live     benchLive     `cmd:"" help:"Delay, memory and correctness of the live stream."`
 	Logs     benchLogs     `cmd:"" help:"Accuracy and speed of the log template miner."`
@@ -60,6 +61,25 @@ func (c *benchAccuracy) Run(e *environment) error {
 			}
 		},
 	})
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type benchBudget struct {
+	Model   string        `help:"Model to measure." default:"auto"`
+	Budgets []float64     `help:"False alarms per week; default 0.1, 1 and 10." placeholder:"N,..."`
+	Series  []int         `help:"Series of the detector; default 1, 100 and 10000." placeholder:"N,..."`
+	Step    time.Duration `help:"Of the series." default:"1h"`
+	PerCell time.Duration `help:"Time that one kind, budget and number of series may take." default:"30s"`
+	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints.
+func (c *benchBudget) Run(e *environment) error {
+	r, err := bench.Budget(e.ctx, bench.BudgetOptions{Model: c.Model, Budgets: c.Budgets, Series: c.Series, Step: c.Step, PerCell: c.PerCell,
+		Progress: func(done, total int) { fmt.Fprintf(e.stderr, "%d of %d\n", done, total) }})
 	if err != nil {
 		return err
 	}
