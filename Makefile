@@ -67,13 +67,14 @@ check: generate-check lint test ## Everything: generated files, lint, tests
 generate: ## Write generated files again: the OpenAPI document, the clients' types, the error catalogue
 	$(GO) test ./internal/api -run 'TestGenerated' -rewrite
 	cd web && npm run generate
+	$(GO) test ./bench -run TestPlots -rewrite
 	cd tools && $(GO) build -o ../bin/oapi-codegen github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
 	cd client && $(GO) generate .
 	cd deploy && $(GO) test -run TestPlainManifests -rewrite .
 
 .PHONY: generate-check
 generate-check: web/node_modules/.package-lock.json generate ## Fail when generated files are not up to date
-	git diff --exit-code -- web/openapi.json web/src docs/errors.md client deploy/kubernetes
+	git diff --exit-code -- web/openapi.json web/src docs/errors.md docs/plots client deploy/kubernetes
 
 .PHONY: lint
 lint: ## golangci-lint, as pinned in tools/

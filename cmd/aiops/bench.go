@@ -157,10 +157,16 @@ type scoreCommand struct {
 	Out                string  `help:"CSV to write; - is standard output." required:"" placeholder:"FILE"`
 	Model              string  `help:"Name of the model." default:"auto"`
 	FalseAlarmsPerWeek float64 `help:"Tolerable false alarms." default:"1"`
+	Plot               bool    `help:"Draw an SVG instead of writing rows."`
 }
 
 // Run scores a file.
 func (c *scoreCommand) Run(e *environment) error {
+	if c.Plot {
+		return transform(e, c.In, c.Out, func(ctx context.Context, in io.Reader, out io.Writer) error {
+			return bench.Plot(ctx, in, out, filepath.Base(c.In), 0, bench.ScoreOptions{Model: c.Model, FalseAlarmsPerWeek: c.FalseAlarmsPerWeek})
+		})
+	}
 	return transform(e, c.In, c.Out, func(ctx context.Context, in io.Reader, out io.Writer) error {
 		summary, err := bench.Score(ctx, in, out, bench.ScoreOptions{Model: c.Model, FalseAlarmsPerWeek: c.FalseAlarmsPerWeek})
 		if err == nil {
