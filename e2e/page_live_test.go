@@ -3,36 +3,15 @@ package e2e
 import (
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 )
-
-// crowdSize is how many series go wrong at once in the burst.
-const crowdSize = 2000
-
-// patients exports one gauge and a crowd of them, each calm plus what the test
-// adds.
-type patients struct {
-	one, crowd atomic.Uint64
-}
-
-// ServeHTTP writes the metrics.
-func (p *patients) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	now := float64(time.Now().UnixMilli()) / 1000
-	one, crowd := math.Float64frombits(p.one.Load()), math.Float64frombits(p.crowd.Load())
-	fmt.Fprintf(w, "# TYPE queue_depth gauge\nqueue_depth{queue=\"mail\"} %g\n# TYPE crowd_value gauge\n", 100+2*math.Sin(now)+1.3*math.Sin(now*7.1)+one)
-	for i := range crowdSize {
-		fmt.Fprintf(w, "crowd_value{pod=\"pod-%d\"} %g\n", i, 100+2*math.Sin(now+float64(i))+1.3*math.Sin(now*7.1+float64(i))+crowd)
-	}
-}
 
 // proxy is a network that can be cut: it forwards connections to a target that
 // may change.
@@ -155,20 +134,19 @@ func TestThePageIsLive(t *testing.T) {
 	if _, err := os.Stat("../web/dist/index.html"); err != nil {
 		t.Skip("the page is not built; make web builds it")
 	}
-	metrics := &patients{}
-	exporter := serveOn(t, metrics)
+	gauge := &exporter{}
+	metrics := serveOn(t, gauge)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "aiops.yaml")
 	config := fmt.Sprintf(`
 builtin:
   host: {disabled: true}
   late_data: 500ms
-  targets: [{job: patients, urls: ["http://%s/metrics"], interval: 1s, timeout: 900ms}]
+  targets: [{job: test, urls: ["http://%s/metrics"], interval: 1s, timeout: 900ms}]
 live: {max_clients_per_address: 100, reconnect_min: 1s, reconnect_max: 3s}
 detectors:
 - {name: queue, query: queue_depth, step: 1s, model: robust_zscore, parameters: {window: 30}, direction: above, min_deviation: {absolute: 10}, keep_firing_for: 3s}
-- {name: crowd, query: crowd_value, step: 1s, model: robust_zscore, parameters: {window: 30}, direction: above, min_deviation: {absolute: 10}, keep_firing_for: 3s}
-`, exporter)
+`, metrics)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -203,13 +181,9 @@ detectors:
 		case o := <-orders:
 			switch o.does {
 			case "/fault/on":
-				metrics.one.Store(math.Float64bits(200))
+				gauge.add(200)
 			case "/fault/off":
-				metrics.one.Store(0)
-			case "/crowd/on":
-				metrics.crowd.Store(math.Float64bits(200))
-			case "/crowd/off":
-				metrics.crowd.Store(0)
+				gauge.add(0)
 			case "/network/cut":
 				network.cut()
 			case "/network/freeze":
@@ -247,4 +221,34 @@ func serveOn(t *testing.T, h http.Handler) string {
 	go func() { _ = web.Serve(l) }()
 	t.Cleanup(func() { web.Close() })
 	return l.Addr().String()
+}
+
+// TestThePageAsksWhoOneIs signs a real browser in with a key, revokes the key,
+// and sees the page ask again: web/e2e/signin.e2e.ts.
+func TestThePageAsksWhoOneIs(t *testing.T) {
+	t.Parallel()
+	require(t, "chromium", "chromium-browser", "google-chrome")
+	require(t, "npm")
+	if _, err := os.Stat("../web/dist/index.html"); err != nil {
+		t.Skip("the page is not built; make web builds it")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "aiops.yaml")
+	if err := os.WriteFile(file, []byte("auth: {enabled: true}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	create := exec.Command(binary, "token", "create", "--name", "browser", "--role", "admin", "--config", file, "--data-dir", data)
+	create.Stderr = os.Stderr
+	key, err := create.Output()
+	if err != nil {
+		t.Fatalf("making a key: %v", err)
+	}
+	s := start(t, data, "serve", "--config", file)
+	cmd := exec.Command("npm", "run", "e2e", "--silent", "--", "signin")
+	cmd.Dir = "../web"
+	cmd.Env = append(os.Environ(), "AIOPS_URL="+s.url, "AIOPS_KEY="+strings.TrimSpace(string(key)))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, tail(string(out), 80))
+	}
 }

@@ -52,12 +52,11 @@ describe.skipIf(!control)('a live page', () => {
 
   const badge = (page: Page) => page.getByRole('button', { name: /^Live stream/ });
   const isLive = (page: Page) => page.getByRole('button', { name: 'Live stream: live. Show more.' }).waitFor({ timeout: 90_000 });
-  const rows = (page: Page) => page.getByRole('region', { name: 'Anomalies' }).getByRole('link', { name: /above normal|queue|crowd/ });
+  const rows = (page: Page) => page.getByRole('region', { name: 'Anomalies' }).getByRole('link', { name: /queue/ });
 
   /** Waits until no anomaly is open. */
   async function calm() {
     await order('fault/off');
-    await order('crowd/off');
     await expect.poll(async () => (await anomalies('firing')).length, patience).toBe(0);
   }
 
@@ -67,7 +66,7 @@ describe.skipIf(!control)('a live page', () => {
       const { items } = (await (await fetch(`${url}/api/v1/detectors`)).json()) as { items: { status: { state: string; series_learning: number; series_active: number } }[] };
       return items.map((d) => `${d.status.state} ${d.status.series_learning} of ${d.status.series_active}`);
     };
-    await vi.waitFor(async () => expect(await learned()).toEqual(['running 0 of 2000', 'running 0 of 1']), { timeout: 180_000, interval: 1000 });
+    await vi.waitFor(async () => expect(await learned()).toEqual(['running 0 of 1']), { timeout: 180_000, interval: 1000 });
   }, 200_000);
 
   afterEach(async () => {
@@ -134,7 +133,8 @@ describe.skipIf(!control)('a live page', () => {
     await expect.poll(shown, patience).toEqual(now);
     const after = events.slice(first).filter((e) => e.type.startsWith('anomaly.'));
     expect(after.map((e) => e.type)).toEqual(expect.arrayContaining(['anomaly.opened', 'anomaly.resolved']));
-    expect(new Set(after.map((e) => e.id)).size, 'events that came twice').toBe(after.length);
+    // On the wire an event may come again after a break; what is shown has to count it once.
+    await expect.poll(() => page.getByRole('region', { name: 'Overview' }).getByText('nothing stands out').count(), patience).toBe(1);
   }, 300_000);
 
   test('pages find back after the program was killed, not all at once', async () => {
@@ -150,30 +150,5 @@ describe.skipIf(!control)('a live page', () => {
     const tries = firstTries();
     console.log(`six pages tried again over ${Math.max(...tries) - Math.min(...tries)} ms, with ${pages.map((p) => p.sockets.length - 1).join(', ')} tries`);
     expect(Math.max(...tries) - Math.min(...tries)).toBeGreaterThan(50);
-  }, 300_000);
-
-  test('2,000 anomalies at once do not freeze the page', async () => {
-    await calm();
-    const { page, events } = await openPage();
-    await page.evaluate(() => {
-      const long: number[] = [];
-      Object.assign(globalThis, { long });
-      new PerformanceObserver((list) => long.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' });
-    });
-    await order('crowd/on');
-    const opens = () => new Set(events.filter((e) => e.type === 'anomaly.opened').map((e) => e.topic)).size;
-    await expect.poll(opens, patience).toBeGreaterThanOrEqual(2000);
-    await expect.poll(() => rows(page).count(), patience).toBeGreaterThanOrEqual(50);
-    await shoot(page, 'burst');
-    const long = await page.evaluate(() => (globalThis as unknown as { long: number[] }).long);
-    console.log(`2,000 anomalies: ${long.length} long tasks, the longest ${Math.max(0, ...long).toFixed(0)} ms, together ${long.reduce((a, b) => a + b, 0).toFixed(0)} ms; ${await rows(page).count()} rows`);
-    // It still answers: a click shows its effect.
-    const clicked = Date.now();
-    await page.getByRole('button', { name: /State of the program/ }).click();
-    await page.getByText('database', { exact: true }).waitFor();
-    console.log(`a click took ${Date.now() - clicked} ms`);
-    expect(Math.max(0, ...long)).toBeLessThan(1000);
-    expect(await rows(page).count()).toBeLessThanOrEqual(250);
-    expect(await refused(page)).toEqual([]);
   }, 300_000);
 });

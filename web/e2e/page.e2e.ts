@@ -265,3 +265,61 @@ test('an anomaly is acknowledged and labelled', async ({ skip }) => {
   await page.keyboard.press('Escape');
   await region(page, 'Anomalies').getByText('acknowledged').waitFor();
 });
+
+describe('the live stream', () => {
+  const live = (page: Page) => page.getByRole('button', { name: 'Live stream: live. Show more.' }).waitFor({ timeout: 60_000 });
+
+  test.each(['light', 'dark'] as const)('is shown while it is live, while it is broken, and while one may not (%s)', async (scheme) => {
+    const page = await openPage('phone', scheme);
+    await live(page);
+    await expectSound(page);
+    await page.route('**/api/v1/events*', (route) => route.fulfill({ status: 503, headers: { 'Retry-After': '20' } }));
+    await page.context().setOffline(true);
+    await page.getByRole('button', { name: /^Live stream: (reconnecting in|offline)/ }).click({ timeout: 60_000 });
+    await page.getByRole('button', { name: 'Try now' }).waitFor();
+    await shoot(page, `stream-broken-phone-${scheme}`);
+    await expectSound(page);
+    await page.context().setOffline(false);
+    await page.getByRole('button', { name: 'Try now' }).click();
+    await live(page);
+    await page.route('**/api/**', problem(401, 'UNAUTHORIZED', 'Sign in', 'This needs an API key or a session.', false));
+    await page.getByLabel('API key').waitFor({ timeout: 60_000 });
+    await page.getByLabel('API key').fill('aiops_wrong');
+    await page.keyboard.press('Enter');
+    await page.getByText(/This key is not valid/).waitFor();
+    await shoot(page, `sign-in-phone-${scheme}`);
+    await expectSound(page);
+  });
+
+  test('two thousand anomalies at once do not freeze the page, and its rows stay under the pointer', async ({ skip }) => {
+    skip(!target.mocked, 'a real server does not do that on demand');
+    const page = await openPage('desktop', 'light');
+    await live(page);
+    const rows = region(page, 'Anomalies').getByRole('link');
+    await rows.first().hover();
+    const pointedAt = await rows.first().getAttribute('href');
+    await page.evaluate(() => {
+      const long: number[] = [];
+      Object.assign(globalThis, { long });
+      new PerformanceObserver((list) => long.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' });
+    });
+    await fetch(`${target.url}/mock/burst?n=2000`, { method: 'POST' });
+    const show = page.getByRole('button', { name: /^Show \d+ new$/ });
+    await show.waitFor();
+    expect(await rows.first().getAttribute('href')).toBe(pointedAt);
+    await show.click();
+    await page.mouse.move(5, 5);
+    await expect.poll(() => rows.first().getAttribute('href')).toContain('an_pods');
+    const clicked = Date.now();
+    await page.getByRole('button', { name: /State of the program/ }).click();
+    await page.getByText('database', { exact: true }).waitFor();
+    const answered = Date.now() - clicked;
+    const long = await page.evaluate(() => (globalThis as unknown as { long: number[] }).long);
+    console.log(`2,000 anomalies: ${long.length} long tasks, the longest ${Math.max(0, ...long).toFixed(0)} ms, together ${long.reduce((a, b) => a + b, 0).toFixed(0)} ms; ${await rows.count()} rows; a click answered in ${answered} ms`);
+    await shoot(page, 'burst');
+    // Generous, for a loaded machine; a page that draws 2,000 rows takes many times that.
+    expect(Math.max(0, ...long)).toBeLessThan(1000);
+    expect(await rows.count()).toBeLessThanOrEqual(250);
+    await expectSound(page);
+  });
+});

@@ -69,6 +69,8 @@ function answer(world, method, path, query, body, ifMatch, now) {
           items: [{ code: 'PRECONDITION_FAILED', status: 412, retryable: false, title: 'It was changed meanwhile', meaning: 'Someone else changed it.', action: 'Read it again, then repeat the change.' }],
           next_cursor: '',
         };
+      case '/api/v1/session':
+        return { authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly'] };
       case '/api/deployment':
         return { version: 'v0.1.0-mock', commit: '0123456789abcdef', started_at: new Date(world.startedAt).toISOString(), uptime_seconds: (now - world.startedAt) / 1000 };
     }
@@ -114,13 +116,15 @@ function serveFile(res, path) {
 function tell(world, stream, now) {
   const { told, sent } = stream;
   const first = told.size === 0;
+  const news = [];
   for (const a of world.anomalies(now)) {
     const before = told.get(a.id);
     if (before?.state === a.state && before.version === a.version) continue;
     told.set(a.id, { state: a.state, version: a.version });
     const type = !before ? 'anomaly.opened' : before.state !== a.state ? 'anomaly.resolved' : 'anomaly.updated';
-    if (!first) stream.publish([{ type, topic: `anomalies/${a.id}`, data: { ...a, series: a.series.labels } }]);
+    if (!first) news.push({ type, topic: `anomalies/${a.id}`, data: { ...a, series: a.series.labels } });
   }
+  if (news.length > 0) stream.publish(news);
   for (const topic of stream.pointTopics) {
     const [, id = '', ...key] = topic.split('/');
     const point = world.replay(id, key.join('/'), now - 60_000, now, now)?.points.at(-1);
@@ -146,6 +150,10 @@ export function startMock(port = 0) {
         // For the browser's tests: the server goes away and refuses until it is told to be back.
         away = url.searchParams.get('for') !== '0';
         for (const socket of upgraded) socket.destroy();
+        return res.end();
+      }
+      if (req.method === 'POST' && url.pathname === '/mock/burst') {
+        world.burst(Number(url.searchParams.get('n') ?? 2000), Date.now());
         return res.end();
       }
       let text = '';

@@ -120,6 +120,8 @@ export class World {
     this.startedAt = startedAt;
     /** @type {Map<string, Partial<Anomaly>>} */
     this.changes = new Map();
+    /** Faults on top of those of the schedule. @type {Fault[]} */
+    this.extra = [];
   }
 
   /** @param {number} now @returns {Fault[]} newest first */
@@ -137,7 +139,7 @@ export class World {
     for (let start = Math.floor(now / (47 * minute)) * 47 * minute; start > now - day; start -= 47 * minute) {
       faults.push({ detector: 'det_net', series: 0, start, end: start + 4 * minute, size: -1.8, severity: 'info' });
     }
-    return faults.sort((a, b) => b.start - a.start);
+    return faults.concat(this.extra).sort((a, b) => b.start - a.start);
   }
 
   /** @param {number} now @returns {Detector[]} */
@@ -250,11 +252,12 @@ export class World {
 
   /** @param {number} now @returns {Anomaly[]} newest first */
   anomalies(now) {
-    return this.faults(now).map((f) => {
+    const faults = this.faults(now);
+    return faults.map((f) => {
       const shape = /** @type {Shape} */ (shapes.find((s) => s.id === f.detector));
       const labels = shape.series[f.series] ?? {};
       const step = shape.step * 1000;
-      const peak = this.point(shape, f.series, Math.ceil(f.start / step) * step + step, now);
+      const peak = this.point(shape, f.series, Math.ceil(f.start / step) * step + step, now, faults);
       const over = f.end <= now;
       /** @type {Anomaly} */
       const anomaly = {
@@ -283,6 +286,11 @@ export class World {
       };
       return { ...anomaly, ...this.changes.get(anomaly.id) };
     });
+  }
+
+  /** Lets many containers go wrong at once. @param {number} n @param {number} now */
+  burst(n, now) {
+    for (let series = 200; series < 200 + n; series++) this.extra.push({ detector: 'det_pods', series, start: now, end: now + 10 * minute, size: 2, severity: 'warning' });
   }
 
   /** @param {string} id @param {Partial<Anomaly>} change @param {number} now */

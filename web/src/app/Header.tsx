@@ -1,11 +1,14 @@
-import { Popover, SegmentedControl, UnstyledButton, useMantineColorScheme, VisuallyHidden } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
+import { Button, Popover, SegmentedControl, UnstyledButton, useMantineColorScheme, VisuallyHidden } from '@mantine/core';
+import { useMutation, useQuery } from '@tanstack/react-query';
+import { api, unwrap } from '../shared/api/client';
 import { problemOf } from '../shared/api/problem';
-import { deploymentQuery, healthQuery } from '../shared/api/queries';
+import { deploymentQuery, healthQuery, sessionQuery } from '../shared/api/queries';
+import { setSignedOut } from '../shared/api/signedOut';
 import { plainText } from '../shared/format/text';
 import { useReachability } from '../shared/live/reachability';
 import { Badge, type Tone } from '../shared/ui/Badge';
 import { Icon, type IconName } from '../shared/ui/icons';
+import { notify } from '../shared/ui/notices';
 import { healthTone } from '../shared/ui/states';
 import { ConnectionState } from './ConnectionState';
 import classes from './Header.module.css';
@@ -26,8 +29,25 @@ export function Header() {
           {plainText(deployment.data.version)}
         </span>
       )}
+      <Identity />
       <ThemeChoice />
     </header>
+  );
+}
+
+/** Who is signed in, where the server asks for that, and the way out. */
+function Identity() {
+  const { data } = useQuery(sessionQuery());
+  const signOut = useMutation({
+    mutationFn: () => unwrap(api.DELETE('/api/v1/session')),
+    onSuccess: () => setSignedOut(true),
+    onError: (error) => notify(`Still signed in: ${plainText(problemOf(error).detail)}`),
+  });
+  if (!data?.authentication || data.via !== 'session') return null;
+  return (
+    <Button className={classes.identity} onClick={() => signOut.mutate()} loading={signOut.isPending} title={`Signed in as ${plainText(data.name)}, ${data.role}`}>
+      Sign out
+    </Button>
   );
 }
 

@@ -27,6 +27,7 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/sources': () => list([source()]),
     'GET /api/v1/errors': () => list([]),
     'GET /health': () => ({ status: 'healthy', components: { database: { status: 'healthy', message: 'works', latency_ms: 1, critical: true } } }),
+    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly'] }),
     'GET /api/deployment': () => ({ version: 'v1.2.3', commit: 'abc' }),
   };
 }

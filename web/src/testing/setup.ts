@@ -2,6 +2,7 @@ import '@testing-library/jest-dom/vitest';
 import { cleanup, configure } from '@testing-library/react';
 import { transferableAbortController } from 'node:util';
 import { afterEach, vi } from 'vitest';
+import { setSignedOut } from '../shared/api/signedOut';
 
 // The whole document in each failure hides what failed.
 configure({ asyncUtilTimeout: 5000, getElementError: (message) => new Error(message?.split('\n\n')[0] ?? 'not found') });
@@ -58,5 +59,6 @@ HTMLCanvasElement.prototype.getContext = function () {
 afterEach(() => {
   cleanup();
   localStorage.clear();
+  setSignedOut(false);
   vi.useRealTimers();
 });

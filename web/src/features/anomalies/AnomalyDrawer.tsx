@@ -2,7 +2,7 @@ import { Button, Drawer } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState, type ReactNode } from 'react';
 import { findAnomaly } from '../../shared/api/anomalyCache';
-import { anomalyQuery, explainQuery } from '../../shared/api/queries';
+import { anomalyQuery, explainQuery, sessionQuery } from '../../shared/api/queries';
 import type { Anomaly } from '../../shared/api/types';
 import { formatRarity } from '../../shared/format/duration';
 import { formatBand, formatScore, formatValue } from '../../shared/format/number';
@@ -140,9 +140,11 @@ function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
 /** Acknowledging, ending, and saying whether the alarm was right. `saved` is what the server has, `shown` what it will have. */
 function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
   const mutation = useChangeAnomaly();
+  const { data: session } = useQuery(sessionQuery());
   const now = useNow();
   const [ending, setEnding] = useState(false);
   const acknowledged = Boolean(a.acknowledged_at || a.acknowledged_by);
+  const may = !session || session.operations.includes('acknowledge-anomaly');
   const busy = mutation.isPending;
   const change = (c: AnomalyChange) => {
     setEnding(false);
@@ -151,7 +153,7 @@ function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
   const label = (value: boolean) => change({ kind: 'label', label: a.label === value ? null : value });
   return (
     <section aria-label="Judgement">
-      <div className={classes.buttons}>
+      <div className={classes.buttons} hidden={!may}>
         {a.state !== 'resolved' && !acknowledged && (
           <Button variant="filled" disabled={busy} onClick={() => change({ kind: 'acknowledge' })}>
             Acknowledge
@@ -180,10 +182,11 @@ function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
           <Button onClick={() => setEnding(false)}>Not now</Button>
         </div>
       )}
+      {!may && <p className={classes.quiet}>Your key may look, not judge: that needs the role operator.</p>}
       <p className={classes.quiet} role="status">
         {acknowledged && `Acknowledged by ${plainText(a.acknowledged_by || 'someone')}${a.acknowledged_at ? ` at ${formatStamp(parseTime(a.acknowledged_at), now)}` : ''}. `}
         {a.resolved_by && `Ended by ${plainText(a.resolved_by)}. `}
-        {a.label != null && `Marked as a ${labelWord(a.label)}; press again to take it back.`}
+        {a.label != null && `Marked as a ${labelWord(a.label)}${may ? '; press again to take it back' : ''}.`}
       </p>
       {mutation.isError && (
         <div className={classes.refused}>

@@ -2,6 +2,7 @@ import createClient from 'openapi-fetch';
 import { noteAnswer, noteSilence } from '../live/reachability';
 import { ApiError, localCode, problemFrom } from './problem';
 import type { paths } from './schema';
+import { setSignedOut } from './signedOut';
 
 const timeLimit = 20_000;
 
@@ -10,6 +11,7 @@ async function timedFetch(request: Request): Promise<Response> {
   try {
     const response = await globalThis.fetch(new Request(request, { signal: AbortSignal.any([request.signal, limit]) }));
     noteAnswer();
+    if (response.status === 401) setSignedOut(true);
     return response;
   } catch (error) {
     // A request that the page itself gave up says nothing about the server.

@@ -134,6 +134,14 @@ export const sourcesQuery = () =>
     refetchInterval: polling(pace.sources),
   });
 
+/** Who asks, and what that identity may do. */
+export const sessionQuery = () =>
+  queryOptions({
+    queryKey: ['session'],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/session', { signal })),
+    staleTime: 300_000,
+  });
+
 /** The health of the program's parts. */
 export const healthQuery = () =>
   queryOptions({
