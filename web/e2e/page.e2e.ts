@@ -289,7 +289,7 @@ describe('the live stream', () => {
     await page.getByText(/This key is not valid/).waitFor();
     await shoot(page, `sign-in-phone-${scheme}`);
     await expectSound(page);
-  });
+  }, 240_000);
 
   test('two thousand anomalies at once do not freeze the page, and its rows stay under the pointer', async ({ skip }) => {
     skip(!target.mocked, 'a real server does not do that on demand');
@@ -321,5 +321,5 @@ describe('the live stream', () => {
     expect(Math.max(0, ...long)).toBeLessThan(1000);
     expect(await rows.count()).toBeLessThanOrEqual(250);
     await expectSound(page);
-  });
+  }, 240_000);
 });

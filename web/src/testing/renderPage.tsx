@@ -40,6 +40,7 @@ export function renderPage(changes: Record<string, Handler> = {}, address = '/')
   // A failure is shown at once; the wait between two tries is tested by itself.
   client.setDefaultOptions({ ...client.getDefaultOptions(), queries: { ...client.getDefaultOptions().queries, retry: false } });
   const stream = new FakeStream();
+  stream.clock.now = Date.now();
   const live = stream.client();
   const view = render(<App router={router} client={client} live={live} />);
   return { ...view, server, stream, live, router, client, user: userEvent.setup(), search: () => router.state.matches.at(-1)!.search as Record<string, unknown> };
