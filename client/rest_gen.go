@@ -107,6 +107,27 @@ func (e ComponentHealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for CreateTokenInputBodyRole.
+const (
+	CreateTokenInputBodyRoleAdmin    CreateTokenInputBodyRole = "admin"
+	CreateTokenInputBodyRoleOperator CreateTokenInputBodyRole = "operator"
+	CreateTokenInputBodyRoleViewer   CreateTokenInputBodyRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the CreateTokenInputBodyRole enum.
+func (e CreateTokenInputBodyRole) Valid() bool {
+	switch e {
+	case CreateTokenInputBodyRoleAdmin:
+		return true
+	case CreateTokenInputBodyRoleOperator:
+		return true
+	case CreateTokenInputBodyRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DetectorDirection.
 const (
 	DetectorDirectionAbove DetectorDirection = "above"
@@ -395,6 +416,72 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for LiveClientKind.
+const (
+	Sse       LiveClientKind = "sse"
+	Websocket LiveClientKind = "websocket"
+)
+
+// Valid indicates whether the value is a known member of the LiveClientKind enum.
+func (e LiveClientKind) Valid() bool {
+	switch e {
+	case Sse:
+		return true
+	case Websocket:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LiveClientRole.
+const (
+	LiveClientRoleAdmin    LiveClientRole = "admin"
+	LiveClientRoleEmpty    LiveClientRole = ""
+	LiveClientRoleOperator LiveClientRole = "operator"
+	LiveClientRoleViewer   LiveClientRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the LiveClientRole enum.
+func (e LiveClientRole) Valid() bool {
+	switch e {
+	case LiveClientRoleAdmin:
+		return true
+	case LiveClientRoleEmpty:
+		return true
+	case LiveClientRoleOperator:
+		return true
+	case LiveClientRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LiveClientState.
+const (
+	Closing   LiveClientState = "closing"
+	Live      LiveClientState = "live"
+	Replaying LiveClientState = "replaying"
+	Waiting   LiveClientState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the LiveClientState enum.
+func (e LiveClientState) Valid() bool {
+	switch e {
+	case Closing:
+		return true
+	case Live:
+		return true
+	case Replaying:
+		return true
+	case Waiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelVersionState.
 const (
 	Active  ModelVersionState = "active"
@@ -410,6 +497,48 @@ func (e ModelVersionState) Valid() bool {
 	case Retired:
 		return true
 	case Shadow:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewTokenRole.
+const (
+	NewTokenRoleAdmin    NewTokenRole = "admin"
+	NewTokenRoleOperator NewTokenRole = "operator"
+	NewTokenRoleViewer   NewTokenRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the NewTokenRole enum.
+func (e NewTokenRole) Valid() bool {
+	switch e {
+	case NewTokenRoleAdmin:
+		return true
+	case NewTokenRoleOperator:
+		return true
+	case NewTokenRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewTokenState.
+const (
+	NewTokenStateExpired NewTokenState = "expired"
+	NewTokenStateRevoked NewTokenState = "revoked"
+	NewTokenStateValid   NewTokenState = "valid"
+)
+
+// Valid indicates whether the value is a known member of the NewTokenState enum.
+func (e NewTokenState) Valid() bool {
+	switch e {
+	case NewTokenStateExpired:
+		return true
+	case NewTokenStateRevoked:
+		return true
+	case NewTokenStateValid:
 		return true
 	default:
 		return false
@@ -470,6 +599,51 @@ func (e SeriesAnomaly) Valid() bool {
 	case SeriesAnomalyPending:
 		return true
 	case SeriesAnomalyResolved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SessionRole.
+const (
+	SessionRoleAdmin    SessionRole = "admin"
+	SessionRoleOperator SessionRole = "operator"
+	SessionRoleViewer   SessionRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the SessionRole enum.
+func (e SessionRole) Valid() bool {
+	switch e {
+	case SessionRoleAdmin:
+		return true
+	case SessionRoleOperator:
+		return true
+	case SessionRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SessionVia.
+const (
+	SessionViaKey     SessionVia = "key"
+	SessionViaLocal   SessionVia = "local"
+	SessionViaNone    SessionVia = "none"
+	SessionViaSession SessionVia = "session"
+)
+
+// Valid indicates whether the value is a known member of the SessionVia enum.
+func (e SessionVia) Valid() bool {
+	switch e {
+	case SessionViaKey:
+		return true
+	case SessionViaLocal:
+		return true
+	case SessionViaNone:
+		return true
+	case SessionViaSession:
 		return true
 	default:
 		return false
@@ -563,6 +737,48 @@ func (e TaskState) Valid() bool {
 	case TaskStateRunning:
 		return true
 	case TaskStateSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenRole.
+const (
+	TokenRoleAdmin    TokenRole = "admin"
+	TokenRoleOperator TokenRole = "operator"
+	TokenRoleViewer   TokenRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the TokenRole enum.
+func (e TokenRole) Valid() bool {
+	switch e {
+	case TokenRoleAdmin:
+		return true
+	case TokenRoleOperator:
+		return true
+	case TokenRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenState.
+const (
+	TokenStateExpired TokenState = "expired"
+	TokenStateRevoked TokenState = "revoked"
+	TokenStateValid   TokenState = "valid"
+)
+
+// Valid indicates whether the value is a known member of the TokenState enum.
+func (e TokenState) Valid() bool {
+	switch e {
+	case TokenStateExpired:
+		return true
+	case TokenStateRevoked:
+		return true
+	case TokenStateValid:
 		return true
 	default:
 		return false
@@ -893,6 +1109,27 @@ type Contribution struct {
 	// Share 0 to 1
 	Share *float64 `json:"share"`
 }
+
+// CreateSessionInputBody defines model for CreateSessionInputBody.
+type CreateSessionInputBody struct {
+	// Token An API key
+	Token string `json:"token"`
+}
+
+// CreateTokenInputBody defines model for CreateTokenInputBody.
+type CreateTokenInputBody struct {
+	// ExpiresIn How long it is valid; left out or 0s: until it is revoked
+	//
+	// Examples: 30s
+	ExpiresIn *string `json:"expires_in,omitempty"`
+
+	// Name What the key is for
+	Name string                   `json:"name"`
+	Role CreateTokenInputBodyRole `json:"role"`
+}
+
+// CreateTokenInputBodyRole defines model for CreateTokenInputBody.Role.
+type CreateTokenInputBodyRole string
 
 // Deployment defines model for Deployment.
 type Deployment struct {
@@ -1318,6 +1555,70 @@ type LabelInput struct {
 	Label *bool `json:"label"`
 }
 
+// ListTokensOutputBody defines model for ListTokensOutputBody.
+type ListTokensOutputBody struct {
+	Items []Token `json:"items"`
+
+	// NextCursor Always empty: all keys are in one page
+	NextCursor string `json:"next_cursor"`
+}
+
+// LiveClient defines model for LiveClient.
+type LiveClient struct {
+	// Address Network address that it comes from
+	Address     string    `json:"address"`
+	ConnectedAt time.Time `json:"connected_at"`
+
+	// Cursor Everything of its topics up to this event was sent
+	Cursor int64 `json:"cursor"`
+
+	// FramesDropped Live points that were replaced by newer ones or had no room; events are never dropped
+	FramesDropped int64 `json:"frames_dropped"`
+	FramesSent    int64 `json:"frames_sent"`
+
+	// Id Examples: c7
+	Id   string         `json:"id"`
+	Kind LiveClientKind `json:"kind"`
+
+	// LagEvents How far the cursor is behind the newest event, 0 when nothing waits for it
+	LagEvents int64 `json:"lag_events"`
+
+	// LastSeenAt Last sign of life of a WebSocket
+	LastSeenAt time.Time `json:"last_seen_at"`
+
+	// Name Whose stream it is; empty while that is not known
+	Name       string `json:"name"`
+	QueueBytes int64  `json:"queue_bytes"`
+
+	// QueueFrames Frames that wait to be sent
+	QueueFrames int64          `json:"queue_frames"`
+	Role        LiveClientRole `json:"role"`
+
+	// State waiting: it has not authenticated itself yet
+	State  LiveClientState `json:"state"`
+	Topics []string        `json:"topics"`
+}
+
+// LiveClientKind defines model for LiveClient.Kind.
+type LiveClientKind string
+
+// LiveClientRole defines model for LiveClient.Role.
+type LiveClientRole string
+
+// LiveClientState waiting: it has not authenticated itself yet
+type LiveClientState string
+
+// LiveClientsOutputBody defines model for LiveClientsOutputBody.
+type LiveClientsOutputBody struct {
+	Items []LiveClient `json:"items"`
+
+	// LastEventId Number of the last event that was sent to anybody
+	LastEventId int64 `json:"last_event_id"`
+
+	// Total How many there are
+	Total int64 `json:"total"`
+}
+
 // MinDeviation defines model for MinDeviation.
 type MinDeviation struct {
 	// Absolute In the unit of the series
@@ -1355,6 +1656,38 @@ type ModelVersionList struct {
 	// NextCursor Always empty: a detector has few versions
 	NextCursor string `json:"next_cursor"`
 }
+
+// NewToken defines model for NewToken.
+type NewToken struct {
+	CreatedAt time.Time `json:"created_at"`
+	CreatedBy string    `json:"created_by"`
+
+	// ExpiresAt Absent: never
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Id Examples: key_2k4v6m3q5a7b2c4d6e3f
+	Id string `json:"id"`
+
+	// Key The key. It is not shown again.
+	Key string `json:"key"`
+
+	// Name Examples: grafana
+	Name string `json:"name"`
+
+	// Prefix The part of the key that is no secret, to recognise it
+	//
+	// Examples: aiops_abcdefghij
+	Prefix    string        `json:"prefix"`
+	RevokedAt *time.Time    `json:"revoked_at,omitempty"`
+	Role      NewTokenRole  `json:"role"`
+	State     NewTokenState `json:"state"`
+}
+
+// NewTokenRole defines model for NewToken.Role.
+type NewTokenRole string
+
+// NewTokenState defines model for NewToken.State.
+type NewTokenState string
 
 // Point defines model for Point.
 type Point struct {
@@ -1580,6 +1913,33 @@ type SeriesRef struct {
 	Labels map[string]string `json:"labels"`
 }
 
+// Session defines model for Session.
+type Session struct {
+	// Authentication Whether this program asks who one is; without, everybody is an administrator
+	Authentication bool `json:"authentication"`
+
+	// ExpiresAt Absent: not by itself
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Name Name of the API key
+	//
+	// Examples: grafana
+	Name string `json:"name"`
+
+	// Operations Ids of the operations that this identity may use
+	Operations []string    `json:"operations"`
+	Role       SessionRole `json:"role"`
+
+	// Via How that was proven
+	Via SessionVia `json:"via"`
+}
+
+// SessionRole defines model for Session.Role.
+type SessionRole string
+
+// SessionVia How that was proven
+type SessionVia string
+
 // ShadowInput defines model for ShadowInput.
 type ShadowInput struct {
 	// Version Version of the model
@@ -1757,6 +2117,35 @@ type TimeRange struct {
 	// To End, RFC 3339; default now
 	To *time.Time `json:"to,omitempty"`
 }
+
+// Token defines model for Token.
+type Token struct {
+	CreatedAt time.Time `json:"created_at"`
+	CreatedBy string    `json:"created_by"`
+
+	// ExpiresAt Absent: never
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Id Examples: key_2k4v6m3q5a7b2c4d6e3f
+	Id string `json:"id"`
+
+	// Name Examples: grafana
+	Name string `json:"name"`
+
+	// Prefix The part of the key that is no secret, to recognise it
+	//
+	// Examples: aiops_abcdefghij
+	Prefix    string     `json:"prefix"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	Role      TokenRole  `json:"role"`
+	State     TokenState `json:"state"`
+}
+
+// TokenRole defines model for Token.Role.
+type TokenRole string
+
+// TokenState defines model for Token.State.
+type TokenState string
 
 // ValidDetector defines model for ValidDetector.
 type ValidDetector struct {
@@ -2144,6 +2533,18 @@ type CancelTaskParams struct {
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
+// RevokeTokenParams defines parameters for RevokeToken.
+type RevokeTokenParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// ListLiveClientsParams defines parameters for ListLiveClients.
+type ListLiveClientsParams struct {
+	// Limit How many to list
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // GetHealthParams defines parameters for GetHealth.
 type GetHealthParams struct {
 	// Verbose With details and history; any value but false
@@ -2204,6 +2605,9 @@ type ShadowModelJSONRequestBody = ShadowInput
 // TrainDetectorJSONRequestBody defines body for TrainDetector for application/json ContentType.
 type TrainDetectorJSONRequestBody = TimeRange
 
+// CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
+type CreateSessionJSONRequestBody = CreateSessionInputBody
+
 // CreateSourceJSONRequestBody defines body for CreateSource for application/json ContentType.
 type CreateSourceJSONRequestBody = SourceInput
 
@@ -2212,6 +2616,9 @@ type ReplaceSourceJSONRequestBody = SourceInput
 
 // QuerySourceJSONRequestBody defines body for QuerySource for application/json ContentType.
 type QuerySourceJSONRequestBody = QueryInput
+
+// CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
+type CreateTokenJSONRequestBody = CreateTokenInputBody
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2624,6 +3031,36 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteSession Sign out
+	//
+	// Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
+	//
+	// Corresponds with DELETE /api/v1/session (the `DeleteSession` operationId).
+	DeleteSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSession Say who asks and what that identity may do
+	//
+	// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSessionWithBody Sign a browser in with an API key
+	//
+	// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+	CreateSessionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSession Sign a browser in with an API key
+	//
+	// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+	CreateSession(ctx context.Context, body CreateSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSources List sources
 	//
 	// All of them, with their health.
@@ -2731,6 +3168,45 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/tasks/{id}/cancel (the `CancelTask` operationId).
 	CancelTask(ctx context.Context, id string, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListTokens List API keys
+	//
+	// Newest first, revoked ones included. The keys themselves are shown once, when they are made.
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTokenWithBody Make an API key
+	//
+	// The key is in this answer and nowhere else.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateToken Make an API key
+	//
+	// The key is in this answer and nowhere else.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateToken(ctx context.Context, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeToken Revoke an API key
+	//
+	// Its sessions and its live streams end within five seconds. Revoking it again changes nothing.
+	//
+	// Corresponds with DELETE /api/v1/tokens/{id} (the `RevokeToken` operationId).
+	RevokeToken(ctx context.Context, id string, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLiveClients List who follows the live stream
+	//
+	// Oldest first: topics, queue, drops and lag of each stream.
+	//
+	// Corresponds with GET /api/v1/ws/clients (the `ListLiveClients` operationId).
+	ListLiveClients(ctx context.Context, params *ListLiveClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealth Get the health of every component
 	//
 	// A report: it is answered with 200 whatever it says. Machines that decide by status code ask /readyz.
@@ -2768,6 +3244,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadyz` operationId).
 	GetReadyz(ctx context.Context, params *GetReadyzParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetReadyzComponent Does one component keep the program from being ready
+	//
+	// 503 while the component is critical and unhealthy or not known.
+	//
+	// Corresponds with GET /readyz/{component} (the `GetReadyzComponent` operationId).
+	GetReadyzComponent(ctx context.Context, component string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStartupz Is starting over
 	//
@@ -3564,6 +4047,76 @@ func (c *Client) GetError(ctx context.Context, code string, params *GetErrorPara
 	return c.Client.Do(req)
 }
 
+// DeleteSession Sign out
+//
+// Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
+//
+// Corresponds with DELETE /api/v1/session (the `DeleteSession` operationId).
+func (c *Client) DeleteSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Say who asks and what that identity may do
+//
+// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSessionWithBody Sign a browser in with an API key
+//
+// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSessionRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSession Sign a browser in with an API key
+//
+// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+func (c *Client) CreateSession(ctx context.Context, body CreateSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSessionRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSources List sources
 //
 // All of them, with their health.
@@ -3821,6 +4374,95 @@ func (c *Client) CancelTask(ctx context.Context, id string, params *CancelTaskPa
 	return c.Client.Do(req)
 }
 
+// ListTokens List API keys
+//
+// Newest first, revoked ones included. The keys themselves are shown once, when they are made.
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *Client) ListTokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTokensRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTokenWithBody Make an API key
+//
+// The key is in this answer and nowhere else.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *Client) CreateTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateToken Make an API key
+//
+// The key is in this answer and nowhere else.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *Client) CreateToken(ctx context.Context, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeToken Revoke an API key
+//
+// Its sessions and its live streams end within five seconds. Revoking it again changes nothing.
+//
+// Corresponds with DELETE /api/v1/tokens/{id} (the `RevokeToken` operationId).
+func (c *Client) RevokeToken(ctx context.Context, id string, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeTokenRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLiveClients List who follows the live stream
+//
+// Oldest first: topics, queue, drops and lag of each stream.
+//
+// Corresponds with GET /api/v1/ws/clients (the `ListLiveClients` operationId).
+func (c *Client) ListLiveClients(ctx context.Context, params *ListLiveClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLiveClientsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetHealth Get the health of every component
 //
 // A report: it is answered with 200 whatever it says. Machines that decide by status code ask /readyz.
@@ -3909,6 +4551,23 @@ func (c *Client) GetReady(ctx context.Context, params *GetReadyParams, reqEditor
 // Corresponds with GET /readyz (the `GetReadyz` operationId).
 func (c *Client) GetReadyz(ctx context.Context, params *GetReadyzParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetReadyzRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetReadyzComponent Does one component keep the program from being ready
+//
+// 503 while the component is critical and unhealthy or not known.
+//
+// Corresponds with GET /readyz/{component} (the `GetReadyzComponent` operationId).
+func (c *Client) GetReadyzComponent(ctx context.Context, component string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReadyzComponentRequest(c.Server, component)
 	if err != nil {
 		return nil, err
 	}
@@ -6046,6 +6705,100 @@ func NewGetErrorRequest(server string, code string, params *GetErrorParams) (*ht
 	return req, nil
 }
 
+// NewDeleteSessionRequest constructs an http.Request for the DeleteSession method
+func NewDeleteSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateSessionRequest calls the generic CreateSession builder with application/json body
+func NewCreateSessionRequest(server string, body CreateSessionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateSessionRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateSessionRequestWithBody constructs an http.Request for the CreateSession method, with any body, and a specified content type
+func NewCreateSessionRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListSourcesRequest constructs an http.Request for the ListSources method
 func NewListSourcesRequest(server string, params *ListSourcesParams) (*http.Request, error) {
 	var err error
@@ -6707,6 +7460,176 @@ func NewCancelTaskRequest(server string, id string, params *CancelTaskParams) (*
 	return req, nil
 }
 
+// NewListTokensRequest constructs an http.Request for the ListTokens method
+func NewListTokensRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateTokenRequest calls the generic CreateToken builder with application/json body
+func NewCreateTokenRequest(server string, body CreateTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateTokenRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateTokenRequestWithBody constructs an http.Request for the CreateToken method, with any body, and a specified content type
+func NewCreateTokenRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRevokeTokenRequest constructs an http.Request for the RevokeToken method
+func NewRevokeTokenRequest(server string, id string, params *RevokeTokenParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListLiveClientsRequest constructs an http.Request for the ListLiveClients method
+func NewListLiveClientsRequest(server string, params *ListLiveClientsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ws/clients")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string, params *GetHealthParams) (*http.Request, error) {
 	var err error
@@ -6983,6 +7906,40 @@ func NewGetReadyzRequest(server string, params *GetReadyzParams) (*http.Request,
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetReadyzComponentRequest constructs an http.Request for the GetReadyzComponent method
+func NewGetReadyzComponentRequest(server string, component string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "component", component, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/readyz/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -7449,6 +8406,40 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetErrorWithResponse(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*GetErrorResponse, error)
 
+	// DeleteSessionWithResponse Sign out
+	//
+	// Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/session (the `DeleteSession` operationId).
+	DeleteSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*DeleteSessionResponse, error)
+
+	// GetSessionWithResponse Say who asks and what that identity may do
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+
+	// CreateSessionWithBodyWithResponse Sign a browser in with an API key
+	//
+	// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+	CreateSessionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSessionResponse, error)
+
+	// CreateSessionWithResponse Sign a browser in with an API key
+	//
+	// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+	CreateSessionWithResponse(ctx context.Context, body CreateSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSessionResponse, error)
+
 	// ListSourcesWithResponse List sources
 	//
 	// All of them, with their health.
@@ -7574,6 +8565,51 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/tasks/{id}/cancel (the `CancelTask` operationId).
 	CancelTaskWithResponse(ctx context.Context, id string, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*CancelTaskResponse, error)
 
+	// ListTokensWithResponse List API keys
+	//
+	// Newest first, revoked ones included. The keys themselves are shown once, when they are made.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokensWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListTokensResponse, error)
+
+	// CreateTokenWithBodyWithResponse Make an API key
+	//
+	// The key is in this answer and nowhere else.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+
+	// CreateTokenWithResponse Make an API key
+	//
+	// The key is in this answer and nowhere else.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithResponse(ctx context.Context, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+
+	// RevokeTokenWithResponse Revoke an API key
+	//
+	// Its sessions and its live streams end within five seconds. Revoking it again changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/tokens/{id} (the `RevokeToken` operationId).
+	RevokeTokenWithResponse(ctx context.Context, id string, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error)
+
+	// ListLiveClientsWithResponse List who follows the live stream
+	//
+	// Oldest first: topics, queue, drops and lag of each stream.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/ws/clients (the `ListLiveClients` operationId).
+	ListLiveClientsWithResponse(ctx context.Context, params *ListLiveClientsParams, reqEditors ...RequestEditorFn) (*ListLiveClientsResponse, error)
+
 	// GetHealthWithResponse Get the health of every component
 	//
 	// A report: it is answered with 200 whatever it says. Machines that decide by status code ask /readyz.
@@ -7623,6 +8659,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadyz` operationId).
 	GetReadyzWithResponse(ctx context.Context, params *GetReadyzParams, reqEditors ...RequestEditorFn) (*GetReadyzResponse, error)
+
+	// GetReadyzComponentWithResponse Does one component keep the program from being ready
+	//
+	// 503 while the component is critical and unhealthy or not known.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /readyz/{component} (the `GetReadyzComponent` operationId).
+	GetReadyzComponentWithResponse(ctx context.Context, component string, reqEditors ...RequestEditorFn) (*GetReadyzComponentResponse, error)
 
 	// GetStartupzWithResponse Is starting over
 	//
@@ -9245,6 +10290,143 @@ func (r GetErrorResponse) ContentType() string {
 	return ""
 }
 
+type DeleteSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteSessionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSessionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateSessionResponse) GetJSON201() *Session {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateSessionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSourcesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9814,6 +10996,198 @@ func (r CancelTaskResponse) ContentType() string {
 	return ""
 }
 
+type ListTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListTokensOutputBody
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTokensResponse) GetJSON200() *ListTokensOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTokensResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *NewToken
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateTokenResponse) GetJSON201() *NewToken {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateTokenResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Token
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeTokenResponse) GetJSON200() *Token {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeTokenResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListLiveClientsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LiveClientsOutputBody
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLiveClientsResponse) GetJSON200() *LiveClientsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLiveClientsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLiveClientsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLiveClientsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLiveClientsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLiveClientsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10089,6 +11463,54 @@ func (r GetReadyzResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetReadyzResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetReadyzComponentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Probe
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetReadyzComponentResponse) GetJSON200() *Probe {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReadyzComponentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReadyzComponentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReadyzComponentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReadyzComponentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReadyzComponentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10798,6 +12220,64 @@ func (c *ClientWithResponses) GetErrorWithResponse(ctx context.Context, code str
 	return ParseGetErrorResponse(rsp)
 }
 
+// DeleteSessionWithResponse Sign out
+//
+// Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/session (the `DeleteSession` operationId).
+func (c *ClientWithResponses) DeleteSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*DeleteSessionResponse, error) {
+	rsp, err := c.DeleteSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteSessionResponse(rsp)
+}
+
+// GetSessionWithResponse Say who asks and what that identity may do
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
+// CreateSessionWithBodyWithResponse Sign a browser in with an API key
+//
+// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSessionResponse, error) {
+	rsp, err := c.CreateSessionWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSessionResponse(rsp)
+}
+
+// CreateSessionWithResponse Sign a browser in with an API key
+//
+// Answers with a cookie that scripts cannot read. Too many keys that are not valid from one address are answered with 429 for a while.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/session (the `CreateSession` operationId).
+func (c *ClientWithResponses) CreateSessionWithResponse(ctx context.Context, body CreateSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSessionResponse, error) {
+	rsp, err := c.CreateSession(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSessionResponse(rsp)
+}
+
 // ListSourcesWithResponse List sources
 //
 // All of them, with their health.
@@ -11013,6 +12493,81 @@ func (c *ClientWithResponses) CancelTaskWithResponse(ctx context.Context, id str
 	return ParseCancelTaskResponse(rsp)
 }
 
+// ListTokensWithResponse List API keys
+//
+// Newest first, revoked ones included. The keys themselves are shown once, when they are made.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListTokensResponse, error) {
+	rsp, err := c.ListTokens(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTokensResponse(rsp)
+}
+
+// CreateTokenWithBodyWithResponse Make an API key
+//
+// The key is in this answer and nowhere else.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateTokenWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTokenResponse(rsp)
+}
+
+// CreateTokenWithResponse Make an API key
+//
+// The key is in this answer and nowhere else.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *ClientWithResponses) CreateTokenWithResponse(ctx context.Context, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateToken(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTokenResponse(rsp)
+}
+
+// RevokeTokenWithResponse Revoke an API key
+//
+// Its sessions and its live streams end within five seconds. Revoking it again changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/tokens/{id} (the `RevokeToken` operationId).
+func (c *ClientWithResponses) RevokeTokenWithResponse(ctx context.Context, id string, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error) {
+	rsp, err := c.RevokeToken(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeTokenResponse(rsp)
+}
+
+// ListLiveClientsWithResponse List who follows the live stream
+//
+// Oldest first: topics, queue, drops and lag of each stream.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/ws/clients (the `ListLiveClients` operationId).
+func (c *ClientWithResponses) ListLiveClientsWithResponse(ctx context.Context, params *ListLiveClientsParams, reqEditors ...RequestEditorFn) (*ListLiveClientsResponse, error) {
+	rsp, err := c.ListLiveClients(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLiveClientsResponse(rsp)
+}
+
 // GetHealthWithResponse Get the health of every component
 //
 // A report: it is answered with 200 whatever it says. Machines that decide by status code ask /readyz.
@@ -11097,6 +12652,21 @@ func (c *ClientWithResponses) GetReadyzWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseGetReadyzResponse(rsp)
+}
+
+// GetReadyzComponentWithResponse Does one component keep the program from being ready
+//
+// 503 while the component is critical and unhealthy or not known.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /readyz/{component} (the `GetReadyzComponent` operationId).
+func (c *ClientWithResponses) GetReadyzComponentWithResponse(ctx context.Context, component string, reqEditors ...RequestEditorFn) (*GetReadyzComponentResponse, error) {
+	rsp, err := c.GetReadyzComponent(ctx, component, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReadyzComponentResponse(rsp)
 }
 
 // GetStartupzWithResponse Is starting over
@@ -12221,6 +13791,101 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 	return response, nil
 }
 
+// ParseDeleteSessionResponse parses an HTTP response from a DeleteSessionWithResponse call
+func ParseDeleteSessionResponse(rsp *http.Response) (*DeleteSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateSessionResponse parses an HTTP response from a CreateSessionWithResponse call
+func ParseCreateSessionResponse(rsp *http.Response) (*CreateSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListSourcesResponse parses an HTTP response from a ListSourcesWithResponse call
 func ParseListSourcesResponse(rsp *http.Response) (*ListSourcesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12613,6 +14278,138 @@ func ParseCancelTaskResponse(rsp *http.Response) (*CancelTaskResponse, error) {
 	return response, nil
 }
 
+// ParseListTokensResponse parses an HTTP response from a ListTokensWithResponse call
+func ParseListTokensResponse(rsp *http.Response) (*ListTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListTokensOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateTokenResponse parses an HTTP response from a CreateTokenWithResponse call
+func ParseCreateTokenResponse(rsp *http.Response) (*CreateTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest NewToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeTokenResponse parses an HTTP response from a RevokeTokenWithResponse call
+func ParseRevokeTokenResponse(rsp *http.Response) (*RevokeTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Token
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListLiveClientsResponse parses an HTTP response from a ListLiveClientsWithResponse call
+func ParseListLiveClientsResponse(rsp *http.Response) (*ListLiveClientsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLiveClientsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LiveClientsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12780,6 +14577,39 @@ func ParseGetReadyzResponse(rsp *http.Response) (*GetReadyzResponse, error) {
 	}
 
 	response := &GetReadyzResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Probe
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetReadyzComponentResponse parses an HTTP response from a GetReadyzComponentWithResponse call
+func ParseGetReadyzComponentResponse(rsp *http.Response) (*GetReadyzComponentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReadyzComponentResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -12,6 +12,9 @@ import (
 	"unicode/utf8"
 )
 
+// MaxBodyBytes is the longest JSON body that is read.
+const MaxBodyBytes = maxBodyBytes
+
 const (
 	maxBodyBytes   = 1 << 20
 	smallBody      = 32 << 10 // up to here a body is read without a place

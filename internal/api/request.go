@@ -36,7 +36,7 @@ const (
 func ClassOf(method, path string) Class {
 	switch {
 	case path == "/health", strings.HasPrefix(path, "/health/"),
-		path == "/livez", path == "/alive", path == "/readyz", path == "/ready", path == "/startupz", path == "/metrics":
+		strings.HasPrefix(path, "/readyz/"), path == "/livez", path == "/alive", path == "/readyz", path == "/ready", path == "/startupz", path == "/metrics":
 		return ClassProbe
 	case path == "/api/v1/write", path == "/loki/api/v1/push", path == "/v1/logs":
 		return ClassIngest

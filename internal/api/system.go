@@ -26,6 +26,8 @@ func (s *server) registerSystem() {
 	} {
 		register(s, operation{id: p.id, method: http.MethodGet, path: p.path, tag: tagSystem, summary: p.summary, description: p.text, codes: []Code{CodeValidation}}, s.ready)
 	}
+	register(s, operation{id: "get-readyz-component", method: http.MethodGet, path: "/readyz/{component}", tag: tagSystem, summary: "Does one component keep the program from being ready",
+		description: "503 while the component is critical and unhealthy or not known.", codes: []Code{CodeValidation, CodeNotFound}}, s.readyComponent)
 	for _, p := range []struct{ id, path, summary, text string }{
 		{"get-livez", "/livez", "Is the process alive", "Depends on nothing outside the process."},
 		{"get-alive", "/alive", "Is the process alive (same as /livez)", ""},
@@ -204,6 +206,20 @@ func (s *server) ready(ctx context.Context, in *healthInput) (*probeOutput, erro
 		checks = nil
 	}
 	return ok(checks...), nil
+}
+
+// readyComponent looks at what is known of one component.
+func (s *server) readyComponent(_ context.Context, in *componentInput) (*probeOutput, error) {
+	if s.opts.Health != nil {
+		if c, found := s.opts.Health.Component(in.Component); found {
+			if c.Critical && (c.Status == health.Unhealthy || c.Status == health.Unknown) {
+				return nil, &model.Error{Kind: model.KindUnavailable, Message: "Not ready: " + c.Name + " is " + string(c.Status) + ".",
+					Context: map[string]any{"failing": []string{c.Name}}}
+			}
+			return ok("[+]" + c.Name + " ok"), nil
+		}
+	}
+	return nil, model.Errorf(model.KindNotFound, "", "There is no component %q; /health lists them.", in.Component)
 }
 
 func (s *server) live(context.Context, *struct{}) (*probeOutput, error) {

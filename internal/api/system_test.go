@@ -63,6 +63,11 @@ func TestProbes(t *testing.T) {
 		if !strings.Contains(p.Detail, "database") {
 			t.Errorf("%+v", p)
 		}
+		wantProblem(t, f.do("GET", "/readyz/database", ""), 503, CodeServiceUnavailable)
+		if rec := f.do("GET", "/readyz/prometheus", ""); rec.Code != 200 {
+			t.Errorf("a component that is not critical: %d", rec.Code)
+		}
+		wantProblem(t, f.do("GET", "/readyz/none", ""), 404, CodeNotFound)
 		if rec := f.do("GET", "/readyz?exclude=database", ""); rec.Code != 200 {
 			t.Errorf("excluded: %d", rec.Code)
 		}

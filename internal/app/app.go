@@ -114,8 +114,10 @@ type program struct {
 	sources  *sources
 	engine   *pipeline.Engine
 	monitor  *health.Monitor
-	live     *realtime.Gateway
-	shop     *demo.Shop
+
+	heartbeat health.Heartbeat
+	live      *realtime.Gateway
+	shop      *demo.Shop
 
 	ready    atomic.Bool
 	draining atomic.Bool
@@ -253,6 +255,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 
 	p.life.run("admission", p.admission.Run)
+	p.life.run("heartbeat", func(ctx context.Context) error {
+		return p.heartbeat.Run(ctx, time.Second, func() { p.engine.Pulse(); p.monitor.Report() })
+	})
 	p.life.run("sources", p.sources.Run)
 	p.life.run("pipeline", p.engine.Run)
 	p.life.run("store upkeep", p.store.Run)
@@ -332,6 +337,7 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		ValidateDetector: pipeline.Validate,
 		DefaultDetector:  pipeline.Defaults,
 		Ready:            p.readiness,
+		Alive:            p.alive,
 		Started:          p.ready.Load,
 		Deployment:       p.deployment,
 		Reload:           p.reload,
@@ -354,6 +360,19 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Version:   telemetry.BuildInfo().Version,
 		Logger:    p.log.With("component", "api"),
 	})
+}
+
+// wedgedAfter is how long the core of the program may stand still before a
+// restart is what helps.
+const wedgedAfter = 30 * time.Second
+
+// alive is nil unless the core of the program stands still. It depends on
+// nothing outside of the process.
+func (p *program) alive() error {
+	if err := p.heartbeat.Stopped(wedgedAfter); err != nil {
+		return fmt.Errorf("BUG: the core of the program is wedged: %w", err)
+	}
+	return nil
 }
 
 // readiness is nil when the program serves.

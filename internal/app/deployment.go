@@ -32,10 +32,23 @@ func (p *program) deployment() api.Deployment {
 		Version: b.Version, Commit: b.Commit, BuiltAt: b.Date, GoVersion: b.GoVersion, Platform: b.Platform,
 		StartedAt: p.started, UptimeSeconds: time.Since(p.started).Seconds(), Node: node,
 		StorageEngine: p.store.Engine(), Features: features,
-		Limits: map[string]any{
-			"series_per_detector": c.Pipeline.MaxSeries, "builtin_series": c.Builtin.MaxSeries,
-			"stop_timeout": c.Server.StopTimeout.String(),
-		},
+		Limits:     p.limits(),
 		ConfigHash: hex.EncodeToString(hash[:]),
+	}
+}
+
+// limits are those in force, defaults included.
+func (p *program) limits() map[string]any {
+	c := p.config.Load()
+	scoring, in, answers, ranges := p.engine.Config(), p.admission.Config(), p.responses.Config(), p.queries.Config()
+	return map[string]any{
+		"series_per_detector": scoring.MaxSeries, "model_memory_bytes": scoring.MaxMemoryBytes, "evaluations_at_once": scoring.Workers,
+		"builtin_series": p.embedded.MaxSeries(), "stop_timeout": c.Server.StopTimeout.String(),
+		"request_body_bytes": api.MaxBodyBytes, "requests_in_flight": p.admission.Load().Limit, "requests_in_flight_max": in.MaxConcurrency,
+		"client_requests_per_second": in.Client.PerSecond, "client_burst": in.Client.Burst,
+		"loopback_requests_per_second": in.Loopback.PerSecond, "loopback_burst": in.Loopback.Burst,
+		"key_requests_per_second": in.Key.PerSecond, "key_burst": in.Key.Burst,
+		"memory_bytes": in.MemoryBytes, "kept_answers_bytes": answers.MaxBytes, "kept_answers_age": answers.MaxAge.String(),
+		"kept_queries_bytes": ranges.MaxBytes, "kept_queries_age": ranges.MaxAge.String(), "kept_queries_recent_age": ranges.RecentAge.String(),
 	}
 }

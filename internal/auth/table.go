@@ -24,7 +24,7 @@ const (
 // of the live stream by their first part behind "follow-".
 var table = map[string]Access{
 	// Probes and what is the same for everybody who has the program.
-	"get-livez": Open, "get-alive": Open, "get-readyz": Open, "get-ready": Open, "get-startupz": Open,
+	"get-livez": Open, "get-alive": Open, "get-readyz": Open, "get-readyz-component": Open, "get-ready": Open, "get-startupz": Open,
 	"get-openapi-json": Open, "get-openapi-yaml": Open, "list-errors": Open, "get-error": Open,
 
 	"create-session": Open, "delete-session": Open, "get-session": Viewer,

@@ -176,6 +176,17 @@ func (e *Engine) runner(id string) (*runner, error) {
 	return nil, model.NotFound(model.SubjectDetector, id)
 }
 
+// Config returns the configuration in force, defaults included.
+func (e *Engine) Config() Config { return e.cfg }
+
+// Pulse returns when the engine's state can be reached: at once, unless
+// something holds it and does not let go. It waits for no store and no source.
+func (e *Engine) Pulse() {
+	for _, r := range e.all() {
+		r.state()
+	}
+}
+
 func (e *Engine) memoryUsedUp() bool { return e.memory.Load() >= e.cfg.MaxMemoryBytes }
 
 // Status returns the live side of a detector, and false when the engine does

@@ -152,6 +152,9 @@ func (s *Source) OnHealthChange(f func(old, now model.SourceHealth)) { s.tracker
 // unknown before the first. It never blocks.
 func (s *Source) Health() model.SourceHealth { return s.tracker.Health() }
 
+// MaxSeries is how many series there may be in memory.
+func (s *Source) MaxSeries() int { return s.cfg.MaxSeries }
+
 // LateData returns how long samples may come late, as configured.
 func (s *Source) LateData() time.Duration { return s.cfg.LateData.Std() }
 

@@ -973,6 +973,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/readyz/{component}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Does one component keep the program from being ready
+         * @description 503 while the component is critical and unhealthy or not known.
+         */
+        get: operations["get-readyz-component"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/startupz": {
         parameters: {
             query?: never;
@@ -5077,6 +5097,38 @@ export interface operations {
                 };
             };
             403: components["responses"]["403.FORBIDDEN"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "get-readyz-component": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of the component */
+                component: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
             500: components["responses"]["500.INTERNAL_ERROR"];
