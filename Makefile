@@ -124,8 +124,8 @@ bench-scale: ## 100,000 series at a 30 s step from the embedded database, for fi
 	AIOPS_SCALE=5m $(GO) test -run TestScale -v -count 1 -timeout 20m ./e2e
 
 .PHONY: bench-live
-bench-live: build ## Delay and memory of the live stream (CLIENTS=10000 for the full form)
-	$(BIN) bench live --clients $(or $(CLIENTS),1000)
+bench-live: build ## The live stream in full: 10,000 clients for FOR (10m), slow clients, a crash; CLIENTS=1000 FOR=10s is quick
+	$(BIN) bench live --clients $(or $(CLIENTS),10000) --for $(or $(FOR),10m) --crash
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,8 +26,10 @@ type liveClients struct {
 	pool      sync.Pool
 
 	connected atomic.Int64
-	back      atomic.Int64 // when the last one was connected, Unix nanoseconds
-	tally     *liveTally
+
+	mu    sync.Mutex
+	back  []time.Time // when each was connected since the last reset
+	tally *liveTally
 }
 
 // liveTally counts latencies in steps of a tenth of a millisecond.
@@ -81,6 +85,7 @@ func (t *liveTally) latency() LiveLatency {
 // before, over all of its connections.
 type liveClient struct {
 	all     *liveClients
+	address net.Addr // of its own end; nil: any
 	last    atomic.Int64
 	stopped atomic.Bool
 	started bool // it has seen an event
@@ -93,6 +98,9 @@ func (c *liveClients) obey(o liveOrder) (liveAnswer, error) {
 		return c.connect(o)
 	case "reset":
 		c.tally.reset()
+		c.mu.Lock()
+		c.back = nil
+		c.mu.Unlock()
 		c.reconnect.Store(o.Reconnect)
 		return liveAnswer{}, nil
 	case "stop":
@@ -114,8 +122,8 @@ func (c *liveClients) connect(o liveOrder) (liveAnswer, error) {
 	began := time.Now()
 	places := make(chan struct{}, 64)
 	errs := make(chan error, o.Clients)
-	for range o.Clients {
-		one := &liveClient{all: c}
+	for i := range o.Clients {
+		one := &liveClient{all: c, address: addressOf(i)}
 		c.clients = append(c.clients, one)
 		places <- struct{}{}
 		go func() {
@@ -137,7 +145,8 @@ func (c *liveClients) connect(o liveOrder) (liveAnswer, error) {
 
 // dial connects, trying again while the server limits the rate of accepts.
 func (c *liveClient) dial() error {
-	dialer := websocket.Dialer{ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: &c.all.pool, HandshakeTimeout: 10 * time.Second}
+	dialer := websocket.Dialer{ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: &c.all.pool, HandshakeTimeout: 10 * time.Second,
+		NetDialContext: (&net.Dialer{LocalAddr: c.address}).DialContext}
 	var conn *websocket.Conn
 	for range 50 {
 		var err error
@@ -161,8 +170,41 @@ func (c *liveClient) dial() error {
 	}
 	c.conn = conn
 	c.all.connected.Add(1)
-	c.all.back.Store(time.Now().UnixNano())
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	c.all.back = append(c.all.back, time.Now())
 	return nil
+}
+
+// clientsPerAddress is how many share one network address.
+const clientsPerAddress = 20
+
+// addressOf is the end of the i-th client on loopback, so that no address has
+// more streams than one may have, nor more ports than there are. It is nil
+// where only 127.0.0.1 can be used.
+func addressOf(i int) net.Addr {
+	if runtime.GOOS != "linux" {
+		return nil
+	}
+	n := i / clientsPerAddress
+	return &net.TCPAddr{IP: net.IPv4(127, byte(1+n/62_500), byte(1+n/250%250), byte(1+n%250))}
+}
+
+// returns says when the first and the last client were connected, and how many
+// within the fullest second. c.mu is held.
+func (c *liveClients) returns() (first, last time.Time, most int64) {
+	seconds := map[int64]int64{}
+	for _, t := range c.back {
+		if first.IsZero() || t.Before(first) {
+			first = t
+		}
+		if t.After(last) {
+			last = t
+		}
+		seconds[t.Unix()]++
+		most = max(most, seconds[t.Unix()])
+	}
+	return first, last, most
 }
 
 // run reads until the connection ends, and comes back when it is to.
@@ -286,5 +328,9 @@ func (c *liveClients) await(o liveOrder) (liveAnswer, error) {
 		}
 		liveSleep(c.ctx, 20*time.Millisecond)
 	}
-	return liveAnswer{Latency: c.tally.latency(), Clients: int(c.connected.Load()), Back: time.Unix(0, c.back.Load())}, nil
+	a := liveAnswer{Latency: c.tally.latency(), Clients: int(c.connected.Load())}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.First, a.Back, a.Most = c.returns()
+	return a, nil
 }

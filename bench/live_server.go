@@ -124,7 +124,7 @@ func (s *liveServer) open(o liveOrder) (err error) {
 			return err
 		}
 		s.closers = append(s.closers, func() { _ = s.store.Close() })
-		s.gateway = realtime.New(realtime.Config{MaxClients: o.Clients + 100, MaxClientsPerAddress: o.Clients + 100}, s.store, nil, log, prometheus.NewRegistry())
+		s.gateway = realtime.New(gatewayConfig(o.Clients), s.store, nil, log, prometheus.NewRegistry())
 		ctx, cancel := context.WithCancel(s.ctx)
 		done := make(chan error, 1)
 		go func() { done <- s.gateway.Run(ctx) }()
@@ -135,6 +135,15 @@ func (s *liveServer) open(o liveOrder) (err error) {
 	go func() { _ = server.Serve(listener) }()
 	s.closers = append(s.closers, func() { _ = server.Close() })
 	return nil
+}
+
+// gatewayConfig is the default one where clients can have addresses of their
+// own, with room for all of them where they cannot.
+func gatewayConfig(clients int) realtime.Config {
+	if addressOf(0) != nil {
+		return realtime.Config{}
+	}
+	return realtime.Config{MaxClients: clients + 100, MaxClientsPerAddress: clients + 100}
 }
 
 func (s *liveServer) state() liveAnswer {

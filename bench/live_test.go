@@ -26,17 +26,36 @@ func TestLive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]LiveSide{"gateway": r.Gateway, "bare": r.Bare} {
+	round := r.Rounds[0]
+	for name, s := range map[string]LiveSide{"gateway": round.Gateway, "bare": round.Bare} {
 		if s.Steady.Deliveries != 40*20 || s.Burst.Deliveries != 40*30 || s.Steady.P99 <= 0 || s.Steady.P50 > s.Steady.P99 || s.Steady.P99 > s.Steady.Max+0.1 {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	if r.Incorrect != 0 || r.P99Ratio <= 0 {
+	if round.Incorrect != 0 || round.P99Ratio <= 0 || len(r.Aims) == 0 {
 		t.Errorf("report %+v", r)
 	}
 	var table bytes.Buffer
-	if err := r.WriteTable(&table); err != nil || !bytes.Contains(table.Bytes(), []byte("p99 of the gateway")) {
+	if err := r.WriteTable(&table); err != nil || !bytes.Contains(table.Bytes(), []byte("that to the bare loop's")) {
 		t.Errorf("table %s: %v", table.Bytes(), err)
+	}
+}
+
+// TestLiveAims is the control of the table of aims: figures beyond them are
+// called so.
+func TestLiveAims(t *testing.T) {
+	t.Parallel()
+	bad := LiveRound{Clients: 10_000, Gateway: LiveSide{PerClientBytes: 21 << 10, Steady: LiveLatency{P99: 251}, Burst: LiveLatency{Max: 2001}}, P99Ratio: 1.3, Incorrect: 1,
+		Slow: &LiveSlow{Clients: 10, CutOff: 9, LastCutS: 11, P99Ratio: 1.3}, Crash: &LiveCrash{BackSeconds: 61, MostInSecond: 2000, Missed: 1}}
+	for _, a := range liveAims([]LiveRound{bad}) {
+		if a.Met {
+			t.Errorf("%+v is called met", a)
+		}
+	}
+	for _, a := range liveAims([]LiveRound{{Clients: 10_000, Slow: &LiveSlow{}, Crash: &LiveCrash{}}}) {
+		if !a.Met {
+			t.Errorf("%+v is called missed", a)
+		}
 	}
 }
 

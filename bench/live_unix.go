@@ -32,6 +32,12 @@ func liveFiles(n int) error {
 	return nil
 }
 
+// haltProcess stops a process until resumeProcess, and reports whether that is
+// possible here.
+func haltProcess(pid int) bool { return syscall.Kill(pid, syscall.SIGSTOP) == nil }
+
+func resumeProcess(pid int) { _ = syscall.Kill(pid, syscall.SIGCONT) }
+
 // processRSS returns the resident memory of this process, 0 where the system
 // does not tell.
 func processRSS() int64 {

@@ -136,7 +136,7 @@ func (c *mineCommand) Run(e *environment) error {
 type benchLive struct {
 	Clients int           `help:"WebSockets; the full form is 10000." default:"1000"`
 	Rate    float64       `help:"Events per second to everybody; default 10, or 2 for more than 2000 clients."`
-	For     time.Duration `help:"How long." default:"10s"`
+	For     time.Duration `help:"How long each side is measured; the full form is 10m." default:"10s"`
 	Burst   int           `help:"Events at once." default:"100"`
 	Crash   bool          `help:"Also kill the server and watch every client come back."`
 	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`

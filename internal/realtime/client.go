@@ -43,6 +43,7 @@ type client struct {
 	bytes   int
 	writing bool // somebody empties the queue or is about to
 	closing bool // a close frame is queued or written; nothing comes behind it
+	brief   bool // it is not waited for after the close frame
 	code    int  // why it ended, 0 while it has not
 	frames  int64
 	dropped int64         // points that a newer one replaced, or for which there was no room
@@ -259,12 +260,22 @@ func (c *client) lastFlush(wait bool, timeout time.Duration) error {
 	return nil
 }
 
-// closeGrace is how long a client has to answer a close frame.
-const closeGrace = time.Second
+// closeGrace is how long a client has to answer a close frame, and briefGrace
+// how long one has that answered nothing before.
+const (
+	closeGrace = time.Second
+	briefGrace = 250 * time.Millisecond
+)
 
 // linger lets the reader end soon, at the answer to the close frame or without.
 func (c *client) linger() {
-	_ = c.socket.SetReadDeadline(time.Now().Add(closeGrace)) // a closed connection ends the reader as well
+	grace := closeGrace
+	c.mu.Lock()
+	if c.brief {
+		grace = briefGrace
+	}
+	c.mu.Unlock()
+	_ = c.socket.SetReadDeadline(time.Now().Add(grace)) // a closed connection ends the reader as well
 }
 
 func (c *client) send(f *frame, timeout time.Duration) error {

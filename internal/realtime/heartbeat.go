@@ -11,15 +11,18 @@ import (
 // that proxies keep the connection and it keeps a recent cursor.
 const sseHeartbeat = 15 * time.Second
 
+// roundsPerHeartbeat is how often each client is looked at.
+const roundsPerHeartbeat = 8
+
 // visitsPerRound spreads the looks at clients over a round, so that ten
 // thousand pings are not one burst.
 const visitsPerRound = 10
 
-// runHeartbeat looks at every client four times per heartbeat: it asks the
+// runHeartbeat looks at every client eight times per heartbeat: it asks the
 // quiet ones for a sign of life and sends those away that gave none for too
 // long. A reader that is stuck answers no ping, whatever its kernel buffers.
 func (g *Gateway) runHeartbeat(ctx context.Context) {
-	tick := time.NewTicker(max(time.Millisecond, g.config.Heartbeat.Std()/4/visitsPerRound))
+	tick := time.NewTicker(max(time.Millisecond, g.config.Heartbeat.Std()/roundsPerHeartbeat/visitsPerRound))
 	defer tick.Stop()
 	var turn turn
 	longest := 0
@@ -81,7 +84,10 @@ func (c *client) look(now int64) int {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.closing {
+			c.brief = true
 			c.cut("no sign of life")
+			// A write that already waits for it must not go on for long either.
+			_ = c.socket.Conn.SetWriteDeadline(time.Now().Add(closeGrace))
 		}
 		return 0
 	}

@@ -158,7 +158,7 @@ func (g *Gateway) read(c *client) {
 		// The library bounds what is on the wire; what it inflates to is bounded here.
 		if n, err = buffer.ReadFrom(io.LimitReader(body, maxMessageBytes+1)); err == nil {
 			if err = errTooBig; n <= maxMessageBytes {
-				err = g.take(c, buffer.Bytes())
+				err = g.takeApart(c, buffer.Bytes())
 			}
 		}
 		if buffer.Cap() <= 4<<10 {
@@ -239,6 +239,15 @@ type request struct {
 	Topics []string `json:"topics"`
 	Since  *int64   `json:"since"`
 	Token  string   `json:"token"`
+}
+
+// takeApart is take on a goroutine of its own. Decoding needs a deep stack,
+// which would stay with the reader of the connection for as long as that lasts:
+// with ten thousand of them that is most of what a connection costs.
+func (g *Gateway) takeApart(c *client, body []byte) error {
+	done := make(chan error, 1)
+	go func() { done <- g.take(c, body) }()
+	return <-done
 }
 
 // take does what a message asks for. It returns an error when the client has
