@@ -1,0 +1,727 @@
+package intake
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"aiops/internal/model"
+	"aiops/internal/source"
+)
+
+// OTLP serves POST /v1/logs, OpenTelemetry's protocol over HTTP: protobuf and
+// JSON, plain or gzip. It answers 200; when some records were refused for good,
+// with a partial success that says how many and why.
+func (n *Intake) OTLP() http.Handler {
+	return n.handler(protocol{
+		name: nameOTLP,
+		decode: func(r *http.Request) (decodeFunc, error) {
+			switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
+			case typeProtobuf:
+				return decodeOTLP, nil
+			case typeJSON:
+				return decodeOTLPJSON, nil
+			}
+			return nil, model.Errorf(model.KindInvalid, model.SubjectSource, "the content type is neither %s nor %s", typeJSON, typeProtobuf)
+		},
+		answer: func(r *http.Request) answerFunc {
+			if isProtobuf(r) {
+				return answerOTLP
+			}
+			return answerOTLPJSON
+		},
+	})
+}
+
+// answerOTLP writes partial_success = 1 {rejected_log_records = 1,
+// error_message = 2}, or nothing at all.
+func answerOTLP(w http.ResponseWriter, b *batch) int {
+	w.Header().Set("Content-Type", typeProtobuf)
+	if said := b.refusal(); said != "" {
+		var partial, out []byte
+		partial = protowire.AppendTag(partial, 1, protowire.VarintType)
+		partial = protowire.AppendVarint(partial, uint64(b.rejected()))
+		partial = protowire.AppendTag(partial, 2, protowire.BytesType)
+		partial = protowire.AppendString(partial, said)
+		out = protowire.AppendTag(out, 1, protowire.BytesType)
+		_, _ = w.Write(protowire.AppendBytes(out, partial))
+	}
+	return http.StatusOK
+}
+
+func answerOTLPJSON(w http.ResponseWriter, b *batch) int {
+	w.Header().Set("Content-Type", typeJSON)
+	out := map[string]any{}
+	if said := b.refusal(); said != "" {
+		out["partialSuccess"] = map[string]string{"rejectedLogRecords": strconv.Itoa(b.rejected()), "errorMessage": said}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+	return http.StatusOK
+}
+
+// streamAttributes are the attributes of a resource that make its stream, in
+// OpenTelemetry's names. They are few on purpose: an attribute that differs
+// from line to line would make a stream of each.
+var streamAttributes = map[string]string{
+	"service.name":                "service_name",
+	"service.namespace":           "service_namespace",
+	"deployment.environment":      "deployment_environment",
+	"deployment.environment.name": "deployment_environment",
+	"host.name":                   "host_name",
+	"cloud.region":                "cloud_region",
+	"k8s.cluster.name":            "k8s_cluster_name",
+	"k8s.namespace.name":          "k8s_namespace_name",
+	"k8s.deployment.name":         "k8s_deployment_name",
+	"k8s.statefulset.name":        "k8s_statefulset_name",
+	"k8s.daemonset.name":          "k8s_daemonset_name",
+	"k8s.cronjob.name":            "k8s_cronjob_name",
+	"k8s.container.name":          "k8s_container_name",
+}
+
+const (
+	unknownService = "unknown_service"
+	maxValueDepth  = 16 // of values within values
+	mostAttributes = 64 // of one record are looked at
+)
+
+// resource is what the records of one resource and scope have in common.
+type resource struct {
+	labels map[string]string
+	logger string
+}
+
+func newResource() *resource {
+	return &resource{labels: map[string]string{"service_name": unknownService}}
+}
+
+func (r *resource) attribute(name, value string) {
+	if label := streamAttributes[name]; label != "" && value != "" {
+		r.labels[label] = value
+	}
+}
+
+// record is a log record as it is read.
+type record struct {
+	time, observed int64
+	severity       int64
+	severityText   string
+	body           string
+	cut            bool
+	event          string
+	trace          string
+	attributes     []string // name and value in turn
+}
+
+func (r *record) attribute(name, value string) {
+	if len(r.attributes) < 2*mostAttributes {
+		r.attributes = append(r.attributes, name, value)
+	}
+}
+
+// line makes a line of a record. A record without a body shows its event and
+// its attributes.
+func (r *record) line(logger string) model.LogLine {
+	l := model.LogLine{T: r.time, Text: r.body, Cut: r.cut, Level: severityLevel(r.severity), Logger: logger}
+	if validTrace(r.trace) {
+		l.TraceID = r.trace
+	}
+	if l.T == 0 {
+		l.T = r.observed
+	}
+	if l.Level == "" && len(r.severityText) <= maxMeta {
+		l.Level = r.severityText
+	}
+	for i := 0; i+1 < len(r.attributes); i += 2 {
+		meta(&l, r.attributes[i], r.attributes[i+1])
+	}
+	if l.Text == "" {
+		l.Text, l.Cut = r.describe()
+	}
+	return l
+}
+
+// validTrace reports whether id is 32 hexadecimal digits that are not all zero.
+func validTrace(id string) bool {
+	raw, err := hex.DecodeString(id)
+	return err == nil && len(raw) == 16 && strings.Trim(id, "0") != ""
+}
+
+func (r *record) describe() (string, bool) {
+	var b strings.Builder
+	b.WriteString(r.event)
+	for i := 0; i+1 < len(r.attributes); i += 2 {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(r.attributes[i] + "=" + strconv.Quote(r.attributes[i+1]))
+	}
+	text := b.String()
+	return text[:min(len(text), model.MaxLineBytes)], len(text) > model.MaxLineBytes
+}
+
+// severityLevel maps OpenTelemetry's numbers: four to each level.
+func severityLevel(n int64) string {
+	switch {
+	case n >= 21 && n <= 24:
+		return model.LevelFatal
+	case n >= 17 && n <= 20:
+		return model.LevelError
+	case n >= 13 && n <= 16:
+		return model.LevelWarn
+	case n >= 9 && n <= 12:
+		return model.LevelInfo
+	case n >= 1 && n <= 8:
+		return model.LevelDebug
+	}
+	return ""
+}
+
+// decodeOTLP reads an ExportLogsServiceRequest: resource logs = 1, each with
+// resource = 1 and scope logs = 2, which have scope = 1 and log records = 2.
+func decodeOTLP(body io.Reader, b *batch) error {
+	data, err := readAll(body)
+	if err != nil {
+		return err
+	}
+	return fields(data, func(f field) error {
+		if f.number != 1 {
+			return nil
+		}
+		return b.resourceLogs(f)
+	})
+}
+
+func (b *batch) resourceLogs(f field) error {
+	data, err := f.message()
+	if err != nil {
+		return err
+	}
+	begin := len(b.lines)
+	from := newResource()
+	// The resource may stand behind its records, so it is looked for first.
+	err = fields(data, func(f field) error {
+		if f.number != 1 {
+			return nil
+		}
+		resource, err := f.message()
+		if err != nil {
+			return err
+		}
+		return fields(resource, func(f field) error {
+			if f.number != 1 {
+				return nil
+			}
+			return keyValue(f, 0, from.attribute)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = fields(data, func(f field) error {
+		if f.number != 2 {
+			return nil
+		}
+		return b.scopeLogs(f)
+	})
+	if err != nil {
+		return err
+	}
+	return b.settle(begin, from.labels)
+}
+
+func (b *batch) scopeLogs(f field) error {
+	data, err := f.message()
+	if err != nil {
+		return err
+	}
+	logger := ""
+	return fields(data, func(f field) error {
+		switch f.number {
+		case 1:
+			scope, err := f.message()
+			if err != nil {
+				return err
+			}
+			return fields(scope, func(f field) (err error) {
+				if f.number == 1 {
+					logger, err = f.text()
+				}
+				return err
+			})
+		case 2:
+			return b.logRecord(f, logger)
+		}
+		return nil
+	})
+}
+
+func (b *batch) logRecord(f field, logger string) error {
+	data, err := f.message()
+	if err != nil {
+		return err
+	}
+	var r record
+	err = fields(data, func(f field) (err error) {
+		switch f.number {
+		case 1:
+			r.time, err = f.integer()
+		case 2:
+			r.severity, err = f.integer()
+		case 3:
+			r.severityText, err = f.text()
+		case 5:
+			r.body, r.cut, err = anyText(f, 0)
+		case 6:
+			err = keyValue(f, 0, r.attribute)
+		case 9:
+			var id []byte
+			if id, err = f.message(); err == nil && len(id) == 16 {
+				r.trace = hex.EncodeToString(id)
+			}
+		case 11:
+			r.observed, err = f.integer()
+		case 12:
+			r.event, err = f.text()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return b.add(r.line(logger[:min(len(logger), maxMeta)]))
+}
+
+// keyValue reads a KeyValue: key = 1, value = 2.
+func keyValue(f field, depth int, take func(name, value string)) error {
+	data, err := f.message()
+	if err != nil {
+		return err
+	}
+	var name, value string
+	err = fields(data, func(f field) (err error) {
+		switch f.number {
+		case 1:
+			name, err = f.text()
+		case 2:
+			value, _, err = anyText(f, depth)
+		}
+		return err
+	})
+	if err == nil {
+		take(name, value)
+	}
+	return err
+}
+
+// anyText reads an AnyValue as a text: strings as they are, everything else as
+// JSON writes it.
+func anyText(f field, depth int) (string, bool, error) {
+	data, err := f.message()
+	if err != nil {
+		return "", false, err
+	}
+	var text string
+	var cut bool
+	err = fields(data, func(f field) (err error) {
+		if f.number == 1 {
+			var line []byte
+			if line, err = f.message(); err == nil {
+				text, cut = cutText(line)
+			}
+			return err
+		}
+		var out []byte
+		if out, err = appendAny(nil, f, depth); err == nil {
+			text, cut = cutText(out)
+		}
+		return err
+	})
+	return text, cut, err
+}
+
+// appendAny appends one of the fields of an AnyValue as JSON: string = 1, bool
+// = 2, int = 3, double = 4, array = 5, list of pairs = 6, bytes = 7. No more is
+// appended once a line is full.
+func appendAny(out []byte, f field, depth int) ([]byte, error) {
+	if depth > maxValueDepth || len(out) > model.MaxLineBytes {
+		return append(out, `"…"`...), nil
+	}
+	switch f.number {
+	case 1:
+		data, err := f.message()
+		return appendQuoted(out, data), err
+	case 2:
+		return strconv.AppendBool(out, f.value != 0), nil
+	case 3:
+		return strconv.AppendInt(out, int64(f.value), 10), nil
+	case 4:
+		return strconv.AppendFloat(out, math.Float64frombits(f.value), 'g', -1, 64), nil
+	case 5:
+		return appendList(out, f, '[', ']', func(out []byte, f field) ([]byte, error) { return appendValue(out, f, depth+1) })
+	case 6:
+		return appendList(out, f, '{', '}', func(out []byte, f field) ([]byte, error) { return appendPair(out, f, depth+1) })
+	case 7:
+		data, err := f.message()
+		out = append(out, '"')
+		out = base64.StdEncoding.AppendEncode(out, data[:min(len(data), model.MaxLineBytes)])
+		return append(out, '"'), err
+	}
+	return out, nil
+}
+
+// appendQuoted writes a string as JSON does.
+func appendQuoted(out, text []byte) []byte {
+	quoted, err := json.Marshal(string(text[:min(len(text), model.MaxLineBytes)]))
+	if err != nil {
+		return append(out, `""`...)
+	}
+	return append(out, quoted...)
+}
+
+// appendList writes the values = 1 of an array or a list of pairs.
+func appendList(out []byte, f field, open, closing byte, element func([]byte, field) ([]byte, error)) ([]byte, error) {
+	data, err := f.message()
+	if err != nil {
+		return out, err
+	}
+	out = append(out, open)
+	first := true
+	err = fields(data, func(f field) (err error) {
+		if f.number != 1 || len(out) > model.MaxLineBytes {
+			return nil
+		}
+		if !first {
+			out = append(out, ',')
+		}
+		first = false
+		out, err = element(out, f)
+		return err
+	})
+	return append(out, closing), err
+}
+
+func appendValue(out []byte, f field, depth int) ([]byte, error) {
+	data, err := f.message()
+	if err != nil {
+		return out, err
+	}
+	empty := true
+	err = fields(data, func(f field) (err error) {
+		if empty {
+			out, err = appendAny(out, f, depth)
+		}
+		empty = false
+		return err
+	})
+	if empty {
+		out = append(out, "null"...)
+	}
+	return out, err
+}
+
+func appendPair(out []byte, f field, depth int) ([]byte, error) {
+	data, err := f.message()
+	if err != nil {
+		return out, err
+	}
+	var name []byte
+	var value field
+	err = fields(data, func(f field) (err error) {
+		switch f.number {
+		case 1:
+			name, err = f.message()
+		case 2:
+			value = f
+			_, err = f.message()
+		}
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	out = append(appendQuoted(out, name), ':')
+	if value.number == 0 {
+		return append(out, "null"...), nil
+	}
+	return appendValue(out, value, depth)
+}
+
+// decodeOTLPJSON reads the same as JSON, where trace ids are hexadecimal and
+// numbers of 64 bits are texts. Names are as in the protocol, in camel case.
+func decodeOTLPJSON(body io.Reader, b *batch) error {
+	in := source.NewScanner(body)
+	err := in.Object(func(name []byte) error {
+		if string(name) != "resourceLogs" {
+			return in.Skip()
+		}
+		return array(in, func() error { return b.jsonResource(in) })
+	})
+	if err != nil {
+		return err
+	}
+	return in.Finish()
+}
+
+// array reads an array, or null.
+func array(in *source.Scanner, element func() error) error {
+	if null, err := in.IsNull(); null || err != nil {
+		return err
+	}
+	return in.Array(element)
+}
+
+func (b *batch) jsonResource(in *source.Scanner) error {
+	begin := len(b.lines)
+	from := newResource()
+	err := in.Object(func(name []byte) error {
+		switch string(name) {
+		case "resource":
+			return in.Object(func(name []byte) error {
+				if string(name) != "attributes" {
+					return in.Skip()
+				}
+				return jsonAttributes(in, from.attribute)
+			})
+		case "scopeLogs":
+			return array(in, func() error { return b.jsonScope(in) })
+		}
+		return in.Skip()
+	})
+	if err != nil {
+		return err
+	}
+	return b.settle(begin, from.labels)
+}
+
+func (b *batch) jsonScope(in *source.Scanner) error {
+	begin := len(b.lines)
+	logger := ""
+	err := in.Object(func(name []byte) error {
+		switch string(name) {
+		case "scope":
+			return in.Object(func(name []byte) error {
+				if string(name) != "name" {
+					return in.Skip()
+				}
+				text, _, err := in.TextUpTo(maxMeta)
+				logger = string(text)
+				return err
+			})
+		case "logRecords":
+			return array(in, func() error { return b.jsonRecord(in) })
+		}
+		return in.Skip()
+	})
+	for i := begin; i < len(b.lines) && logger != ""; i++ {
+		if b.lines[i].Logger == "" {
+			b.lines[i].Logger = logger
+		}
+	}
+	return err
+}
+
+func (b *batch) jsonRecord(in *source.Scanner) error {
+	var r record
+	err := in.Object(func(name []byte) (err error) {
+		var text []byte
+		switch string(name) {
+		case "timeUnixNano":
+			r.time, err = jsonInt(in)
+		case "observedTimeUnixNano":
+			r.observed, err = jsonInt(in)
+		case "severityNumber":
+			r.severity, err = jsonSeverity(in)
+		case "severityText":
+			text, _, err = in.TextUpTo(maxMeta)
+			r.severityText = string(text)
+		case "eventName":
+			text, _, err = in.TextUpTo(maxMeta)
+			r.event = string(text)
+		case "traceId":
+			text, _, err = in.TextUpTo(maxMeta)
+			r.trace = string(text)
+		case "body":
+			r.body, r.cut, err = jsonAny(in)
+		case "attributes":
+			err = jsonAttributes(in, r.attribute)
+		default:
+			err = in.Skip()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return b.add(r.line(""))
+}
+
+// jsonInt reads a number, or a text that is one.
+func jsonInt(in *source.Scanner) (int64, error) {
+	c, err := in.Peek()
+	if err != nil {
+		return 0, err
+	}
+	var text []byte
+	if c == '"' {
+		text, _, err = in.TextUpTo(32)
+	} else {
+		text, err = in.Number()
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, source.SyntaxError("a number of 64 bits that is none")
+	}
+	return n, nil
+}
+
+// jsonSeverity reads a number, or the name of one, such as SEVERITY_NUMBER_WARN2.
+func jsonSeverity(in *source.Scanner) (int64, error) {
+	if c, err := in.Peek(); err != nil || c != '"' {
+		return jsonInt(in)
+	}
+	text, _, err := in.TextUpTo(32)
+	name := strings.TrimRight(strings.TrimPrefix(string(text), "SEVERITY_NUMBER_"), "234")
+	return map[string]int64{"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}[name], err
+}
+
+func jsonAttributes(in *source.Scanner, take func(name, value string)) error {
+	return array(in, func() error {
+		var key, value string
+		err := in.Object(func(name []byte) error {
+			switch string(name) {
+			case "key":
+				text, _, err := in.TextUpTo(maxLabelName)
+				key = string(text)
+				return err
+			case "value":
+				var err error
+				value, _, err = jsonAny(in)
+				return err
+			}
+			return in.Skip()
+		})
+		if err == nil {
+			take(key, value)
+		}
+		return err
+	})
+}
+
+// jsonAny reads an AnyValue as a text: {"stringValue": …} as it is, everything
+// else as JSON writes it.
+func jsonAny(in *source.Scanner) (string, bool, error) {
+	if null, err := in.IsNull(); null || err != nil {
+		return "", false, err
+	}
+	var out []byte
+	plain, cut := "", false
+	err := in.Object(func(name []byte) (err error) {
+		if string(name) == "stringValue" {
+			var text []byte
+			text, cut, err = in.TextUpTo(model.MaxLineBytes)
+			plain = string(text)
+			return err
+		}
+		out, err = appendJSON(out, in, string(name), 0)
+		return err
+	})
+	if plain == "" && len(out) > 0 {
+		plain, cut = cutText(out)
+	}
+	return plain, cut, err
+}
+
+// appendJSON appends the member of an AnyValue that is called name.
+func appendJSON(out []byte, in *source.Scanner, name string, depth int) ([]byte, error) {
+	if depth > maxValueDepth || len(out) > model.MaxLineBytes {
+		return out, in.Skip()
+	}
+	nested := func(out []byte) ([]byte, error) {
+		begin := len(out)
+		err := in.Object(func(name []byte) (err error) {
+			out, err = appendJSON(out, in, string(name), depth+1)
+			return err
+		})
+		if len(out) == begin {
+			out = append(out, "null"...)
+		}
+		return out, err
+	}
+	switch name {
+	case "stringValue", "bytesValue":
+		text, _, err := in.TextUpTo(model.MaxLineBytes)
+		return appendQuoted(out, text), err
+	case "boolValue":
+		v, err := in.Boolean()
+		return strconv.AppendBool(out, v), err
+	case "intValue":
+		n, err := jsonInt(in)
+		return strconv.AppendInt(out, n, 10), err
+	case "doubleValue":
+		if c, err := in.Peek(); err != nil || c == '"' { // NaN, Infinity
+			text, _, err := in.TextUpTo(32)
+			return appendQuoted(out, text), err
+		}
+		text, err := in.Number()
+		return append(out, text...), err
+	case "arrayValue":
+		return appendValues(out, in, '[', ']', nested)
+	case "kvlistValue":
+		return appendValues(out, in, '{', '}', func(out []byte) ([]byte, error) {
+			begin := len(out)
+			err := in.Object(func(name []byte) (err error) {
+				switch string(name) {
+				case "key":
+					var key []byte
+					if key, _, err = in.TextUpTo(maxLabelName); err == nil {
+						out = append(appendQuoted(out, key), ':')
+					}
+				case "value":
+					out, err = nested(out)
+				default:
+					err = in.Skip()
+				}
+				return err
+			})
+			if len(out) > begin && out[len(out)-1] == ':' {
+				out = append(out, "null"...)
+			}
+			return out, err
+		})
+	}
+	return out, in.Skip()
+}
+
+// appendValues appends {"values": […]} with the signs around.
+func appendValues(out []byte, in *source.Scanner, open, closing byte, element func([]byte) ([]byte, error)) ([]byte, error) {
+	out = append(out, open)
+	first := true
+	err := in.Object(func(name []byte) error {
+		if string(name) != "values" {
+			return in.Skip()
+		}
+		return array(in, func() (err error) {
+			if len(out) > model.MaxLineBytes {
+				return in.Skip()
+			}
+			if !first {
+				out = append(out, ',')
+			}
+			first = false
+			out, err = element(out)
+			return err
+		})
+	})
+	return append(out, closing), err
+}
