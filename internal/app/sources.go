@@ -13,10 +13,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"aiops/internal/logmine"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
+	"aiops/internal/source/loki"
 	"aiops/internal/source/prom"
 )
 
@@ -208,6 +210,8 @@ func (s *sources) open(definition model.Source) (client, error) {
 	switch definition.Type {
 	case model.SourcePrometheus:
 		return prom.New(prom.Config{Source: definition}, s.log, s.registerer)
+	case model.SourceLoki:
+		return loki.New(loki.Config{Source: definition, Describe: logmine.Describe}, s.log, s.registerer)
 	default:
 		return nil, model.Errorf(model.KindConflict, model.SubjectSource, "sources of type %s cannot be queried by this version", definition.Type)
 	}

@@ -2,11 +2,14 @@ package outward
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,6 +35,7 @@ type Peer struct {
 	tracker *source.Tracker
 	metrics *metrics
 	pool    *pool
+	dial    dialling
 }
 
 // New makes the way to a source and registers its metrics with reg, labelled
@@ -55,10 +59,11 @@ func New(cfg Config, tracker *source.Tracker, logger *slog.Logger, reg prometheu
 	}
 	p.metrics = newMetrics(reg, p)
 	p.pool = &pool{metrics: p.metrics}
-	transport, err := newTransport(cfg, p.pool)
-	if err != nil {
+	var err error
+	if p.dial, err = newDialling(cfg, p.pool); err != nil {
 		return nil, err
 	}
+	transport := newTransport(cfg, p.dial)
 	p.http = &http.Client{
 		Transport: transport,
 		// The answer of a redirect is looked at as it is, so credentials never
@@ -108,10 +113,11 @@ func (p *Peer) Details() map[string]any {
 
 // Request is what to send. Path is below the source's URL.
 type Request struct {
-	Method string     // "" is GET
-	Path   string     // such as /api/v1/query
-	Query  url.Values // in the URL
-	Form   url.Values // the body of a POST
+	Method string      // "" is GET
+	Path   string      // such as /api/v1/query
+	Query  url.Values  // in the URL
+	Form   url.Values  // the body of a POST
+	Header http.Header // further headers; those of the source's definition win
 	// DeadlineField is the field of Form, or of Query without a Form, that tells
 	// the source how long its answer is waited for, in milliseconds with the
 	// unit; "" is none. The source should not go on when nobody waits.
@@ -309,9 +315,10 @@ func (p *Peer) newRequest(ctx context.Context, r Request, left time.Duration) (*
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range p.cfg.Source.Headers {
-		req.Header.Set(name, value.Reveal())
+	for name, values := range r.Header {
+		req.Header[name] = values
 	}
+	p.identify(req.Header)
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -328,13 +335,64 @@ func (p *Peer) newRequest(ctx context.Context, r Request, left time.Duration) (*
 		// header.
 		req.Header["X-Idempotency-Key"] = nil
 	}
+	return req, nil
+}
+
+// identify sets the headers of the source's definition and our credentials.
+func (p *Peer) identify(h http.Header) {
+	for name, value := range p.cfg.Source.Headers {
+		h.Set(name, value.Reveal())
+	}
 	switch auth := p.cfg.Source.Auth; {
 	case auth.BearerToken != "":
-		req.Header.Set("Authorization", "Bearer "+auth.BearerToken.Reveal())
+		h.Set("Authorization", "Bearer "+auth.BearerToken.Reveal())
 	case auth.Username != "":
-		req.SetBasicAuth(auth.Username, auth.Password.Reveal())
+		basic := auth.Username + ":" + auth.Password.Reveal()
+		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(basic)))
 	}
-	return req, nil
+}
+
+// Socket is what is needed to open a WebSocket to the source: its address, the
+// headers with our credentials, and how to connect under the rules of the
+// source's definition.
+type Socket struct {
+	URL    string
+	Header http.Header
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS    *tls.Config
+}
+
+// Socket returns the way to a WebSocket at path. While a Retry-After runs it
+// returns an error instead. The connection counts in the metrics, but is none of
+// those that MaxConnections bounds.
+func (p *Peer) Socket(path string, query url.Values) (Socket, error) {
+	if err := p.guard.mayAsk(); err != nil {
+		return Socket{}, err.Err
+	}
+	s := Socket{URL: "ws" + strings.TrimPrefix(p.base, "http") + path, Header: http.Header{}, Dial: p.dial.connect, TLS: p.dial.tls.Clone()}
+	if len(query) > 0 {
+		s.URL += "?" + query.Encode()
+	}
+	p.identify(s.Header)
+	if s.Header.Get("User-Agent") == "" {
+		s.Header.Set("User-Agent", "aiops")
+	}
+	return s, nil
+}
+
+// SocketFailure explains why a WebSocket could not be opened, resp being the
+// answer, if there was one, and notes what it says about further requests.
+func (p *Peer) SocketFailure(ctx context.Context, resp *http.Response, err error) error {
+	var f *Failure
+	if resp != nil {
+		f = p.Status(resp, "")
+	} else if !errors.As(p.explain(ctx, err, connectTimeout), &f) {
+		return ctx.Err()
+	}
+	if f.Err.RetryAfter > 0 {
+		p.guard.note(f)
+	}
+	return f.Err
 }
 
 func with(v url.Values, name, value string) url.Values {

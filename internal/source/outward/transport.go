@@ -2,6 +2,7 @@ package outward
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -16,13 +17,16 @@ import (
 	"aiops/internal/telemetry"
 )
 
-// newTransport makes the connection pool, and a span and a traceparent for each
-// request. There is no proxy from the environment: which address is reached
-// must follow from the configuration.
-func newTransport(cfg Config, conns *pool) (http.RoundTripper, error) {
+// dialling is how connections to a source are made.
+type dialling struct {
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tls.Config
+}
+
+func newDialling(cfg Config, conns *pool) (dialling, error) {
 	tlsCfg, err := tlsConfig(cfg.Source.TLS)
 	if err != nil {
-		return nil, err
+		return dialling{}, err
 	}
 	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
 	if cfg.AllowAddress != nil {
@@ -34,15 +38,22 @@ func newTransport(cfg Config, conns *pool) (http.RoundTripper, error) {
 			return nil
 		}
 	}
+	return dialling{tls: tlsCfg, connect: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return conns.opened(c), nil
+	}}, nil
+}
+
+// newTransport makes the connection pool, and a span and a traceparent for each
+// request. There is no proxy from the environment: which address is reached
+// must follow from the configuration.
+func newTransport(cfg Config, dial dialling) http.RoundTripper {
 	transport := &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return conns.opened(c), nil
-		},
-		TLSClientConfig:     tlsCfg,
+		DialContext:         dial.connect,
+		TLSClientConfig:     dial.tls,
 		TLSHandshakeTimeout: connectTimeout,
 		ForceAttemptHTTP2:   true,
 		// Half-open connections are found out by pings instead of by a query.
@@ -59,7 +70,7 @@ func newTransport(cfg Config, conns *pool) (http.RoundTripper, error) {
 			otelhttp.WithSpanNameFormatter(func(string, *http.Request) string { return "ask " + cfg.API }),
 		),
 		idle: transport.CloseIdleConnections,
-	}, nil
+	}
 }
 
 // traced lets http.Client close idle connections, which otelhttp hides.
