@@ -64,10 +64,14 @@ func LoadConfig(file string, env config.LookupFunc) (config.Config, error) {
 
 // validateDetector fills defaults in and checks everything that needs no
 // running source. A definition for the embedded source or Prometheus has to be
-// PromQL.
-func validateDetector(d *model.Detector) error {
+// PromQL; LogQL is for Loki itself to check, when the detector runs.
+func validateDetector(d *model.Detector, of model.SourceType) error {
 	pipeline.Defaults(d)
-	return errors.Join(pipeline.Validate(*d), source.ParseQuery(d.Query))
+	err := pipeline.Validate(*d)
+	if of == model.SourceBuiltin || of == model.SourcePrometheus {
+		err = errors.Join(err, source.ParseQuery(d.Query))
+	}
+	return err
 }
 
 // load reads the configuration that o asks for.

@@ -93,7 +93,7 @@ func TestTheEnvironmentOverridesTheFile(t *testing.T) {
 
 func TestFaultsAreShownInPlace(t *testing.T) {
 	t.Parallel()
-	validate := func(d *model.Detector) error {
+	validate := func(d *model.Detector, _ model.SourceType) error {
 		if strings.Contains(d.Query, "(((") {
 			return &model.Error{Kind: model.KindInvalid, Message: "bad query", Fields: []model.FieldError{{Pointer: "/query", Code: "promql", Detail: "unclosed parenthesis"}}}
 		}

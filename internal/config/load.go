@@ -59,9 +59,10 @@ func (e *Error) Error() string {
 // LookupFunc finds an environment variable, as os.LookupEnv does.
 type LookupFunc func(name string) (string, bool)
 
-// ValidateDetectorFunc checks a detector's definition; its faults are a
-// model.Error with pointers into the definition. It fills defaults in.
-type ValidateDetectorFunc func(d *model.Detector) error
+// ValidateDetectorFunc checks the definition of a detector on a source of a
+// type, "" when the type is not known; its faults are a model.Error with pointers
+// into the definition. It fills defaults in.
+type ValidateDetectorFunc func(d *model.Detector, source model.SourceType) error
 
 // Load reads the file at path ("" is no file), lets AIOPS_* variables override
 // it, fills defaults in and validates everything. The error is an *Error when
@@ -216,9 +217,9 @@ func (c *Config) checkSources(v *model.Invalid) {
 }
 
 func (c *Config) checkDetectors(v *model.Invalid, validate ValidateDetectorFunc) {
-	sources := map[string]bool{model.BuiltinSource: true}
+	sources := map[string]model.SourceType{model.BuiltinSource: model.SourceBuiltin}
 	for _, s := range c.Sources {
-		sources[s.Name] = true
+		sources[s.Name] = s.Type
 	}
 	names := map[string]int{}
 	for i, d := range c.Detectors {
@@ -228,12 +229,13 @@ func (c *Config) checkDetectors(v *model.Invalid, validate ValidateDetectorFunc)
 		}
 		names[d.Name] = i
 		definition, err := d.Definition()
-		if err == nil && !sources[definition.Source] {
+		of, known := sources[definition.Source]
+		if err == nil && !known {
 			v.Add(at+"/source", "unknown_source", "no source is named %q; define it under sources", definition.Source)
 			continue
 		}
 		if err == nil && validate != nil {
-			err = validate(&definition)
+			err = validate(&definition, of)
 		}
 		addFaults(v, at, err)
 	}
@@ -392,7 +394,11 @@ func LoadDetector(path string, env LookupFunc, validate ValidateDetectorFunc) (m
 	}
 	definition, err := d.Definition()
 	if err == nil {
-		err = validate(&definition)
+		of := model.SourceType("") // of another source only the program that runs knows
+		if definition.Source == model.BuiltinSource {
+			of = model.SourceBuiltin
+		}
+		err = validate(&definition, of)
 	}
 	var faults model.Invalid
 	addFaults(&faults, "", err)

@@ -141,7 +141,9 @@ func (f *fake) queryRange(w http.ResponseWriter, r *http.Request) {
 			found = append(found, l)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b entry) int { return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.app, b.app), cmp.Compare(a.text, b.text)) })
+	slices.SortStableFunc(found, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.app, b.app), cmp.Compare(a.text, b.text))
+	})
 	if r.FormValue("direction") == "backward" {
 		// As compareLines has it: the newest first, those of one time by stream and text.
 		slices.SortStableFunc(found, func(a, b entry) int { return cmp.Compare(b.t, a.t) })
