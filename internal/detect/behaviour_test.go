@@ -11,7 +11,7 @@ import (
 )
 
 // learners are the models of this file's tests: those that learn a level.
-var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "isolation_forest", "random_cut_forest"}
+var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "level_shift", "isolation_forest", "random_cut_forest"}
 
 // slow are the models that cost tens of microseconds a sample.
 var slow = map[string]bool{"isolation_forest": true, "random_cut_forest": true}
@@ -133,7 +133,7 @@ func TestUnitsDoNotMatter(t *testing.T) {
 func TestModelsAdaptToLastingShifts(t *testing.T) {
 	t.Parallel()
 	limits := map[string]int{ // samples, with default parameters
-		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "holt_winters": 200, "isolation_forest": 256, "random_cut_forest": 256,
+		"robust_zscore": 120, "ewma": 180, "iqr": 120, "window": 120, "seasonal": 240, "holt_winters": 200, "level_shift": 16, "isolation_forest": 256, "random_cut_forest": 256,
 	}
 	for _, name := range learners {
 		m := learner(t, name)
@@ -261,7 +261,8 @@ func TestSizesAreBounded(t *testing.T) {
 	t.Parallel()
 	limits := map[string][2]int{ // resident, snapshot
 		"threshold": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
-		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
+		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048},
+		"level_shift": {1200, 700}, "rate_of_change": {1200, 700}, "counts": {1200, 700}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
 	}
 	for name, limit := range limits {
 		s := detect.Spec{Model: name, Step: time.Minute}
