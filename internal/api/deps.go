@@ -93,6 +93,7 @@ type Explanation struct {
 	AlsoMoved     []Moved         // closest first
 	Similar       []model.Anomaly // earlier episodes of the same detector
 	Model         model.ModelVersion
+	Logs          *model.LogEvidence // of a detector on logs, else nil
 }
 
 // Moved is a series that moved around the time of an anomaly.
@@ -187,6 +188,7 @@ type Options struct {
 	Clients     SourceClients
 	Engine      Engine
 	Tasks       TaskQueue
+	Logs        Logs             // nil: operations on logs are refused with CONFLICT
 	Health      HealthReader     // nil: /health knows no components
 	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
 	Auth        Authenticator    // nil: nobody is asked who it is, and everybody may do everything

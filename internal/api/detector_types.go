@@ -15,7 +15,9 @@ type Detector struct {
 	ID                 string            `json:"id" example:"det_4f9k2m"`
 	Name               string            `json:"name" example:"checkout latency"`
 	Source             string            `json:"source" doc:"Name of the source" example:"main"`
-	Query              string            `json:"query" doc:"PromQL, or the source's own language"`
+	Signal             string            `json:"signal" enum:"metrics,logs" doc:"What it watches"`
+	Query              string            `json:"query" doc:"PromQL, or the source's own language; of a detector on logs the streams"`
+	Log                *LogRule          `json:"log,omitempty" doc:"What a detector on logs watches"`
 	Step               Duration          `json:"step" doc:"How often it is evaluated"`
 	Model              string            `json:"model" example:"auto"`
 	Parameters         Object            `json:"parameters" doc:"Of the model; empty for defaults"`
@@ -33,6 +35,28 @@ type Detector struct {
 	CreatedAt          time.Time         `json:"created_at"`
 	UpdatedAt          time.Time         `json:"updated_at"`
 	Status             DetectorStatus    `json:"status"`
+}
+
+// LogRule is what a detector on logs watches.
+type LogRule struct {
+	Kind     string `json:"kind" enum:"template,new_template,rate,level_ratio,mix,pattern" doc:"template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds."`
+	Pattern  string `json:"pattern,omitempty" maxLength:"1024" doc:"Regular expression (RE2), of kind pattern"`
+	Template string `json:"template,omitempty" maxLength:"16" doc:"Id of the only pattern to watch, of kind template"`
+	Severity string `json:"severity,omitempty" enum:"info,warning,critical" doc:"Of every anomaly; without it the severity follows the score"`
+}
+
+func (r *LogRule) rule() *model.LogRule {
+	if r == nil {
+		return nil
+	}
+	return &model.LogRule{Kind: model.LogKind(r.Kind), Pattern: r.Pattern, Template: r.Template, Severity: model.Severity(r.Severity)}
+}
+
+func logRuleOf(r *model.LogRule) *LogRule {
+	if r == nil {
+		return nil
+	}
+	return &LogRule{Kind: string(r.Kind), Pattern: r.Pattern, Template: r.Template, Severity: string(r.Severity)}
 }
 
 // MinDeviation is the least distance from the expected value that counts.
@@ -60,7 +84,9 @@ type DetectorStatus struct {
 type DetectorInput struct {
 	Name               string            `json:"name" minLength:"1" maxLength:"200" doc:"Unique" example:"checkout latency"`
 	Source             string            `json:"source,omitempty" maxLength:"200" doc:"Name of the source; default builtin"`
-	Query              string            `json:"query" minLength:"1" maxLength:"16384" doc:"PromQL, or the source's own language" example:"rate(http_requests_total[5m])"`
+	Signal             string            `json:"signal,omitempty" enum:"metrics,logs" doc:"What it watches; default metrics"`
+	Query              string            `json:"query" minLength:"1" maxLength:"16384" doc:"PromQL, or the source's own language; of a detector on logs the streams, such as {service=\"checkout\"}" example:"rate(http_requests_total[5m])"`
+	Log                *LogRule          `json:"log,omitempty" doc:"What a detector with signal logs watches"`
 	Step               Duration          `json:"step,omitempty" doc:"How often it is evaluated, 1s to 24h; default 30s"`
 	Model              string            `json:"model,omitempty" maxLength:"64" doc:"Default auto" example:"auto"`
 	Parameters         Object            `json:"parameters,omitempty" doc:"Of the model; leave out for defaults"`
@@ -123,6 +149,9 @@ func (in DetectorInput) definition(v *model.Invalid) model.Detector {
 	if in.MinDeviation != nil {
 		d.MinDeviation = model.MinDeviation{Absolute: in.MinDeviation.Absolute, Relative: in.MinDeviation.Relative}
 	}
+	rule, err := model.LogOf(in.Signal, in.Log.rule())
+	addFaults(v, err)
+	d.Log = rule
 	budget, err := model.Budget(in.FalseAlarmsPerWeek, in.Sensitivity)
 	addFaults(v, err)
 	d.FalseAlarmsPerWeek = budget
@@ -132,7 +161,7 @@ func (in DetectorInput) definition(v *model.Invalid) model.Detector {
 // inputOf is the inverse of definition: what a client would write for d.
 func inputOf(d model.Detector) DetectorInput {
 	return DetectorInput{
-		Name: d.Name, Source: d.Source, Query: d.Query, Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
+		Name: d.Name, Source: d.Source, Query: d.Query, Log: logRuleOf(d.Log), Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
 		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: &MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
@@ -147,7 +176,7 @@ func (s *server) detectorOf(d model.Detector) Detector {
 		labels = map[string]string{}
 	}
 	return Detector{
-		ID: d.ID, Name: d.Name, Source: d.Source, Query: d.Query, Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
+		ID: d.ID, Name: d.Name, Source: d.Source, Signal: d.Signal(), Query: d.Query, Log: logRuleOf(d.Log), Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
 		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),

@@ -296,7 +296,7 @@ func (s *server) checkDetector(ctx context.Context, in DetectorInput) (model.Det
 		addFaults(&v, &model.Error{Fields: []model.FieldError{{Pointer: "/source", Code: "unknown_source",
 			Detail: fmt.Sprintf("there is no source called %q; list them at /api/v1/sources", clip(d.Source, 64))}}})
 	} else if d.Query != "" {
-		query = s.opts.Clients.ParseQuery(src.Name, d.Query)
+		query = s.parseQuery(src.Name, d)
 	}
 	switch kind := model.KindOf(query); {
 	case query == nil:
@@ -306,6 +306,17 @@ func (s *server) checkDetector(ctx context.Context, in DetectorInput) (model.Det
 	}
 	addFaults(&v, query)
 	return d, v.Err(model.SubjectDetector)
+}
+
+// parseQuery checks the query of a definition in the language of its signal.
+func (s *server) parseQuery(source string, d model.Detector) error {
+	if d.Log == nil {
+		return s.opts.Clients.ParseQuery(source, d.Query)
+	}
+	if s.opts.Logs == nil {
+		return noLogs()
+	}
+	return s.opts.Logs.CheckQuery(source, d.Query)
 }
 
 // syncEngine makes the engine take up a change that is stored already. A

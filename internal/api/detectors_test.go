@@ -248,7 +248,7 @@ func TestTaskFuncs(t *testing.T) {
 		"backtest": "",
 	} {
 		task := decode[Task](t, f.do("POST", "/api/v1/detectors/det_1/"+action, ""))
-		run := TaskFuncs(trainerFake{})[task.Kind]
+		run := TaskFuncs(trainerFake{}, analyzerFake{})[task.Kind]
 		result, err := run(context.Background(), f.world.tasks[task.ID], func(float64) {})
 		must(t, err)
 		text, err := json.Marshal(result)
@@ -262,7 +262,7 @@ func TestTaskFuncs(t *testing.T) {
 		if _, err := run(context.Background(), model.Task{Args: json.RawMessage(`[`)}, nil); err == nil {
 			t.Error("broken arguments are no error")
 		}
-		if _, err := TaskFuncs(trainerFake{model.Errorf(model.KindTooLittleData, "", "x")})[task.Kind](context.Background(), f.world.tasks[task.ID], func(float64) {}); model.KindOf(err) != model.KindTooLittleData {
+		if _, err := TaskFuncs(trainerFake{model.Errorf(model.KindTooLittleData, "", "x")}, analyzerFake{})[task.Kind](context.Background(), f.world.tasks[task.ID], func(float64) {}); model.KindOf(err) != model.KindTooLittleData {
 			t.Errorf("%v", err)
 		}
 	}

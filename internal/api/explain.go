@@ -27,6 +27,7 @@ type ExplanationAnswer struct {
 	DetectorVersion int64           `json:"detector_version"`
 	TrainedFrom     *time.Time      `json:"trained_from,omitempty" doc:"First sample the model version was trained on"`
 	TrainedTo       *time.Time      `json:"trained_to,omitempty"`
+	Logs            *LogEvidence    `json:"logs,omitempty" doc:"What lines say about it; only of detectors on logs"`
 }
 
 // Contribution is the share of one algorithm or feature in a score.
@@ -69,6 +70,7 @@ func ExplanationOf(e Explanation) ExplanationAnswer {
 		Peak: PointOf(e.Recomputed), Context: pointsOf(ev.Context), Contributions: []Contribution{}, AlsoMoved: []RelatedSeries{},
 		Similar: anomaliesOf(e.Similar), Threshold: Number(ev.Threshold), SeriesActive: ev.SeriesActive, Model: ev.Model,
 		ModelVersion: ev.ModelVersion, DetectorVersion: ev.DetectorVersion, TrainedFrom: timeOf(e.Model.TrainedFrom), TrainedTo: timeOf(e.Model.TrainedTo),
+		Logs: logEvidenceOf(e.Logs),
 	}
 	contributions := e.Contributions
 	if len(contributions) == 0 {

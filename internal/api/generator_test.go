@@ -32,6 +32,8 @@ func (g *generator) pathValue(name string) string {
 		return "det_1"
 	case strings.Contains(g.d.path, "/anomalies/"):
 		return "an_1"
+	case strings.Contains(g.d.path, "/logs/patterns/"):
+		return testPattern
 	case strings.Contains(g.d.path, "/tasks/"):
 		return "task_1"
 	case strings.Contains(g.d.path, "/tokens/"):

@@ -18,6 +18,7 @@ const (
 	tagModels    = "models"
 	tagAnomalies = "anomalies"
 	tagSources   = "sources"
+	tagLogs      = "logs"
 	tagTasks     = "tasks"
 	tagAuth      = "access"
 	tagLive      = "live"
@@ -46,6 +47,7 @@ func documentTags() []*huma.Tag {
 		{Name: tagModels, Description: "Trained generations of a detector's models."},
 		{Name: tagAnomalies, Description: "Episodes on one series, and what people did with them."},
 		{Name: tagSources, Description: "Places that data comes from."},
+		{Name: tagLogs, Description: "Patterns of log lines, and the lines."},
 		{Name: tagTasks, Description: "Long work with progress."},
 		{Name: tagAuth, Description: "Who may do what: API keys and sessions."},
 		{Name: tagLive, Description: "Who follows the live stream. The stream itself is described in docs/live.md."},

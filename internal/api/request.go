@@ -48,7 +48,7 @@ func ClassOf(method, path string) Class {
 		switch path[i+1:] {
 		case "acknowledge", "resolve", "stop", "start", "cancel", "reload", "pause":
 			return ClassControl
-		case "train", "backtest", "detect", "query":
+		case "train", "backtest", "detect", "query", "analyze":
 			return ClassBatch
 		}
 	}

@@ -106,6 +106,7 @@ func (s *server) registerAll() {
 	s.registerReplay()
 	s.registerAnomalies()
 	s.registerSources()
+	s.registerLogs()
 	s.registerTasks()
 	s.registerAuth()
 	s.registerLive()

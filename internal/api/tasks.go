@@ -15,6 +15,7 @@ const tasksPath = "/api/v1/tasks"
 const (
 	TaskTrain    = "train"
 	TaskBacktest = "backtest"
+	TaskAnalyze  = "analyze_logs"
 )
 
 // TrainArgs are the arguments of a task of kind TaskTrain.
@@ -41,8 +42,19 @@ type Trainer interface {
 
 // TaskFuncs returns what carries out each kind of task that the API enqueues.
 // Their results are what clients see in a task's result.
-func TaskFuncs(t Trainer) map[string]func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
+func TaskFuncs(t Trainer, logs Analyzer) map[string]func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
 	return map[string]func(context.Context, model.Task, func(float64)) (any, error){
+		TaskAnalyze: func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
+			var args AnalyzeArgs
+			if err := json.Unmarshal(task.Args, &args); err != nil {
+				return nil, model.WrapError(model.KindInternal, model.SubjectTask, err, "The task's arguments cannot be read.")
+			}
+			a, err := logs.Analyze(ctx, args, progress)
+			if err != nil {
+				return nil, err
+			}
+			return logAnalysisOf(a), nil
+		},
 		TaskTrain: func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
 			var args TrainArgs
 			if err := json.Unmarshal(task.Args, &args); err != nil {
@@ -96,7 +108,7 @@ type Task struct {
 	State      string    `json:"state" enum:"queued,running,succeeded,failed,cancelled"`
 	Progress   float64   `json:"progress" minimum:"0" maximum:"1"`
 	DetectorID string    `json:"detector_id,omitempty" doc:"The detector it works on, if any"`
-	Result     any       `json:"result" doc:"A Backtest or a ModelVersion when it succeeded, else null"`
+	Result     any       `json:"result" doc:"A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null"`
 	Error      string    `json:"error,omitempty" doc:"Why it failed"`
 	CreatedAt  time.Time `json:"created_at"`
 	UpdatedAt  time.Time `json:"updated_at"`

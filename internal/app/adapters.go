@@ -15,7 +15,15 @@ import (
 )
 
 // engine is the pipeline as the API asks for it.
-type engine struct{ *pipeline.Engine }
+type engine struct {
+	*pipeline.Engine
+	logs *logWork
+}
+
+// Sync takes up changed definitions.
+func (e engine) Sync(ctx context.Context) error {
+	return errors.Join(e.logs.Sync(ctx), e.Engine.Sync(ctx))
+}
 
 // Explain says why an anomaly is one.
 func (e engine) Explain(ctx context.Context, anomalyID string) (api.Explanation, error) {
@@ -23,7 +31,11 @@ func (e engine) Explain(ctx context.Context, anomalyID string) (api.Explanation,
 	if err != nil {
 		return api.Explanation{}, err
 	}
-	return explanation(x), nil
+	out := explanation(x)
+	if out.Logs, err = e.logs.LogEvidenceOf(ctx, x.Anomaly); err != nil {
+		return api.Explanation{}, err
+	}
+	return out, nil
 }
 
 func explanation(x pipeline.Explanation) api.Explanation {
@@ -101,9 +113,9 @@ func (m models) follow(ctx context.Context) func(model.ModelVersion, error) (mod
 }
 
 // newJobs returns the runner of the tasks that the API enqueues.
-func newJobs(s *store.Store, e *pipeline.Engine) (*store.Jobs, error) {
+func newJobs(s *store.Store, e *pipeline.Engine, logs *logWork) (*store.Jobs, error) {
 	funcs := map[string]store.TaskFunc{}
-	for kind, f := range api.TaskFuncs(e) {
+	for kind, f := range api.TaskFuncs(e, logs) {
 		funcs[kind] = f
 	}
 	return store.NewJobs(s, funcs)

@@ -34,6 +34,7 @@ import (
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
+	"aiops/internal/source/lines"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
 	"aiops/web"
@@ -64,11 +65,16 @@ func LoadConfig(file string, env config.LookupFunc) (config.Config, error) {
 
 // validateDetector fills defaults in and checks everything that needs no
 // running source. A definition for the embedded source or Prometheus has to be
-// PromQL; LogQL is for Loki itself to check, when the detector runs.
+// PromQL, one on logs of the embedded source a selector of streams; LogQL is
+// for Loki itself to check, when the detector runs.
 func validateDetector(d *model.Detector, of model.SourceType) error {
 	pipeline.Defaults(d)
 	err := pipeline.Validate(*d)
-	if of == model.SourceBuiltin || of == model.SourcePrometheus {
+	switch {
+	case d.Log != nil && of == model.SourceBuiltin:
+		_, bad := model.ParseSelector(d.Query)
+		err = errors.Join(err, bad)
+	case d.Log == nil && (of == model.SourceBuiltin || of == model.SourcePrometheus):
 		err = errors.Join(err, source.ParseQuery(d.Query))
 	}
 	return err
@@ -116,6 +122,8 @@ type program struct {
 	jobs     *store.Jobs
 	embedded *builtin.Source
 	sources  *sources
+	lines    *lines.Store
+	logs     *logWork
 	engine   *pipeline.Engine
 	monitor  *health.Monitor
 
@@ -235,7 +243,10 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if p.admission, err = p.newAdmission(c); err != nil {
 		return "", err
 	}
-	c.Pipeline.Pressure, c.Pipeline.Reading = p.pressure, p.sources.Reading
+	if err := p.buildLogs(ctx, c); err != nil {
+		return "", err
+	}
+	c.Pipeline.Pressure, c.Pipeline.Reading = p.pressure, p.logs.Reading
 	if c.Auth.Enabled {
 		if err := p.buildGuard(c); err != nil {
 			return "", err
@@ -244,8 +255,8 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	c.Live.Client = p.admission.Client
 	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
 	c.Pipeline.Audience = audience{p.live, p.log}
-	p.engine = pipeline.New(c.Pipeline, p.store, p.sources.Source, p.log, p.registry, time.Now)
-	if p.jobs, err = newJobs(p.store, p.engine); err != nil {
+	p.engine = pipeline.New(c.Pipeline, p.logs, p.logs.Source, p.log, p.registry, time.Now)
+	if p.jobs, err = newJobs(p.store, p.engine, p.logs); err != nil {
 		return "", err
 	}
 	p.responses = api.NewResponses(c.Cache.Responses, p.store.Changes)
@@ -263,6 +274,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		return p.heartbeat.Run(ctx, time.Second, func() { p.engine.Pulse(); p.monitor.Report() })
 	})
 	p.life.run("sources", p.sources.Run)
+	p.life.run("log lines", p.lines.Run)
+	p.life.run("log counts", p.logs.Stage.Run)
+	p.life.run("logs", p.logs.Run)
 	p.life.run("pipeline", p.engine.Run)
 	p.life.run("store upkeep", p.store.Run)
 	p.life.run("tasks", p.jobs.Run)
@@ -331,7 +345,8 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Anomalies:        anomalies{p.store, p.engine},
 		Sources:          p.store,
 		Clients:          p.sources,
-		Engine:           engine{p.engine},
+		Engine:           engine{p.engine, p.logs},
+		Logs:             p.logs,
 		Tasks:            p.jobs,
 		Health:           p.monitor,
 		Idempotency:      idempotency{p.store},

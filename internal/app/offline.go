@@ -20,6 +20,7 @@ import (
 	"aiops/internal/config"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/pipeline/logs"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
 	"aiops/internal/store"
@@ -167,7 +168,7 @@ func Explain(ctx context.Context, o Options, id string) (text string, reproduced
 		return "", false, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	engine := pipeline.New(c.Pipeline, s, func(string) (pipeline.Source, bool) { return nil, false }, nil, nil, nil)
+	engine := pipeline.New(c.Pipeline, s, func(model.Detector) (pipeline.Source, bool) { return nil, false }, nil, nil, nil)
 	x, err := engine.Explain(ctx, id)
 	if err != nil {
 		return "", false, err
@@ -269,7 +270,13 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 	if err := clients.Sync(ctx); err != nil {
 		return nil, err
 	}
-	result, err := pipeline.New(c.Pipeline, s, clients.Source, log, registry, time.Now).Backtest(ctx, d, from, to, progress)
+	found := func(d model.Detector) (pipeline.Source, bool) {
+		if d.Log != nil {
+			return logs.History(c.LogCounts, d, embedded), true
+		}
+		return clients.Source(d.Source)
+	}
+	result, err := pipeline.New(c.Pipeline, s, found, log, registry, time.Now).Backtest(ctx, d, from, to, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -309,10 +316,17 @@ func (s server) backtest(ctx context.Context, d model.Detector, from, to time.Ti
 }
 
 // definitionInput is a definition as the API takes it.
+func logRule(r *model.LogRule) *api.LogRule {
+	if r == nil {
+		return nil
+	}
+	return &api.LogRule{Kind: string(r.Kind), Pattern: r.Pattern, Template: r.Template, Severity: string(r.Severity)}
+}
+
 func definitionInput(d model.Detector) api.DetectorInput {
 	duration := func(d time.Duration) api.Duration { return api.Duration(model.Duration(d).String()) }
 	return api.DetectorInput{
-		Name: d.Name, Source: d.Source, Query: d.Query, Step: duration(d.Step), Model: d.Model, Parameters: api.Object(d.Parameters),
+		Name: d.Name, Source: d.Source, Query: d.Query, Log: logRule(d.Log), Step: duration(d.Step), Model: d.Model, Parameters: api.Object(d.Parameters),
 		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: &api.MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          duration(d.For), KeepFiringFor: duration(d.KeepFiringFor), MissingData: string(d.MissingData),

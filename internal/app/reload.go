@@ -41,6 +41,9 @@ func (p *program) reload(ctx context.Context) error {
 	if err := p.sources.Sync(ctx); err != nil {
 		p.log.Error("some sources cannot be used", "err", err)
 	}
+	if err := p.logs.Sync(ctx); err != nil {
+		p.log.Error("some detectors on logs are not counted", "err", err)
+	}
 	if err := p.engine.Sync(ctx); err != nil {
 		return fmt.Errorf("applying the detectors: %w", err)
 	}

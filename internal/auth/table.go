@@ -48,6 +48,9 @@ var table = map[string]Access{
 	"list-sources": Viewer, "get-source": Viewer, "get-source-health": Viewer, "list-collectors": Viewer, "query-source": Viewer,
 	"test-source": Operator, "create-source": Admin, "replace-source": Admin, "delete-source": Admin,
 
+	"list-log-patterns": Viewer, "get-log-pattern": Viewer, "list-log-lines": Viewer,
+	"update-log-pattern": Operator, "analyze-logs": Operator,
+
 	"list-tasks": Viewer, "get-task": Viewer, "cancel-task": Operator,
 
 	// Other protocols. The WebSocket is open because its first message may be

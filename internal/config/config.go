@@ -19,9 +19,11 @@ import (
 	"aiops/internal/auth"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/pipeline/logs"
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
+	"aiops/internal/source/lines"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
 )
@@ -36,6 +38,8 @@ type Config struct {
 	Storage   store.Config        `yaml:"storage"`
 	Builtin   builtin.Config      `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
+	Lines     lines.Config        `yaml:"lines"`
+	LogCounts logs.Config         `yaml:"log_counts"`
 	Live      realtime.Config     `yaml:"live"`
 	Admission admission.Config    `yaml:"admission"`
 	Cache     Cache               `yaml:"cache"`
@@ -85,6 +89,8 @@ type Detector struct {
 	Name               string             `yaml:"name"`
 	Source             string             `yaml:"source"` // default builtin
 	Query              string             `yaml:"query"`
+	Signal             string             `yaml:"signal"` // metrics (default) or logs
+	Log                *model.LogRule     `yaml:"log"`    // of signal logs
 	Step               model.Duration     `yaml:"step"`
 	Model              string             `yaml:"model"`
 	Parameters         map[string]any     `yaml:"parameters"`
@@ -113,6 +119,7 @@ func (c *Config) ApplyDefaults() {
 	}
 	c.Storage.DataDir = c.DataDir
 	c.Builtin.Dir = filepath.Join(c.DataDir, "metrics")
+	c.Lines.Dir = filepath.Join(c.DataDir, "lines")
 	if c.Builtin.Interval == 0 {
 		c.Builtin.Interval = model.Duration(5 * time.Second)
 	}
@@ -139,6 +146,10 @@ func (d Detector) Definition() (model.Detector, error) {
 	}
 	if out.Source == "" {
 		out.Source = model.BuiltinSource
+	}
+	var err error
+	if out.Log, err = model.LogOf(d.Signal, d.Log); err != nil {
+		return out, err
 	}
 	budget, err := model.Budget(d.FalseAlarmsPerWeek, d.Sensitivity)
 	if err != nil {
@@ -181,6 +192,8 @@ func (c *Config) checks(v *model.Invalid) {
 	}
 	addFaults(v, "/storage", c.Storage.Validate())
 	addFaults(v, "/builtin", c.Builtin.Validate())
+	addFaults(v, "/lines", c.Lines.Validate())
+	addFaults(v, "/log_counts", c.LogCounts.Validate())
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	addFaults(v, "/live", c.Live.Validate())
 	addFaults(v, "/admission", c.Admission.Validate())

@@ -260,7 +260,7 @@ func TestSeasonalKnowsTheHour(t *testing.T) {
 func TestSizesAreBounded(t *testing.T) {
 	t.Parallel()
 	limits := map[string][2]int{ // resident, snapshot
-		"threshold": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
+		"threshold": {256, 64}, "surprise": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
 		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048},
 		"level_shift": {1200, 700}, "rate_of_change": {1200, 700}, "counts": {1200, 700}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
 	}

@@ -91,6 +91,9 @@ func table() []row {
 				{Name: "below", Type: TypeNumber, Default: math.NaN(), Min: -math.MaxFloat64, Max: math.MaxFloat64,
 					Summary: "values below it are anomalous; without it there is no lower bound"},
 			}, MinHistory: func(time.Duration) int { return 0 }}, build: newBounds, check: checkBounds},
+		{Info: Info{Name: "surprise",
+			Summary:    "the value is a surprise already, as the novelty of log templates is; needs no history",
+			MinHistory: func(time.Duration) int { return 0 }}, build: newSurprise},
 	}
 }
 

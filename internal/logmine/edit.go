@@ -185,3 +185,24 @@ func (m *Miner) childOf(t *template) *template {
 	m.children[key] = i
 	return c
 }
+
+// Resolve returns the id that the lines of a template get now: its own, or that
+// of the template it was merged into. It reports false for an id that was never
+// given and for that of a template which was evicted.
+func (m *Miner) Resolve(id ID) (ID, bool) {
+	to := m.aliases.resolve(id)
+	_, ok := m.byID[to]
+	return to, ok
+}
+
+// Aliases returns the ids that lead to this one, in no order: those of the
+// templates that were merged into it.
+func (m *Miner) Aliases(id ID) []ID {
+	var out []ID
+	for _, from := range m.aliases.order {
+		if from != id && m.aliases.resolve(from) == id {
+			out = append(out, from)
+		}
+	}
+	return out
+}

@@ -38,9 +38,10 @@ type MinDeviation struct {
 // by one with each change of the definition, starting at 1.
 type Detector struct {
 	ID                 string
-	Name               string // unique
-	Source             string // name of the source
-	Query              string // PromQL, or the source's own language
+	Name               string   // unique
+	Source             string   // name of the source
+	Query              string   // PromQL, or the source's own language; of a detector on logs the streams
+	Log                *LogRule // what a detector on logs watches; nil: it watches metrics
 	Step               time.Duration
 	Model              string          // a name from detect's table, such as "auto"
 	Parameters         json.RawMessage // of the model; an object, or nil for defaults

@@ -58,6 +58,7 @@ const (
 	SubjectModel      = "model"
 	SubjectPrometheus = "prometheus"
 	SubjectLoki       = "loki"
+	SubjectLogPattern = "log pattern"
 )
 
 // FieldError is one fault of an input.

@@ -46,6 +46,9 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 		OnceInSeconds: onceIn(e.peak.Score, d.Step), Reason: reasonText(e, d),
 		DetectorVersion: d.Version, ModelVersion: c.modelVersion, UpdatedAt: msTime(t),
 	}
+	if d.Log != nil && d.Log.Severity != "" {
+		a.Severity = d.Log.Severity
+	}
 	switch {
 	case e.endedAt != 0:
 		a.State = model.AnomalyResolved

@@ -39,7 +39,11 @@ func newDefinition(d model.Detector, cfg Config) *definition {
 func fingerprintOf(d model.Detector) string {
 	// Direction, least deviation, budget and hold times are left out: they
 	// change what is done with a score, not what was learned.
-	b, err := json.Marshal([]any{"v1", d.Source, d.Query, d.Step, d.Model, string(d.Parameters), d.TimeZone, d.MissingData})
+	parts := []any{"v1", d.Source, d.Query, d.Step, d.Model, string(d.Parameters), d.TimeZone, d.MissingData}
+	if d.Log != nil {
+		parts = append(parts, d.Log.Kind, d.Log.Pattern, d.Log.Template)
+	}
+	b, err := json.Marshal(parts)
 	if err != nil {
 		panic("BUG: encoding a fingerprint: " + err.Error())
 	}

@@ -23,7 +23,7 @@ func (r *runner) evaluate(ctx context.Context) time.Time {
 	if len(r.pending) >= maxPending {
 		return r.hold(holdStore, fmt.Sprintf("the store does not take anomalies; evaluation waits with %d of them", len(r.pending)))
 	}
-	src, err := r.e.source(r.detector.Source)
+	src, err := r.e.source(r.detector)
 	if err != nil {
 		r.held = true
 		return r.failed(err)

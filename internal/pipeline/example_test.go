@@ -31,7 +31,7 @@ func (memory) LateData() time.Duration    { return 0 }
 // live path.
 func ExampleEngine_Backtest() {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	sources := func(string) (pipeline.Source, bool) { return memory{jump: now.Add(-time.Hour)}, true }
+	sources := func(model.Detector) (pipeline.Source, bool) { return memory{jump: now.Add(-time.Hour)}, true }
 	engine := pipeline.New(pipeline.Config{}, nil, sources, nil, nil, func() time.Time { return now })
 
 	detector := model.Detector{Name: "memory in use", Query: "memory_used_percent", Model: "threshold", Parameters: []byte(`{"above": 90}`)}

@@ -28,11 +28,11 @@ func TestPanicHarmsNoOther(t *testing.T) {
 		good := g.src
 		g.start()
 		g.stop()
-		g.engine = New(g.cfg, g.store, func(name string) (Source, bool) {
-			if name == "bad" {
+		g.engine = New(g.cfg, g.store, func(d model.Detector) (Source, bool) {
+			if d.Source == "bad" {
 				return broken, true
 			}
-			return good, name == "main"
+			return good, d.Source == "main"
 		}, nil, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -77,11 +77,11 @@ func TestSlowSourceDelaysOnlyItsDetectors(t *testing.T) {
 			slow := &fakeSource{series: labelled(1), value: g.src.value, health: model.SourceHealth{State: model.SourceUp}}
 			cfg := g.cfg
 			cfg.Workers, cfg.SourceWorkers = 4, 2
-			g.engine = New(cfg, g.store, func(name string) (Source, bool) {
-				if name == "slow" {
+			g.engine = New(cfg, g.store, func(d model.Detector) (Source, bool) {
+				if d.Source == "slow" {
 					return slow, true
 				}
-				return g.src, name == "main"
+				return g.src, d.Source == "main"
 			}, nil, nil, nil)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
@@ -270,7 +270,7 @@ func TestHistoryThatCannotBeReadIsDoneWithout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, 1, testDetector(nil))
 		limited := &limitedSource{fakeSource: g.src}
-		g.engine = New(g.cfg, g.store, func(string) (Source, bool) { return limited, true }, nil, nil, nil)
+		g.engine = New(g.cfg, g.store, func(model.Detector) (Source, bool) { return limited, true }, nil, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- g.engine.Run(ctx) }()

@@ -34,7 +34,7 @@ type feeder struct {
 // outage of the source.
 func (f *feeder) chunk(ctx context.Context, c *core, to, gapUntil int64) error {
 	def := c.def
-	src, err := f.source(def.detector.Source)
+	src, err := f.source(def.detector)
 	if err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (f *feeder) chunk(ctx context.Context, c *core, to, gapUntil int64) error {
 	return nil
 }
 
-func (f *feeder) source(name string) (Source, error) {
+func (f *feeder) source(d model.Detector) (Source, error) {
 	if f.read && f.e.cfg.Reading != nil {
-		if src, ok := f.e.cfg.Reading(name); ok {
+		if src, ok := f.e.cfg.Reading(d); ok {
 			return src, nil
 		}
 	}
-	return f.e.source(name)
+	return f.e.source(d)
 }
 
 // pick returns the series with this key alone.
@@ -182,10 +182,10 @@ func (e *Engine) enter(ctx context.Context, c class, d model.Detector, wedged fu
 	return place{func() { timer.Stop(); leave() }}, nil
 }
 
-func (e *Engine) source(name string) (Source, error) {
-	src, ok := e.sources(name)
+func (e *Engine) source(d model.Detector) (Source, error) {
+	src, ok := e.sources(d)
 	if !ok {
-		return nil, model.Errorf(model.KindConflict, model.SubjectSource, "there is no source %q; create it or choose another one", name)
+		return nil, model.Errorf(model.KindConflict, model.SubjectSource, "there is no source %q; create it or choose another one", d.Source)
 	}
 	return src, nil
 }

@@ -115,7 +115,7 @@ func (r *runner) relearn(ctx context.Context, reason string) error {
 // warm learns one chunk of history. Nothing is told of what it finds, except
 // for what is still going on at its end.
 func (r *runner) warm(ctx context.Context) error {
-	src, err := r.e.source(r.detector.Source)
+	src, err := r.e.source(r.detector)
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (r *runner) saveTrained(ctx context.Context, c *core, v model.ModelVersion)
 
 // mend learns the series that are not in c from history, up to its watermark.
 func (r *runner) mend(ctx context.Context, c *core) error {
-	src, err := r.e.source(r.detector.Source)
+	src, err := r.e.source(r.detector)
 	if err != nil {
 		return err
 	}

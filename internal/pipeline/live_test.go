@@ -42,7 +42,7 @@ func newRig(t *testing.T, n int, ds ...model.Detector) *rig {
 func (g *rig) start() {
 	g.t.Helper()
 	g.reg = prometheus.NewRegistry()
-	sources := func(name string) (Source, bool) { return g.src, name == "main" }
+	sources := func(d model.Detector) (Source, bool) { return g.src, d.Source == "main" }
 	g.engine = New(g.cfg, g.store, sources, slog.New(slog.DiscardHandler), g.reg, func() time.Time { return time.Now().Add(time.Duration(g.shift.Load())) })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

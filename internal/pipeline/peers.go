@@ -23,9 +23,10 @@ type Source interface {
 	LateData() time.Duration
 }
 
-// SourceFunc finds a source by name. It is called at each evaluation, so a
-// source may be replaced at any time.
-type SourceFunc func(name string) (Source, bool)
+// SourceFunc finds the source of a detector: that of its name, or for a detector
+// on logs the series that are counted from its lines. It is called at each
+// evaluation, so a source may be replaced at any time.
+type SourceFunc func(d model.Detector) (Source, bool)
 
 // Audience is who looks at series while they are scored. Its methods are called
 // after each evaluation, by many goroutines, and must not block.

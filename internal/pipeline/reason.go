@@ -33,12 +33,14 @@ func reasonText(e *episode, d model.Detector) string {
 	switch {
 	case e.cause == causeSilent:
 		fmt.Fprintf(&b, "%s: no sample since the step before %s, from a healthy source", d.Name, msTime(e.startedAt).Format(time.RFC3339))
+	case d.Log != nil && d.Log.Kind == model.LogNewTemplate:
+		fmt.Fprintf(&b, "%s: lines of a pattern that was never seen before; %s at this step", d.Name, onceText(p.Score, d.Step))
 	case e.cause == cause(detect.ReasonAboveBound):
-		fmt.Fprintf(&b, "%s %s where at most %s is allowed", d.Name, number(p.Value), number(p.Upper))
+		fmt.Fprintf(&b, "%s %s%s where at most %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Upper))
 	case e.cause == cause(detect.ReasonBelowBound):
-		fmt.Fprintf(&b, "%s %s where at least %s is allowed", d.Name, number(p.Value), number(p.Lower))
+		fmt.Fprintf(&b, "%s %s%s where at least %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Lower))
 	default:
-		fmt.Fprintf(&b, "%s %s", d.Name, number(p.Value))
+		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
 		if e.cause == cause(detect.ReasonPattern) {
 			b.WriteString(", part of an unusual pattern,")
 		}
@@ -51,6 +53,22 @@ func reasonText(e *episode, d model.Detector) string {
 		fmt.Fprintf(&b, "; alarm number %d in short time on this series", e.flaps+1)
 	}
 	return b.String()
+}
+
+// unitOf is what the values of a detector on logs count.
+func unitOf(d model.Detector) string {
+	if d.Log == nil {
+		return ""
+	}
+	switch d.Log.Kind {
+	case model.LogTemplate, model.LogRate, model.LogPatternKind:
+		return " lines"
+	case model.LogLevelRatio:
+		return " of the lines are errors"
+	case model.LogMix:
+		return " away from the usual mix of patterns"
+	}
+	return ""
 }
 
 // bandText says what was expected: "20 to 45", "at most 45", "about 30".

@@ -63,7 +63,7 @@ func TestOnSQLite(t *testing.T) {
 		src := wave{from.UnixMilli(), from.Add(time.Minute).UnixMilli()}
 		run := func(s *store.Store, f func(*pipeline.Engine)) {
 			e := pipeline.New(pipeline.Config{History: model.Duration(time.Hour)}, s,
-				func(string) (pipeline.Source, bool) { return src, true }, log, nil, time.Now)
+				func(model.Detector) (pipeline.Source, bool) { return src, true }, log, nil, time.Now)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- e.Run(ctx) }()

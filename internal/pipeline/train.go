@@ -175,7 +175,7 @@ func (c *core) succeed(old *core) {
 
 // historyRange aligns the range of a training or backtest and puts its defaults in.
 func (e *Engine) historyRange(ctx context.Context, def *definition, from, to time.Time) (begin, end int64, err error) {
-	src, err := e.source(def.detector.Source)
+	src, err := e.source(def.detector)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -224,7 +224,7 @@ func (e *Engine) Backtest(ctx context.Context, d model.Detector, from, to time.T
 	if err != nil {
 		return model.BacktestResult{}, err
 	}
-	src, err := e.source(d.Source)
+	src, err := e.source(d)
 	if err != nil {
 		return model.BacktestResult{}, err
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 	"unicode/utf8"
@@ -29,6 +30,9 @@ func Defaults(d *model.Detector) {
 	if d.Source == "" {
 		d.Source = model.BuiltinSource
 	}
+	if d.Log != nil {
+		logDefaults(d)
+	}
 	if d.Step == 0 {
 		d.Step = 30 * time.Second
 	}
@@ -43,6 +47,28 @@ func Defaults(d *model.Detector) {
 	}
 	if d.MissingData == "" {
 		d.MissingData = model.MissingIgnore
+	}
+}
+
+// logDefaults fills what follows from what a detector on logs watches: what is
+// new says itself how surprising it is, each line that a pattern finds counts,
+// and of what is unusual only more of it.
+func logDefaults(d *model.Detector) {
+	switch d.Log.Kind {
+	case model.LogNewTemplate:
+		if d.Model == "" {
+			d.Model = "surprise"
+		}
+	case model.LogPatternKind:
+		if d.Model == "" && d.Parameters == nil {
+			d.Model, d.Parameters = "threshold", json.RawMessage(`{"above": 0}`)
+		}
+	case model.LogLevelRatio, model.LogMix:
+	default:
+		return
+	}
+	if d.Direction == "" {
+		d.Direction = model.DirectionAbove
 	}
 }
 
@@ -61,6 +87,12 @@ func Validate(d model.Detector) error {
 		v.Add("/false_alarms_per_week", "out_of_range", "false_alarms_per_week must be above 0 and at most %d", maxWeeklyAlarm)
 	}
 	validateModel(&v, d)
+	if d.Log != nil {
+		d.Log.Check(&v)
+		if d.Step%model.LogBucket != 0 {
+			v.Add("/step", "out_of_range", "the step of a detector on logs must be a multiple of %s", model.Duration(model.LogBucket))
+		}
+	}
 	return v.Err(model.SubjectDetector)
 }
 

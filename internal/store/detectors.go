@@ -28,6 +28,7 @@ type detectorDoc struct {
 	Name               string             `json:"name"`
 	Source             string             `json:"source"`
 	Query              string             `json:"query"`
+	Log                *model.LogRule     `json:"log,omitempty"`
 	Step               time.Duration      `json:"step_ns"`
 	Model              string             `json:"model"`
 	Parameters         json.RawMessage    `json:"parameters,omitempty"`
@@ -45,7 +46,7 @@ type detectorDoc struct {
 
 func encodeDetector(d model.Detector) (string, error) {
 	b, err := json.Marshal(detectorDoc{
-		Name: d.Name, Source: d.Source, Query: d.Query, Step: d.Step, Model: d.Model, Parameters: d.Parameters,
+		Name: d.Name, Source: d.Source, Query: d.Query, Log: d.Log, Step: d.Step, Model: d.Model, Parameters: d.Parameters,
 		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: d.Direction, MinDeviation: d.MinDeviation,
 		For: d.For, KeepFiringFor: d.KeepFiringFor, MissingData: d.MissingData, TimeZone: d.TimeZone,
 		Labels: d.Labels, Provisioned: d.Provisioned, Enabled: d.Enabled,
@@ -62,7 +63,7 @@ func (r detectorRow) detector() (model.Detector, error) {
 		return model.Detector{}, model.WrapError(model.KindDatabase, model.SubjectDetector, err, "the stored definition of detector %s cannot be read", r.ID)
 	}
 	return model.Detector{
-		ID: r.ID, Name: c.Name, Source: c.Source, Query: c.Query, Step: c.Step, Model: c.Model, Parameters: c.Parameters,
+		ID: r.ID, Name: c.Name, Source: c.Source, Query: c.Query, Log: c.Log, Step: c.Step, Model: c.Model, Parameters: c.Parameters,
 		FalseAlarmsPerWeek: c.FalseAlarmsPerWeek, Direction: c.Direction, MinDeviation: c.MinDeviation,
 		For: c.For, KeepFiringFor: c.KeepFiringFor, MissingData: c.MissingData, TimeZone: c.TimeZone,
 		Labels: c.Labels, Provisioned: c.Provisioned, Enabled: c.Enabled,

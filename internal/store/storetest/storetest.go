@@ -54,6 +54,7 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"snapshots come back", snapshots},
 		{"snapshots are pruned", snapshotsPrune},
 		{"model versions have one active", modelVersions},
+		{"log templates and lines are kept", logs},
 		{"an idempotency key is claimed once", idempotency},
 		{"keys are made and revoked", apiKeys},
 		{"sessions end with their key", sessions},

@@ -590,6 +590,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/logs/analyze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Analyse the lines of a time range
+         * @description Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+         */
+        post: operations["analyze-logs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logs/lines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List log lines
+         * @description Lines of a source, newest first unless order says otherwise. Without a source those that were sent here.
+         */
+        get: operations["list-log-lines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logs/patterns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the patterns of log lines
+         * @description Templates with their counts since the start, the newest hour in steps of two minutes, and examples. Texts come from whoever wrote the lines; escape them where they are shown. Sorted by count or time, a pattern may move between pages while lines come; sorted by id each appears once.
+         */
+        get: operations["list-log-patterns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logs/patterns/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a pattern
+         * @description The id of a pattern that was merged into another leads to that one.
+         */
+        get: operations["get-log-pattern"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Decide about a pattern
+         * @description Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+         */
+        patch: operations["update-log-pattern"];
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1017,6 +1101,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AnalyzeInput: {
+            /** @description Only lines with this text */
+            contains?: string;
+            /**
+             * Format: date-time
+             * @description Begin; default an hour before to
+             */
+            from?: string;
+            /** @description Labels of the streams; for a source that is not builtin a query in its own language */
+            selector?: string;
+            /** @description Name of the source; default builtin */
+            source?: string;
+            /**
+             * Format: date-time
+             * @description End; default now
+             */
+            to?: string;
+        };
         Anomaly: {
             /** Format: date-time */
             acknowledged_at?: string;
@@ -1227,6 +1329,8 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+            /** @description What a detector on logs watches */
+            log?: components["schemas"]["LogRule"];
             min_deviation: components["schemas"]["MinDeviation"];
             /** @enum {string} */
             missing_data: "ignore" | "zero" | "last" | "anomaly";
@@ -1240,8 +1344,13 @@ export interface components {
             };
             /** @description Defined by the configuration file, so locked here */
             provisioned: boolean;
-            /** @description PromQL, or the source's own language */
+            /** @description PromQL, or the source's own language; of a detector on logs the streams */
             query: string;
+            /**
+             * @description What it watches
+             * @enum {string}
+             */
+            signal: "metrics" | "logs";
             /**
              * @description Name of the source
              * @example main
@@ -1306,6 +1415,8 @@ export interface components {
             labels?: {
                 [key: string]: string;
             };
+            /** @description What a detector with signal logs watches */
+            log?: components["schemas"]["LogRule"];
             min_deviation?: components["schemas"]["MinDeviation"];
             /**
              * @description What a step without a sample means while the source is healthy; default ignore
@@ -1327,7 +1438,7 @@ export interface components {
                 [key: string]: unknown;
             };
             /**
-             * @description PromQL, or the source's own language
+             * @description PromQL, or the source's own language; of a detector on logs the streams, such as {service="checkout"}
              * @example rate(http_requests_total[5m])
              */
             query: string;
@@ -1336,6 +1447,11 @@ export interface components {
              * @enum {string}
              */
             sensitivity?: "low" | "medium" | "high";
+            /**
+             * @description What it watches; default metrics
+             * @enum {string}
+             */
+            signal?: "metrics" | "logs";
             /** @description Name of the source; default builtin */
             source?: string;
             /**
@@ -1383,6 +1499,22 @@ export interface components {
             labels?: {
                 [key: string]: string | null;
             } | null;
+            log?: {
+                /**
+                 * @description template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+                 * @enum {string|null}
+                 */
+                kind?: "template" | "new_template" | "rate" | "level_ratio" | "mix" | "pattern" | null;
+                /** @description Regular expression (RE2), of kind pattern */
+                pattern?: string | null;
+                /**
+                 * @description Of every anomaly; without it the severity follows the score
+                 * @enum {string|null}
+                 */
+                severity?: "info" | "warning" | "critical" | null;
+                /** @description Id of the only pattern to watch, of kind template */
+                template?: string | null;
+            } | null;
             min_deviation?: {
                 /**
                  * Format: double
@@ -1415,7 +1547,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             /**
-             * @description PromQL, or the source's own language
+             * @description PromQL, or the source's own language; of a detector on logs the streams, such as {service="checkout"}
              * @example rate(http_requests_total[5m])
              */
             query?: string | null;
@@ -1424,6 +1556,11 @@ export interface components {
              * @enum {string|null}
              */
             sensitivity?: "low" | "medium" | "high" | null;
+            /**
+             * @description What it watches; default metrics
+             * @enum {string|null}
+             */
+            signal?: "metrics" | "logs" | null;
             /** @description Name of the source; default builtin */
             source?: string | null;
             /**
@@ -1523,6 +1660,8 @@ export interface components {
             detector_version: number;
             /** @description What differs when it was not reproduced */
             difference?: string;
+            /** @description What lines say about it; only of detectors on logs */
+            logs?: components["schemas"]["LogEvidence"];
             /** @description The algorithm */
             model: string;
             /** Format: int64 */
@@ -1643,6 +1782,140 @@ export interface components {
              * @description How many there are
              */
             total: number;
+        };
+        LogEvidence: {
+            after: components["schemas"]["LogLine"][];
+            /** @description A few lines from before it, oldest first */
+            before: components["schemas"]["LogLine"][];
+            during: components["schemas"]["LogLine"][];
+            /** @description Those the anomaly is about, those with the most lines first */
+            patterns: components["schemas"]["LogPattern"][];
+            /** @description Patterns whose lines moved together with it, closest first */
+            related: components["schemas"]["RelatedTemplate"][];
+            /** @description There were more lines than were looked at */
+            truncated: boolean;
+        };
+        LogLine: {
+            /** @description The text is the beginning of a longer line */
+            cut: boolean;
+            /** @description debug, info, warn, error or fatal; empty when unknown */
+            level: string;
+            logger?: string;
+            /** @description Id of its pattern; absent for lines that were not mined */
+            pattern?: string;
+            /** @description Labels of the stream */
+            stream: {
+                [key: string]: string;
+            };
+            /** Format: date-time */
+            t: string;
+            /** @description As it came; bytes that are not UTF-8 are replaced */
+            text: string;
+            trace_id?: string;
+        };
+        LogLineList: {
+            items: components["schemas"]["LogLine"][];
+            /** @description For the next page; empty on the last */
+            next_cursor: string;
+        };
+        LogPattern: {
+            /**
+             * Format: int64
+             * @description Lines so far
+             */
+            count: number;
+            /** @description Lines, cut to 512 bytes */
+            examples: string[];
+            /** @description People said that it is of no interest: it raises no alarm */
+            expected: boolean;
+            /** Format: date-time */
+            first_seen?: string;
+            /** @example 8f3a5c0e11d2b746 */
+            id: string;
+            /** Format: date-time */
+            last_seen?: string;
+            /**
+             * @description Of most of its lines; empty when unknown
+             * @enum {string}
+             */
+            level: "" | "debug" | "info" | "warn" | "error" | "fatal";
+            /** @description As people called it; empty without one */
+            name: string;
+            /** @description The pattern that it was split off from */
+            parent?: string;
+            /** @description Lines do not change its template */
+            pinned: boolean;
+            /**
+             * @description Of the anomalies on its lines, as people said; empty: it follows the score
+             * @enum {string}
+             */
+            severity: "" | "info" | "warning" | "critical";
+            /** @description Names of the sources that have it */
+            sources: string[];
+            /** Format: double */
+            spark_step_seconds: number;
+            /** @description Lines per step of the newest hour, oldest first; the last step is not over yet */
+            sparkline: number[];
+            /** @description The labels that counts tell apart, of at most 16 streams that have it */
+            streams: {
+                [key: string]: string;
+            }[];
+            /**
+             * @description Words as in the lines, <*> for variables
+             * @example connection to <*> refused
+             */
+            template: string;
+            /**
+             * Format: int64
+             * @description Number of variables; split_at counts them from 0
+             */
+            variables: number;
+            /**
+             * Format: int64
+             * @description Grows with each change by people
+             */
+            version: number;
+        };
+        LogPatternEdit: {
+            /** @description Whether it is of no interest and raises no alarm */
+            expected?: boolean;
+            /** @description Id of a pattern to merge it with; the elder id stays, the other leads to it */
+            merge_with?: string;
+            /** @description Printable characters; empty takes the name away */
+            name?: string;
+            /** @description Whether lines may change its template */
+            pinned?: boolean;
+            /**
+             * @description Of the anomalies on its lines; empty: it follows the score
+             * @enum {string}
+             */
+            severity?: "" | "info" | "warning" | "critical";
+            /**
+             * Format: int64
+             * @description Number of the variable whose texts get patterns of their own from now on
+             */
+            split_at?: number;
+        };
+        LogPatternList: {
+            items: components["schemas"]["LogPattern"][];
+            /** @description For the next page; empty on the last */
+            next_cursor: string;
+        };
+        LogRule: {
+            /**
+             * @description template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+             * @enum {string}
+             */
+            kind: "template" | "new_template" | "rate" | "level_ratio" | "mix" | "pattern";
+            /** @description Regular expression (RE2), of kind pattern */
+            pattern?: string;
+            /**
+             * @description Of every anomaly; without it the severity follows the score
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "critical";
+            /** @description Id of the only pattern to watch, of kind template */
+            template?: string;
         };
         MinDeviation: {
             /**
@@ -1881,6 +2154,17 @@ export interface components {
              */
             shared_labels: number;
         };
+        RelatedTemplate: {
+            /**
+             * Format: double
+             * @description Pearson's, over the time around the anomaly: -1 to 1
+             */
+            correlation: number | null;
+            /** @description Id of the pattern */
+            pattern: string;
+            series: components["schemas"]["SeriesRef"];
+            template: string;
+        };
         Replay: {
             /** @description Episodes that touch the range */
             anomalies: components["schemas"]["Anomaly"][];
@@ -2084,7 +2368,7 @@ export interface components {
             kind: string;
             /** Format: double */
             progress: number;
-            /** @description A Backtest or a ModelVersion when it succeeded, else null */
+            /** @description A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null */
             result: unknown;
             /** @enum {string} */
             state: "queued" | "running" | "succeeded" | "failed" | "cancelled";
@@ -2394,6 +2678,19 @@ export interface components {
         };
         /** @description `LOKI_UNAVAILABLE`: The log source does not answer; `OVERLOADED`: Overloaded; `PROMETHEUS_UNAVAILABLE`: The metrics source does not answer; `SERVICE_UNAVAILABLE`: Not ready */
         "503.LOKI_UNAVAILABLE.OVERLOADED.PROMETHEUS_UNAVAILABLE.SERVICE_UNAVAILABLE": {
+            headers: {
+                /** @description Seconds to wait before trying again */
+                "Retry-After"?: number;
+                /** @description Id of the request, to find it in the log */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `LOKI_UNAVAILABLE`: The log source does not answer; `OVERLOADED`: Overloaded; `SERVICE_UNAVAILABLE`: Not ready */
+        "503.LOKI_UNAVAILABLE.OVERLOADED.SERVICE_UNAVAILABLE": {
             headers: {
                 /** @description Seconds to wait before trying again */
                 "Retry-After"?: number;
@@ -4098,6 +4395,299 @@ export interface operations {
             500: components["responses"]["500.INTERNAL_ERROR"];
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "analyze-logs": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "from": "2026-11-08T00:00:00Z",
+                 *       "selector": "{service=\"checkout\"}",
+                 *       "to": "2026-11-08T01:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["AnalyzeInput"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    Location?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
+                };
+            };
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "list-log-lines": {
+        parameters: {
+            query?: {
+                /** @description Part of the line */
+                contains?: string;
+                /** @description next_cursor of the answer before; empty for the first page */
+                cursor?: string;
+                /** @description Only lines at or after this time; default an hour before to */
+                from?: string;
+                /** @description Only lines of this level */
+                level?: "debug" | "info" | "warn" | "error" | "fatal";
+                /** @description Lines in one answer */
+                limit?: number;
+                /** @description Which lines come first */
+                order?: "newest" | "oldest";
+                /** @description Labels of the streams, such as {service="checkout"}; for a source that is not builtin a query in its own language */
+                selector?: string;
+                /** @description Name of the source */
+                source?: string;
+                /** @description Id of a pattern, on the source builtin */
+                template?: string;
+                /** @description Only lines before this time; default now */
+                to?: string;
+            };
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLineList"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400.QUERY_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            502: components["responses"]["502.DATA_SOURCE_AUTH_ERROR.NETWORK_ERROR"];
+            503: components["responses"]["503.LOKI_UNAVAILABLE.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "list-log-patterns": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the answer before; empty for the first page */
+                cursor?: string;
+                /** @description Only those that are expected, or not */
+                expected?: "true" | "false";
+                /** @description Only those of this level */
+                level?: "debug" | "info" | "warn" | "error" | "fatal";
+                /** @description Items in one answer */
+                limit?: number;
+                /** @description Only those that were first seen at or after this time */
+                new_since?: string;
+                /** @description Only those that are pinned, or not */
+                pinned?: "true" | "false";
+                /** @description Part of the template or the name */
+                q?: string;
+                /** @description Only those that were seen at or after this time */
+                seen_since?: string;
+                /** @description Only those of streams with these labels, such as {service="checkout"} */
+                selector?: string;
+                /** @description Order; with - descending */
+                sort?: "count" | "-count" | "first_seen" | "-first_seen" | "last_seen" | "-last_seen" | "id" | "-id";
+                /** @description Only those of the source of this name */
+                source?: string;
+            };
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogPatternList"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400.QUERY_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "get-log-pattern": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the pattern */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogPattern"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "update-log-pattern": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the pattern */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "connection refused",
+                 *       "pinned": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["LogPatternEdit"];
+                /**
+                 * @example {
+                 *       "name": "connection refused",
+                 *       "pinned": true
+                 *     }
+                 */
+                "application/merge-patch+json": components["schemas"]["LogPatternEdit"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogPattern"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
         };
     };
     "get-session": {
