@@ -34,6 +34,7 @@ import (
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
+	"aiops/internal/source/intake"
 	"aiops/internal/source/lines"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
@@ -124,6 +125,7 @@ type program struct {
 	sources  *sources
 	lines    *lines.Store
 	logs     *logWork
+	intake   *intake.Intake
 	engine   *pipeline.Engine
 	monitor  *health.Monitor
 
@@ -227,7 +229,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 			return "", err
 		}
 	}
-	if p.embedded, err = builtin.Open(c.Builtin, p.log, p.registry, p.registry); err != nil {
+	if p.embedded, err = builtin.Open(c.Builtin.Config, p.log, p.registry, p.registry); err != nil {
 		return "", err
 	}
 	p.life.onStop("embedded database", func(context.Context) error { return p.embedded.Close() })
@@ -244,6 +246,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		return "", err
 	}
 	if err := p.buildLogs(ctx, c); err != nil {
+		return "", err
+	}
+	if err := p.buildIntake(c); err != nil {
 		return "", err
 	}
 	c.Pipeline.Pressure, c.Pipeline.Reading = p.pressure, p.logs.Reading
@@ -277,6 +282,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.run("log lines", p.lines.Run)
 	p.life.run("log counts", p.logs.Stage.Run)
 	p.life.run("logs", p.logs.Run)
+	p.life.run("receivers of log lines", p.intake.Run)
 	p.life.run("pipeline", p.engine.Run)
 	p.life.run("store upkeep", p.store.Run)
 	p.life.run("tasks", p.jobs.Run)
@@ -364,6 +370,9 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Mounts: map[string]http.Handler{
 			"/prometheus/*": http.StripPrefix("/prometheus", p.embedded.QueryAPI()),
 			"/api/v1/write": p.embedded.RemoteWrite(),
+
+			"/loki/api/v1/push": p.intake.LokiPush(),
+			"/v1/logs":          p.intake.OTLP(),
 
 			"/api/v1/ws":     p.live.WebSocket(),
 			"/api/v1/events": p.live.SSE(),

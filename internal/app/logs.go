@@ -44,7 +44,7 @@ type logWork struct {
 // buildLogs opens what has to do with lines.
 func (p *program) buildLogs(ctx context.Context, c config.Config) error {
 	var err error
-	if p.lines, err = lines.Open(c.Lines, p.log, p.registry); err != nil {
+	if p.lines, err = lines.Open(c.Builtin.Logs, p.log, p.registry); err != nil {
 		return err
 	}
 	p.life.onStop("log lines", func(context.Context) error { return p.lines.Close() })

@@ -258,7 +258,7 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 	defer func() { err = errors.Join(err, s.Close()) }()
 	log := telemetry.NewLogger(c.Log, o.Log, levelVar("warn"))
 	registry := prometheus.NewRegistry()
-	embedded, err := builtin.Open(c.Builtin, log, registry)
+	embedded, err := builtin.Open(c.Builtin.Config, log, registry)
 	if err != nil {
 		return nil, err
 	}

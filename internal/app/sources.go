@@ -47,6 +47,7 @@ type sources struct {
 	store      sourceStore
 	log        *slog.Logger
 	registerer prometheus.Registerer
+	receivers  func() []model.Collector // of log lines, shown with the embedded source; nil: none
 	cache      *source.Cache
 
 	syncing sync.Mutex // one Sync at a time
@@ -309,7 +310,11 @@ func (s *sources) Collectors(ctx context.Context, name string) ([]model.Collecto
 	if err != nil {
 		return nil, err
 	}
-	return c.Collectors(ctx)
+	list, err := c.Collectors(ctx)
+	if err == nil && name == model.BuiltinSource && s.receivers != nil {
+		list = append(list, s.receivers()...)
+	}
+	return list, err
 }
 
 // Query evaluates query at one time.

@@ -23,6 +23,7 @@ import (
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
+	"aiops/internal/source/intake"
 	"aiops/internal/source/lines"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
@@ -36,15 +37,31 @@ type Config struct {
 	DataDir   string              `yaml:"data_dir"` // default ./aiops-data
 	Log       telemetry.LogConfig `yaml:"log"`
 	Storage   store.Config        `yaml:"storage"`
-	Builtin   builtin.Config      `yaml:"builtin"`
+	Builtin   Builtin             `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
-	Lines     lines.Config        `yaml:"lines"`
 	LogCounts logs.Config         `yaml:"log_counts"`
 	Live      realtime.Config     `yaml:"live"`
 	Admission admission.Config    `yaml:"admission"`
 	Cache     Cache               `yaml:"cache"`
 	Sources   []Source            `yaml:"sources"`
 	Detectors []Detector          `yaml:"detectors"`
+}
+
+// Builtin is the embedded source: its metrics, the log lines that it keeps, and
+// the files that lines come from.
+type Builtin struct {
+	builtin.Config `yaml:",inline"`
+	Logs           lines.Config  `yaml:"logs"`
+	Files          []intake.File `yaml:"files"`
+}
+
+// Validate reports everything that is wrong with b.
+func (b Builtin) Validate() error {
+	var v model.Invalid
+	addFaults(&v, "", b.Config.Validate())
+	addFaults(&v, "/logs", b.Logs.Validate())
+	addFaults(&v, "", intake.Config{Files: b.Files}.Validate())
+	return v.Err(model.SubjectSource)
 }
 
 // Server says where the program listens.
@@ -119,7 +136,7 @@ func (c *Config) ApplyDefaults() {
 	}
 	c.Storage.DataDir = c.DataDir
 	c.Builtin.Dir = filepath.Join(c.DataDir, "metrics")
-	c.Lines.Dir = filepath.Join(c.DataDir, "lines")
+	c.Builtin.Logs.Dir = filepath.Join(c.DataDir, "lines")
 	if c.Builtin.Interval == 0 {
 		c.Builtin.Interval = model.Duration(5 * time.Second)
 	}
@@ -192,7 +209,6 @@ func (c *Config) checks(v *model.Invalid) {
 	}
 	addFaults(v, "/storage", c.Storage.Validate())
 	addFaults(v, "/builtin", c.Builtin.Validate())
-	addFaults(v, "/lines", c.Lines.Validate())
 	addFaults(v, "/log_counts", c.LogCounts.Validate())
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	addFaults(v, "/live", c.Live.Validate())
