@@ -298,3 +298,37 @@ func TestStepsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// A year of samples takes no more memory than its first third, and no more than
+// what is promised of auto and deep.
+func TestAYearDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		step             time.Duration
+		resident, stored int // bytes at most
+	}{
+		"auto": {5 * time.Minute, 4 << 10, 4 << 10}, "deep": {15 * time.Minute, 256 << 10, 256 << 10},
+		"level_shift": {5 * time.Minute, 1200, 700}, "rate_of_change": {5 * time.Minute, 1200, 700}, "counts": {15 * time.Minute, 1200, 700},
+	} {
+		if raceEnabled && name == "deep" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := mustNew(t, detect.Spec{Model: name, Step: c.step, Seed: 1})
+			r := rand.New(rand.NewPCG(12, 1))
+			day := int(24 * time.Hour / c.step)
+			var third int
+			for i := range 365 * day {
+				m.Learn(int64(i)*c.step.Milliseconds(), 50+30*math.Sin(2*math.Pi*float64(i)/float64(day))+r.NormFloat64())
+				if i == 120*day {
+					third = m.SizeBytes()
+				}
+			}
+			size, stored := m.SizeBytes(), len(m.AppendSnapshot(nil))
+			if size != third || size > c.resident || stored > c.stored {
+				t.Errorf("%d bytes after 120 days, %d and %d in a snapshot after a year; at most %d and %d", third, size, stored, c.resident, c.stored)
+			}
+		})
+	}
+}
