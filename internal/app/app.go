@@ -225,7 +225,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.onStop("store", func(context.Context) error { return p.store.Close() })
 
 	if p.options.Demo {
-		if err := p.buildShop(&c); err != nil {
+		if err := p.buildShop(&c, listener.Addr().String()); err != nil {
 			return "", err
 		}
 	}

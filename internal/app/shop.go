@@ -19,7 +19,8 @@ const shopInterval = 2 * time.Second
 // buildShop makes the demo's shop and adds its services to what is scraped.
 // Their log lines go to demo/shop.log in the data directory, which begins
 // anew at each start.
-func (p *program) buildShop(c *config.Config) error {
+// Its lines are pushed to this server at address, too, as a log shipper would.
+func (p *program) buildShop(c *config.Config, address string) error {
 	dir := filepath.Join(c.DataDir, "demo")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("making the demo's directory: %w", err)
@@ -28,9 +29,12 @@ func (p *program) buildShop(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("opening the demo's log: %w", err)
 	}
-	p.shop, err = demo.New(demo.Config{Seed: p.options.DemoSeed, Logs: logs})
+	p.shop, err = demo.New(demo.Config{Seed: p.options.DemoSeed, Logs: logs, Push: "http://" + address + "/loki/api/v1/push"})
 	if err != nil {
 		return err
+	}
+	if c.LogCounts.Learning == 0 { // so that the first faults are told
+		c.LogCounts.Learning = model.Duration(time.Minute)
 	}
 	c.Builtin.Targets = append(c.Builtin.Targets, p.shopTargets()...)
 	return nil

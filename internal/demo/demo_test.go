@@ -114,7 +114,7 @@ func TestTheShopServesExportsAndBreaks(t *testing.T) {
 	eventually(t, "cart complains", func() bool { return strings.Contains(logs.String(), "cart store refused the connection") })
 
 	var faults []struct{ Fault Fault }
-	if err := json.Unmarshal([]byte(get(t, strings.Replace(front, "/metrics", "/faults", 1))), &faults); err != nil || len(faults) != 1 {
+	if err := json.Unmarshal([]byte(get(t, strings.Replace(front, "/metrics", "/faults", 1))), &faults); err != nil || len(faults) == 0 || faults[0].Fault != FaultErrors {
 		t.Errorf("%d faults listed, error %v", len(faults), err)
 	}
 	cancel()
@@ -136,8 +136,24 @@ func TestALeakIsBoundedAndGivenBack(t *testing.T) {
 	if got := len(shop.leaked) << 20; got != leakLimit {
 		t.Errorf("leaked %d bytes, want %d", got, leakLimit)
 	}
-	shop.change(FaultLeak, "", time.Now())
+	shop.change(&shop.fault, FaultLeak, "", time.Now())
 	if shop.leaked != nil {
 		t.Error("the leak was not given back")
+	}
+}
+
+func TestLogFaultsLieBetweenTheOthers(t *testing.T) {
+	t.Parallel()
+	others := Schedule(3, time.Hour)
+	quiet := LogSchedule(3, time.Hour)
+	if len(quiet) < 30 || quiet[0].Fault != FaultLogError || quiet[1].Fault != FaultLogBurst || quiet[2].Fault != FaultLogSilent {
+		t.Fatalf("the schedule is %v", quiet[:min(3, len(quiet))])
+	}
+	for _, q := range quiet {
+		for _, o := range others {
+			if q.Start < o.End && o.Start < q.End {
+				t.Errorf("%v overlaps %v", q, o)
+			}
+		}
 	}
 }

@@ -18,14 +18,21 @@ const (
 	FaultSilent  Fault = "silent_outage" // stock says yes and ships nothing
 )
 
+// The kinds of faults that only logs show. They come in between the others.
+const (
+	FaultLogError  Fault = "log_new_error" // payment says what it never said before
+	FaultLogBurst  Fault = "log_burst"     // stock says the same again and again
+	FaultLogSilent Fault = "log_silence"   // cart works and says nothing
+)
+
 // service is where each fault happens.
 func (f Fault) service() string {
 	switch f {
-	case FaultLatency:
+	case FaultLatency, FaultLogError:
 		return "payment"
-	case FaultErrors, FaultLeak:
+	case FaultErrors, FaultLeak, FaultLogSilent:
 		return "cart"
-	case FaultCPU, FaultSilent:
+	case FaultCPU, FaultSilent, FaultLogBurst:
 		return "stock"
 	}
 	return "front"
@@ -43,7 +50,28 @@ const (
 	firstFault = 100 * time.Second
 	faultTime  = 40 * time.Second
 	restTime   = 60 * time.Second
+
+	logFaultAfter = 20 * time.Second // of the rest
+	logFaultTime  = 25 * time.Second
 )
+
+// LogSchedule returns the windows of the faults that only logs show, in the
+// rests of Schedule. The first round has the order of the list.
+func LogSchedule(seed uint64, until time.Duration) []Window {
+	faults := []Fault{FaultLogError, FaultLogBurst, FaultLogSilent}
+	random := rand.New(rand.NewPCG(seed, 3))
+	var out []Window
+	for at := firstFault + faultTime + logFaultAfter; ; {
+		for _, f := range faults {
+			if at >= until {
+				return out
+			}
+			out = append(out, Window{f, at, at + logFaultTime})
+			at += faultTime + restTime
+		}
+		random.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
+	}
+}
 
 // Schedule returns the windows that begin before until. The first round has
 // the order of the list above; later rounds are shuffled by seed.

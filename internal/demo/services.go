@@ -53,13 +53,32 @@ func (s *Shop) servePayment(w http.ResponseWriter, r *http.Request) {
 		s.services[2].log.Warn("bank answers slowly", "bank", rand.IntN(8), "waited_ms", 300+rand.IntN(50))
 		pause(r.Context(), 300*time.Millisecond)
 	}
+	if s.onLogs(FaultLogError) && rand.IntN(3) == 0 {
+		s.services[2].log.Error(newErrors[int(s.news.Load())%len(newErrors)], "bank", rand.IntN(8))
+	}
 	fmt.Fprintln(w, "paid")
+}
+
+// newErrors are what payment never said before, another one each time.
+var newErrors = [...]string{
+	"certificate of the card network is not trusted", "settlement file has a wrong checksum", "currency table is older than a day",
+	"signature of the bank cannot be verified", "limit of open transfers is reached", "ledger refuses a booking in the past",
+	"key of the terminal was revoked", "clearing house closed the session",
 }
 
 // serveStock takes an order for shipping; when the queue is full the order is
 // refused.
 func (s *Shop) serveStock(w http.ResponseWriter, r *http.Request) {
 	pause(r.Context(), 2*time.Millisecond)
+	retries := 0
+	if s.onLogs(FaultLogBurst) {
+		retries = 8
+	} else if rand.IntN(10) == 0 {
+		retries = 1
+	}
+	for range retries {
+		s.services[3].log.Info("reservation retried", "shelf", rand.IntN(400), "attempt", rand.IntN(3)+1)
+	}
 	select {
 	case s.orders <- struct{}{}:
 		fmt.Fprintln(w, "ordered")
@@ -82,7 +101,7 @@ func (s *Shop) serveFaults(w http.ResponseWriter, _ *http.Request) {
 	defer s.mu.Unlock()
 	rows := []row{}
 	now := time.Now()
-	for _, f := range s.schedule {
+	for _, f := range append(append([]Window(nil), s.schedule...), s.quiet...) {
 		start, end := s.started.Add(f.Start), s.started.Add(f.End)
 		if start.Before(now.Add(time.Hour)) {
 			rows = append(rows, row{f.Fault, f.Fault.service(), start, end, !now.Before(start) && now.Before(end)})

@@ -24,6 +24,7 @@ type Config struct {
 	Day  time.Duration // length of a day and night; default 10 min
 	Rate float64       // shoppers a second at noon; default 25
 	Logs io.Writer     // receives the services' log lines; default: discarded
+	Push string        // URL of a Loki push API that receives them, too; "": none
 }
 
 // Target is a service's metrics endpoint.
@@ -47,11 +48,15 @@ type Shop struct {
 	ends     *prometheus.GaugeVec
 
 	fault   atomic.Value // Fault
+	logs    atomic.Value // Fault that only logs show
+	news    atomic.Int64 // how often FaultLogError was on
+	pusher  *pusher      // nil: lines are not pushed
 	orders  chan struct{}
 	shipped prometheus.Counter
 
 	mu       sync.Mutex
 	schedule []Window
+	quiet    []Window // of the faults that only logs show
 	started  time.Time
 	leaked   [][]byte
 }
@@ -90,13 +95,16 @@ func New(c Config) (*Shop, error) {
 		ends:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "demo_fault_end_time_seconds", Help: "When the last fault of this kind ended, in seconds since the Unix epoch."}, []string{"fault", "service"}),
 		shipped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shop_orders_shipped_total", Help: "Orders that left the house."}),
 	}
-	s.schedule = Schedule(c.Seed, 24*time.Hour)
+	s.schedule, s.quiet = Schedule(c.Seed, 24*time.Hour), LogSchedule(c.Seed, 24*time.Hour)
 	s.fault.Store(Fault(""))
+	s.logs.Store(Fault(""))
+	if c.Push != "" {
+		s.pusher = &pusher{url: c.Push, client: s.client}
+	}
 	s.registry.MustRegister(s.active, s.begins, s.ends, s.shipped)
-	for _, f := range []Fault{FaultLatency, FaultErrors, FaultTraffic, FaultSilent, FaultCPU, FaultLeak} {
+	for _, f := range []Fault{FaultLatency, FaultErrors, FaultTraffic, FaultSilent, FaultCPU, FaultLeak, FaultLogError, FaultLogBurst, FaultLogSilent} {
 		s.active.WithLabelValues(string(f), f.service()).Set(0)
 	}
-	logs := slog.NewJSONHandler(c.Logs, nil)
 	for _, part := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -106,10 +114,43 @@ func New(c Config) (*Shop, error) {
 			s.close()
 			return nil, fmt.Errorf("opening the demo's %s service: %w", part.name, err)
 		}
-		s.services = append(s.services, s.newService(part.name, listener, slog.New(logs).With("service", part.name), part.handler))
+		s.services = append(s.services, s.newService(part.name, listener, s.logger(part.name), part.handler))
 	}
 	s.front = s.services[0]
 	return s, nil
+}
+
+// logger writes the lines of one service, unless it has fallen silent.
+func (s *Shop) logger(service string) *slog.Logger {
+	out := s.config.Logs
+	if s.pusher != nil {
+		out = s.pusher.stream(service, out)
+	}
+	return slog.New(silencer{slog.NewJSONHandler(out, nil), func() bool { return service == FaultLogSilent.service() && s.onLogs(FaultLogSilent) }}).With("service", service)
+}
+
+// silencer drops lines while silent.
+type silencer struct {
+	slog.Handler
+	silent func() bool
+}
+
+// Handle implements slog.Handler.
+func (h silencer) Handle(ctx context.Context, r slog.Record) error {
+	if h.silent() {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h silencer) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return silencer{h.Handler.WithAttrs(attrs), h.silent}
+}
+
+// WithGroup implements slog.Handler.
+func (h silencer) WithGroup(name string) slog.Handler {
+	return silencer{h.Handler.WithGroup(name), h.silent}
 }
 
 func (s *Shop) newService(name string, listener net.Listener, log *slog.Logger, handler http.HandlerFunc) *service {
@@ -177,6 +218,9 @@ func (s *Shop) Run(ctx context.Context) error {
 	parts.Go(func() { s.breakThings(inner) })
 	parts.Go(func() { s.ship(inner) })
 	parts.Go(func() { s.sendShoppers(inner) })
+	if s.pusher != nil {
+		parts.Go(func() { s.pusher.run(inner) })
+	}
 
 	var err error
 	select {
@@ -199,6 +243,9 @@ func (s *Shop) Run(ctx context.Context) error {
 // on reports whether a fault is on now.
 func (s *Shop) on(f Fault) bool { return s.fault.Load().(Fault) == f }
 
+// onLogs is on for the faults that only logs show.
+func (s *Shop) onLogs(f Fault) bool { return s.logs.Load().(Fault) == f }
+
 // breakThings turns faults on and off by the schedule.
 func (s *Shop) breakThings(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -210,14 +257,20 @@ func (s *Shop) breakThings(ctx context.Context) {
 		case now := <-tick.C:
 			was, is := s.fault.Load().(Fault), active(s.schedule, now.Sub(s.started))
 			if was != is {
-				s.change(was, is, now)
+				s.change(&s.fault, was, is, now)
+			}
+			if was, is := s.logs.Load().(Fault), active(s.quiet, now.Sub(s.started)); was != is {
+				if is == FaultLogError {
+					s.news.Add(1)
+				}
+				s.change(&s.logs, was, is, now)
 			}
 			s.suffer(is)
 		}
 	}
 }
 
-func (s *Shop) change(was, is Fault, now time.Time) {
+func (s *Shop) change(lane *atomic.Value, was, is Fault, now time.Time) {
 	at := float64(now.UnixMilli()) / 1000
 	if was != "" {
 		s.active.WithLabelValues(string(was), was.service()).Set(0)
@@ -227,7 +280,7 @@ func (s *Shop) change(was, is Fault, now time.Time) {
 		s.active.WithLabelValues(string(is), is.service()).Set(1)
 		s.begins.WithLabelValues(string(is), is.service()).Set(at)
 	}
-	s.fault.Store(is)
+	lane.Store(is)
 	if was == FaultLeak {
 		s.mu.Lock()
 		s.leaked = nil
