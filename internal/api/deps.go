@@ -126,8 +126,12 @@ type HealthReader interface {
 type IdempotencyStore interface {
 	// Begin claims a key for one principal. Kind of error: none.
 	Begin(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error)
+	// Bind returns the context to serve the request of a claimed key with, so that
+	// what it changes and that it did are stored together.
+	Bind(ctx context.Context, k model.IdempotencyKey) context.Context
 	// Finish stores the answer of a claimed key, or gives the claim back when
-	// answer is nil, so that the request can be sent again.
+	// answer is nil, so that the request can be sent again; unless it has changed
+	// something, which must not happen twice.
 	Finish(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error
 }
 

@@ -107,9 +107,9 @@ func (s *server) serveAnew(w http.ResponseWriter, r *http.Request, op *huma.Oper
 	defer cancel()
 	r = s.prepare(r.WithContext(ctx), op)
 	ans := &answer{header: http.Header{}}
-	run := func() { next(humachi.NewContext(op, r, ans)) }
+	run := func(r *http.Request) { next(humachi.NewContext(op, r, ans)) }
 	if op.Method == http.MethodGet {
-		run()
+		run(r)
 		s.finishRead(w, r, ans)
 		return
 	}
@@ -130,7 +130,7 @@ func (s *server) serveAnew(w http.ResponseWriter, r *http.Request, op *huma.Oper
 			return
 		}
 	} else {
-		run()
+		run(r)
 	}
 	if s.opts.Responses != nil {
 		s.opts.Responses.changed() // before the client knows that it is written

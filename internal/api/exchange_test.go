@@ -66,6 +66,8 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	f.world.keys["anonymous\x00busy"] = &keyRecord{key: model.IdempotencyKey{Principal: "anonymous", Key: "busy", Operation: "POST /api/v1/detectors/det_1/stop", BodyHash: emptyHash}}
 	wantProblem(t, f.do("POST", "/api/v1/detectors/det_1/stop", "", "Idempotency-Key", "busy"), 409, CodeConflict)
+	f.world.keys["anonymous\x00lost"] = &keyRecord{lost: true, key: model.IdempotencyKey{Principal: "anonymous", Key: "lost", Operation: "POST /api/v1/detectors/det_1/stop", BodyHash: emptyHash}}
+	wantProblem(t, f.do("POST", "/api/v1/detectors/det_1/stop", "", "Idempotency-Key", "lost"), 409, CodeConflict)
 	for _, bad := range []string{strings.Repeat("k", 256), "tab\there", "ü"} {
 		wantProblem(t, f.do("POST", "/api/v1/detectors/det_1/stop", "", "Idempotency-Key", bad), 422, CodeValidation)
 	}

@@ -250,11 +250,15 @@ func (f keyFake) Begin(_ context.Context, k model.IdempotencyKey) (model.Idempot
 		return model.IdempotencyFresh, nil, nil
 	case r.key != k:
 		return model.IdempotencyMismatch, nil, nil
+	case r.lost:
+		return model.IdempotencyUnanswered, nil, nil
 	case r.answer == nil:
 		return model.IdempotencyInProgress, nil, nil
 	}
 	return model.IdempotencyReplay, r.answer, nil
 }
+
+func (f keyFake) Bind(ctx context.Context, _ model.IdempotencyKey) context.Context { return ctx }
 
 func (f keyFake) Finish(_ context.Context, k model.IdempotencyKey, a *model.StoredAnswer) error {
 	defer f.lock()()

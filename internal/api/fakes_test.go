@@ -39,6 +39,7 @@ type world struct {
 
 type keyRecord struct {
 	key    model.IdempotencyKey
+	lost   bool // carried out, without an answer
 	answer *model.StoredAnswer
 }
 

@@ -12,7 +12,7 @@ import (
 
 // once serves a request with an Idempotency-Key: run carries it out, unless an
 // answer is stored. It reports whether ans holds an answer to send.
-func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, ans *answer, run func()) bool {
+func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, ans *answer, run func(*http.Request)) bool {
 	ctx := r.Context()
 	if !printable(key) || len(key) > 255 {
 		return refuseKey(ctx, w, "Idempotency-Key is 1 to 255 printable ASCII characters.")
@@ -27,6 +27,9 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, 
 		err = errors.New("BUG: a finished key without an answer")
 	case err == nil && state == model.IdempotencyInProgress:
 		newProblem(CodeConflict, 0, "A request with this Idempotency-Key is being served. Wait for its answer.").stamp(ctx).write(w)
+		return false
+	case err == nil && state == model.IdempotencyUnanswered:
+		newProblem(CodeConflict, 0, "The request with this Idempotency-Key was carried out, but its answer was lost. It is not carried out again; read the subject to see the result.").stamp(ctx).write(w)
 		return false
 	case err == nil && state == model.IdempotencyMismatch:
 		return refuseKey(ctx, w, "This Idempotency-Key was used for another request. Make a new key for each request.")
@@ -50,7 +53,7 @@ func (s *server) once(w http.ResponseWriter, r *http.Request, key, hash string, 
 			s.settle(ctx, k, nil)
 		}
 	}()
-	run()
+	run(r.WithContext(s.opts.Idempotency.Bind(ctx, k)))
 	settled = true
 	s.settle(ctx, k, keptAnswer(ans))
 	return true

@@ -57,6 +57,11 @@ func (s idempotency) Begin(ctx context.Context, k model.IdempotencyKey) (model.I
 	return s.BeginIdempotent(ctx, k)
 }
 
+// Bind ties what the request of a claimed key writes to the key.
+func (s idempotency) Bind(ctx context.Context, k model.IdempotencyKey) context.Context {
+	return s.WithClaim(ctx, k)
+}
+
 // Finish stores the answer, or gives the key back.
 func (s idempotency) Finish(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error {
 	return s.FinishIdempotent(ctx, k, answer)

@@ -53,6 +53,7 @@ const (
 	IdempotencyInProgress                         // another request with it is being served
 	IdempotencyReplay                             // done: send the stored answer again
 	IdempotencyMismatch                           // used for another operation or body
+	IdempotencyUnanswered                         // carried out, but the answer was lost: do not do it again
 )
 
 // StoredAnswer is an answer as it was sent the first time.

@@ -78,7 +78,7 @@ func (s *Store) commit(ctx context.Context, doing string, fn writeFunc) error {
 	if err := ctx.Err(); err != nil {
 		return s.wrap(err, doing)
 	}
-	w := &write{fn: fn, done: make(chan error, 1), queued: time.Now()}
+	w := &write{fn: s.claimed(ctx, fn), done: make(chan error, 1), queued: time.Now()}
 	select {
 	case s.queue <- w:
 	case <-ctx.Done():

@@ -26,11 +26,45 @@ const (
 // maxStoredBody bounds the body of an answer that is stored for replay.
 const maxStoredBody = 1 << 20
 
+// unanswered is the status of a key whose request was carried out, but has no
+// answer that could be sent again.
+const unanswered = -1
+
+type claimKey struct{}
+
+// WithClaim returns a context for the work of a request that claimed k. Every
+// write with it marks the claim in its own transaction, so that what was
+// written and that it was written are known together, and fails with
+// KindConflict when another process has taken the claim over.
+func (s *Store) WithClaim(ctx context.Context, k model.IdempotencyKey) context.Context {
+	return context.WithValue(ctx, claimKey{}, k)
+}
+
+// claimed adds to fn that the claim of ctx, if it has one, has an effect.
+func (s *Store) claimed(ctx context.Context, fn writeFunc) writeFunc {
+	k, ok := ctx.Value(claimKey{}).(model.IdempotencyKey)
+	if !ok {
+		return fn
+	}
+	return func(ctx context.Context, tx *tx) error {
+		n, err := tx.affected(ctx, `UPDATE idempotency SET effect = 1 WHERE principal = $1 AND key = $2 AND owner = $3`,
+			cleanText(k.Principal), cleanText(k.Key), s.instance)
+		if err != nil {
+			return fmt.Errorf("marking the key: %w", err)
+		}
+		if n == 0 {
+			return model.Errorf(model.KindConflict, "", "another request with this Idempotency-Key has taken the place of this one, which took too long")
+		}
+		return fn(ctx, tx)
+	}
+}
+
 // BeginIdempotent claims a key for one request. Of any number of callers with
-// the same key, one gets IdempotencyFresh; it serves the request and then calls
-// FinishIdempotent. Keys belong to a principal and are remembered for 24 hours.
-// A claim that a crashed process left behind is given to the next caller with
-// the same request.
+// the same key, one gets IdempotencyFresh; it serves the request, with the
+// context that WithClaim gives, and then calls FinishIdempotent. Keys belong to
+// a principal and are remembered for 24 hours. A claim that a crashed process
+// left behind is given to the next caller with the same request, unless that
+// process had written something for it: then it is IdempotencyUnanswered.
 func (s *Store) BeginIdempotent(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error) {
 	var state model.IdempotencyState
 	var answer *model.StoredAnswer
@@ -58,10 +92,10 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 		return model.IdempotencyFresh, nil, err
 	}
 	var oldPrint, owner, header string
-	var status, created int64
+	var status, created, effect int64
 	var body []byte
-	err = tx.QueryRowContext(ctx, `SELECT fingerprint, owner, status, header, body, created_at FROM idempotency
-		WHERE principal = $1 AND key = $2`+tx.forUpdate, principal, key).Scan(&oldPrint, &owner, &status, &header, &body, &created)
+	err = tx.QueryRowContext(ctx, `SELECT fingerprint, owner, status, header, body, created_at, effect FROM idempotency
+		WHERE principal = $1 AND key = $2`+tx.forUpdate, principal, key).Scan(&oldPrint, &owner, &status, &header, &body, &created, &effect)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, fmt.Errorf("reading the key: %w", err)
 	}
@@ -70,11 +104,13 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 	// SQLite has one process: a claim of another instance is one of a past life.
 	left := status == 0 && owner != s.instance && (s.eng.NotifySQL() == "" || age >= idempotencyStale)
 	switch {
-	case expired || left && oldPrint == fingerprint:
+	case expired || left && oldPrint == fingerprint && effect == 0:
 		return model.IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
-			created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
+			effect = 0, created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
 	case oldPrint != fingerprint:
 		return model.IdempotencyMismatch, nil, nil
+	case status == unanswered || left:
+		return model.IdempotencyUnanswered, nil, nil
 	case status == 0:
 		return model.IdempotencyInProgress, nil, nil
 	}
@@ -87,14 +123,19 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 
 // FinishIdempotent stores the answer to a claimed key for its repetitions, or
 // gives the claim back when answer is nil, so that the request can be sent
-// again: after a failure that a repetition can overcome. A body above 1 MiB is
+// again: after a failure that a repetition can overcome. A claim with an effect
+// is not given back but becomes IdempotencyUnanswered. A body above 1 MiB is
 // KindTooLarge; a key that this process has not claimed is a KindConflict.
 func (s *Store) FinishIdempotent(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error {
 	principal, key := cleanText(k.Principal), cleanText(k.Key)
 	if answer == nil {
 		return s.commit(ctx, "giving back an idempotency key", func(ctx context.Context, tx *tx) error {
-			return tx.exec(ctx, `DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND owner = $3 AND status = 0`,
-				principal, key, s.instance)
+			if err := tx.exec(ctx, `DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND owner = $3 AND status = 0 AND effect = 0`,
+				principal, key, s.instance); err != nil {
+				return err
+			}
+			return tx.exec(ctx, `UPDATE idempotency SET status = $4 WHERE principal = $1 AND key = $2 AND owner = $3 AND status = 0`,
+				principal, key, s.instance, unanswered)
 		})
 	}
 	if len(answer.Body) > maxStoredBody {

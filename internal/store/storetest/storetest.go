@@ -58,6 +58,7 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"an idempotency key is claimed once", idempotency},
 		{"keys are made and revoked", apiKeys},
 		{"sessions end with their key", sessions},
+		{"the effect of an idempotency key is claimed once", idempotencyEffect},
 		{"tasks run", tasksRun},
 		{"tasks are cancelled", tasksCancel},
 		{"tasks stop and go on", tasksRestart},
