@@ -127,6 +127,14 @@ bench-scale: ## 100,000 series at a 30 s step from the embedded database, for fi
 bench-live: build ## The live stream in full: 10,000 clients for FOR (10m), slow clients, a crash; CLIENTS=1000 FOR=10s is quick
 	$(BIN) bench live --clients $(or $(CLIENTS),10000) --for $(or $(FOR),10m) --crash
 
+.PHONY: chaos
+chaos: ## Ten minutes of faults at random, with the race detector (CHAOS=10m)
+	AIOPS_CHAOS=$(or $(CHAOS),10m) $(GO) test -race -run TestChaos -v -count 1 -timeout 30m ./e2e
+
+.PHONY: outage
+outage: ## PostgreSQL away for a minute, and 1,000 keyed requests through a kill
+	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgresGoes|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin web/dist/assets web/dist/index.html web/node_modules

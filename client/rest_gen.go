@@ -173,6 +173,24 @@ func (e DetectorMissingData) Valid() bool {
 	}
 }
 
+// Defines values for DetectorSignal.
+const (
+	DetectorSignalLogs    DetectorSignal = "logs"
+	DetectorSignalMetrics DetectorSignal = "metrics"
+)
+
+// Valid indicates whether the value is a known member of the DetectorSignal enum.
+func (e DetectorSignal) Valid() bool {
+	switch e {
+	case DetectorSignalLogs:
+		return true
+	case DetectorSignalMetrics:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DetectorHealthState.
 const (
 	DetectorHealthStateDegraded DetectorHealthState = "degraded"
@@ -290,6 +308,24 @@ func (e DetectorInputSensitivity) Valid() bool {
 	}
 }
 
+// Defines values for DetectorInputSignal.
+const (
+	DetectorInputSignalLogs    DetectorInputSignal = "logs"
+	DetectorInputSignalMetrics DetectorInputSignal = "metrics"
+)
+
+// Valid indicates whether the value is a known member of the DetectorInputSignal enum.
+func (e DetectorInputSignal) Valid() bool {
+	switch e {
+	case DetectorInputSignalLogs:
+		return true
+	case DetectorInputSignalMetrics:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DetectorPatchDirection.
 const (
 	DetectorPatchDirectionAbove       DetectorPatchDirection = "above"
@@ -308,6 +344,63 @@ func (e DetectorPatchDirection) Valid() bool {
 	case DetectorPatchDirectionBoth:
 		return true
 	case DetectorPatchDirectionLessThannil:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DetectorPatchLogKind.
+const (
+	DetectorPatchLogKindLessThannil DetectorPatchLogKind = "<nil>"
+	DetectorPatchLogKindLevelRatio  DetectorPatchLogKind = "level_ratio"
+	DetectorPatchLogKindMix         DetectorPatchLogKind = "mix"
+	DetectorPatchLogKindNewTemplate DetectorPatchLogKind = "new_template"
+	DetectorPatchLogKindPattern     DetectorPatchLogKind = "pattern"
+	DetectorPatchLogKindRate        DetectorPatchLogKind = "rate"
+	DetectorPatchLogKindTemplate    DetectorPatchLogKind = "template"
+)
+
+// Valid indicates whether the value is a known member of the DetectorPatchLogKind enum.
+func (e DetectorPatchLogKind) Valid() bool {
+	switch e {
+	case DetectorPatchLogKindLessThannil:
+		return true
+	case DetectorPatchLogKindLevelRatio:
+		return true
+	case DetectorPatchLogKindMix:
+		return true
+	case DetectorPatchLogKindNewTemplate:
+		return true
+	case DetectorPatchLogKindPattern:
+		return true
+	case DetectorPatchLogKindRate:
+		return true
+	case DetectorPatchLogKindTemplate:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DetectorPatchLogSeverity.
+const (
+	DetectorPatchLogSeverityCritical    DetectorPatchLogSeverity = "critical"
+	DetectorPatchLogSeverityInfo        DetectorPatchLogSeverity = "info"
+	DetectorPatchLogSeverityLessThannil DetectorPatchLogSeverity = "<nil>"
+	DetectorPatchLogSeverityWarning     DetectorPatchLogSeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the DetectorPatchLogSeverity enum.
+func (e DetectorPatchLogSeverity) Valid() bool {
+	switch e {
+	case DetectorPatchLogSeverityCritical:
+		return true
+	case DetectorPatchLogSeverityInfo:
+		return true
+	case DetectorPatchLogSeverityLessThannil:
+		return true
+	case DetectorPatchLogSeverityWarning:
 		return true
 	default:
 		return false
@@ -359,6 +452,27 @@ func (e DetectorPatchSensitivity) Valid() bool {
 	case DetectorPatchSensitivityLow:
 		return true
 	case DetectorPatchSensitivityMedium:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DetectorPatchSignal.
+const (
+	DetectorPatchSignalLessThannil DetectorPatchSignal = "<nil>"
+	DetectorPatchSignalLogs        DetectorPatchSignal = "logs"
+	DetectorPatchSignalMetrics     DetectorPatchSignal = "metrics"
+)
+
+// Valid indicates whether the value is a known member of the DetectorPatchSignal enum.
+func (e DetectorPatchSignal) Valid() bool {
+	switch e {
+	case DetectorPatchSignalLessThannil:
+		return true
+	case DetectorPatchSignalLogs:
+		return true
+	case DetectorPatchSignalMetrics:
 		return true
 	default:
 		return false
@@ -476,6 +590,159 @@ func (e LiveClientState) Valid() bool {
 	case Replaying:
 		return true
 	case Waiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogLevelLevel.
+const (
+	LogLevelLevelDebug LogLevelLevel = "debug"
+	LogLevelLevelError LogLevelLevel = "error"
+	LogLevelLevelInfo  LogLevelLevel = "info"
+	LogLevelLevelWarn  LogLevelLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LogLevelLevel enum.
+func (e LogLevelLevel) Valid() bool {
+	switch e {
+	case LogLevelLevelDebug:
+		return true
+	case LogLevelLevelError:
+		return true
+	case LogLevelLevelInfo:
+		return true
+	case LogLevelLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogPatternLevel.
+const (
+	LogPatternLevelDebug LogPatternLevel = "debug"
+	LogPatternLevelEmpty LogPatternLevel = ""
+	LogPatternLevelError LogPatternLevel = "error"
+	LogPatternLevelFatal LogPatternLevel = "fatal"
+	LogPatternLevelInfo  LogPatternLevel = "info"
+	LogPatternLevelWarn  LogPatternLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LogPatternLevel enum.
+func (e LogPatternLevel) Valid() bool {
+	switch e {
+	case LogPatternLevelDebug:
+		return true
+	case LogPatternLevelEmpty:
+		return true
+	case LogPatternLevelError:
+		return true
+	case LogPatternLevelFatal:
+		return true
+	case LogPatternLevelInfo:
+		return true
+	case LogPatternLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogPatternSeverity.
+const (
+	LogPatternSeverityCritical LogPatternSeverity = "critical"
+	LogPatternSeverityEmpty    LogPatternSeverity = ""
+	LogPatternSeverityInfo     LogPatternSeverity = "info"
+	LogPatternSeverityWarning  LogPatternSeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the LogPatternSeverity enum.
+func (e LogPatternSeverity) Valid() bool {
+	switch e {
+	case LogPatternSeverityCritical:
+		return true
+	case LogPatternSeverityEmpty:
+		return true
+	case LogPatternSeverityInfo:
+		return true
+	case LogPatternSeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogPatternEditSeverity.
+const (
+	LogPatternEditSeverityCritical LogPatternEditSeverity = "critical"
+	LogPatternEditSeverityEmpty    LogPatternEditSeverity = ""
+	LogPatternEditSeverityInfo     LogPatternEditSeverity = "info"
+	LogPatternEditSeverityWarning  LogPatternEditSeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the LogPatternEditSeverity enum.
+func (e LogPatternEditSeverity) Valid() bool {
+	switch e {
+	case LogPatternEditSeverityCritical:
+		return true
+	case LogPatternEditSeverityEmpty:
+		return true
+	case LogPatternEditSeverityInfo:
+		return true
+	case LogPatternEditSeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogRuleKind.
+const (
+	LogRuleKindLevelRatio  LogRuleKind = "level_ratio"
+	LogRuleKindMix         LogRuleKind = "mix"
+	LogRuleKindNewTemplate LogRuleKind = "new_template"
+	LogRuleKindPattern     LogRuleKind = "pattern"
+	LogRuleKindRate        LogRuleKind = "rate"
+	LogRuleKindTemplate    LogRuleKind = "template"
+)
+
+// Valid indicates whether the value is a known member of the LogRuleKind enum.
+func (e LogRuleKind) Valid() bool {
+	switch e {
+	case LogRuleKindLevelRatio:
+		return true
+	case LogRuleKindMix:
+		return true
+	case LogRuleKindNewTemplate:
+		return true
+	case LogRuleKindPattern:
+		return true
+	case LogRuleKindRate:
+		return true
+	case LogRuleKindTemplate:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LogRuleSeverity.
+const (
+	LogRuleSeverityCritical LogRuleSeverity = "critical"
+	LogRuleSeverityInfo     LogRuleSeverity = "info"
+	LogRuleSeverityWarning  LogRuleSeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the LogRuleSeverity enum.
+func (e LogRuleSeverity) Valid() bool {
+	switch e {
+	case LogRuleSeverityCritical:
+		return true
+	case LogRuleSeverityInfo:
+		return true
+	case LogRuleSeverityWarning:
 		return true
 	default:
 		return false
@@ -956,6 +1223,150 @@ func (e ListDetectorsParamsSort) Valid() bool {
 	}
 }
 
+// Defines values for ListLogLinesParamsLevel.
+const (
+	ListLogLinesParamsLevelDebug ListLogLinesParamsLevel = "debug"
+	ListLogLinesParamsLevelError ListLogLinesParamsLevel = "error"
+	ListLogLinesParamsLevelFatal ListLogLinesParamsLevel = "fatal"
+	ListLogLinesParamsLevelInfo  ListLogLinesParamsLevel = "info"
+	ListLogLinesParamsLevelWarn  ListLogLinesParamsLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the ListLogLinesParamsLevel enum.
+func (e ListLogLinesParamsLevel) Valid() bool {
+	switch e {
+	case ListLogLinesParamsLevelDebug:
+		return true
+	case ListLogLinesParamsLevelError:
+		return true
+	case ListLogLinesParamsLevelFatal:
+		return true
+	case ListLogLinesParamsLevelInfo:
+		return true
+	case ListLogLinesParamsLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListLogLinesParamsOrder.
+const (
+	Newest ListLogLinesParamsOrder = "newest"
+	Oldest ListLogLinesParamsOrder = "oldest"
+)
+
+// Valid indicates whether the value is a known member of the ListLogLinesParamsOrder enum.
+func (e ListLogLinesParamsOrder) Valid() bool {
+	switch e {
+	case Newest:
+		return true
+	case Oldest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListLogPatternsParamsLevel.
+const (
+	ListLogPatternsParamsLevelDebug ListLogPatternsParamsLevel = "debug"
+	ListLogPatternsParamsLevelError ListLogPatternsParamsLevel = "error"
+	ListLogPatternsParamsLevelFatal ListLogPatternsParamsLevel = "fatal"
+	ListLogPatternsParamsLevelInfo  ListLogPatternsParamsLevel = "info"
+	ListLogPatternsParamsLevelWarn  ListLogPatternsParamsLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the ListLogPatternsParamsLevel enum.
+func (e ListLogPatternsParamsLevel) Valid() bool {
+	switch e {
+	case ListLogPatternsParamsLevelDebug:
+		return true
+	case ListLogPatternsParamsLevelError:
+		return true
+	case ListLogPatternsParamsLevelFatal:
+		return true
+	case ListLogPatternsParamsLevelInfo:
+		return true
+	case ListLogPatternsParamsLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListLogPatternsParamsPinned.
+const (
+	ListLogPatternsParamsPinnedFalse ListLogPatternsParamsPinned = "false"
+	ListLogPatternsParamsPinnedTrue  ListLogPatternsParamsPinned = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListLogPatternsParamsPinned enum.
+func (e ListLogPatternsParamsPinned) Valid() bool {
+	switch e {
+	case ListLogPatternsParamsPinnedFalse:
+		return true
+	case ListLogPatternsParamsPinnedTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListLogPatternsParamsExpected.
+const (
+	ListLogPatternsParamsExpectedFalse ListLogPatternsParamsExpected = "false"
+	ListLogPatternsParamsExpectedTrue  ListLogPatternsParamsExpected = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListLogPatternsParamsExpected enum.
+func (e ListLogPatternsParamsExpected) Valid() bool {
+	switch e {
+	case ListLogPatternsParamsExpectedFalse:
+		return true
+	case ListLogPatternsParamsExpectedTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListLogPatternsParamsSort.
+const (
+	Count          ListLogPatternsParamsSort = "count"
+	FirstSeen      ListLogPatternsParamsSort = "first_seen"
+	Id             ListLogPatternsParamsSort = "id"
+	LastSeen       ListLogPatternsParamsSort = "last_seen"
+	MinusCount     ListLogPatternsParamsSort = "-count"
+	MinusFirstSeen ListLogPatternsParamsSort = "-first_seen"
+	MinusId        ListLogPatternsParamsSort = "-id"
+	MinusLastSeen  ListLogPatternsParamsSort = "-last_seen"
+)
+
+// Valid indicates whether the value is a known member of the ListLogPatternsParamsSort enum.
+func (e ListLogPatternsParamsSort) Valid() bool {
+	switch e {
+	case Count:
+		return true
+	case FirstSeen:
+		return true
+	case Id:
+		return true
+	case LastSeen:
+		return true
+	case MinusCount:
+		return true
+	case MinusFirstSeen:
+		return true
+	case MinusId:
+		return true
+	case MinusLastSeen:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListTasksParamsState.
 const (
 	ListTasksParamsStateCancelled ListTasksParamsState = "cancelled"
@@ -981,6 +1392,24 @@ func (e ListTasksParamsState) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// AnalyzeInput defines model for AnalyzeInput.
+type AnalyzeInput struct {
+	// Contains Only lines with this text
+	Contains *string `json:"contains,omitempty"`
+
+	// From Begin; default an hour before to
+	From *time.Time `json:"from,omitempty"`
+
+	// Selector Labels of the streams; for a source that is not builtin a query in its own language
+	Selector *string `json:"selector,omitempty"`
+
+	// Source Name of the source; default builtin
+	Source *string `json:"source,omitempty"`
+
+	// To End; default now
+	To *time.Time `json:"to,omitempty"`
 }
 
 // Anomaly defines model for Anomaly.
@@ -1191,6 +1620,7 @@ type Detector struct {
 
 	// Labels Of the owner, such as team and service
 	Labels       map[string]string   `json:"labels"`
+	Log          *LogRule            `json:"log,omitempty"`
 	MinDeviation MinDeviation        `json:"min_deviation"`
 	MissingData  DetectorMissingData `json:"missing_data"`
 
@@ -1206,8 +1636,11 @@ type Detector struct {
 	// Provisioned Defined by the configuration file, so locked here
 	Provisioned bool `json:"provisioned"`
 
-	// Query PromQL, or the source's own language
+	// Query PromQL, or the source's own language; of a detector on logs the streams
 	Query string `json:"query"`
+
+	// Signal What it watches
+	Signal DetectorSignal `json:"signal"`
 
 	// Source Name of the source
 	//
@@ -1233,6 +1666,9 @@ type DetectorDirection string
 
 // DetectorMissingData defines model for Detector.MissingData.
 type DetectorMissingData string
+
+// DetectorSignal What it watches
+type DetectorSignal string
 
 // DetectorHealth defines model for DetectorHealth.
 type DetectorHealth struct {
@@ -1277,6 +1713,7 @@ type DetectorInput struct {
 
 	// Labels Of the owner, such as team and service
 	Labels       *map[string]string `json:"labels,omitempty"`
+	Log          *LogRule           `json:"log,omitempty"`
 	MinDeviation *MinDeviation      `json:"min_deviation,omitempty"`
 
 	// MissingData What a step without a sample means while the source is healthy; default ignore
@@ -1295,13 +1732,16 @@ type DetectorInput struct {
 	// Parameters Of the model; leave out for defaults
 	Parameters *map[string]interface{} `json:"parameters,omitempty"`
 
-	// Query PromQL, or the source's own language
+	// Query PromQL, or the source's own language; of a detector on logs the streams, such as {service="checkout"}
 	//
 	// Examples: rate(http_requests_total[5m])
 	Query string `json:"query"`
 
 	// Sensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 	Sensitivity *DetectorInputSensitivity `json:"sensitivity,omitempty"`
+
+	// Signal What it watches; default metrics
+	Signal *DetectorInputSignal `json:"signal,omitempty"`
 
 	// Source Name of the source; default builtin
 	Source *string `json:"source,omitempty"`
@@ -1325,6 +1765,9 @@ type DetectorInputMissingData string
 
 // DetectorInputSensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 type DetectorInputSensitivity string
+
+// DetectorInputSignal What it watches; default metrics
+type DetectorInputSignal string
 
 // DetectorList defines model for DetectorList.
 type DetectorList struct {
@@ -1358,7 +1801,20 @@ type DetectorPatch struct {
 	KeepFiringFor *string `json:"keep_firing_for,omitempty"`
 
 	// Labels Of the owner, such as team and service
-	Labels       *map[string]*string `json:"labels,omitempty"`
+	Labels *map[string]*string `json:"labels,omitempty"`
+	Log    *struct {
+		// Kind template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+		Kind *DetectorPatchLogKind `json:"kind,omitempty"`
+
+		// Pattern Regular expression (RE2), of kind pattern
+		Pattern *string `json:"pattern,omitempty"`
+
+		// Severity Of every anomaly; without it the severity follows the score
+		Severity *DetectorPatchLogSeverity `json:"severity,omitempty"`
+
+		// Template Id of the only pattern to watch, of kind template
+		Template *string `json:"template,omitempty"`
+	} `json:"log,omitempty"`
 	MinDeviation *struct {
 		// Absolute In the unit of the series
 		Absolute *float64 `json:"absolute,omitempty"`
@@ -1383,13 +1839,16 @@ type DetectorPatch struct {
 	// Parameters Of the model; leave out for defaults
 	Parameters *map[string]interface{} `json:"parameters,omitempty"`
 
-	// Query PromQL, or the source's own language
+	// Query PromQL, or the source's own language; of a detector on logs the streams, such as {service="checkout"}
 	//
 	// Examples: rate(http_requests_total[5m])
 	Query *string `json:"query,omitempty"`
 
 	// Sensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 	Sensitivity *DetectorPatchSensitivity `json:"sensitivity,omitempty"`
+
+	// Signal What it watches; default metrics
+	Signal *DetectorPatchSignal `json:"signal,omitempty"`
 
 	// Source Name of the source; default builtin
 	Source *string `json:"source,omitempty"`
@@ -1408,11 +1867,20 @@ type DetectorPatch struct {
 // DetectorPatchDirection Default both
 type DetectorPatchDirection string
 
+// DetectorPatchLogKind template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+type DetectorPatchLogKind string
+
+// DetectorPatchLogSeverity Of every anomaly; without it the severity follows the score
+type DetectorPatchLogSeverity string
+
 // DetectorPatchMissingData What a step without a sample means while the source is healthy; default ignore
 type DetectorPatchMissingData string
 
 // DetectorPatchSensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 type DetectorPatchSensitivity string
+
+// DetectorPatchSignal What it watches; default metrics
+type DetectorPatchSignal string
 
 // DetectorStatus defines model for DetectorStatus.
 type DetectorStatus struct {
@@ -1499,7 +1967,8 @@ type Explanation struct {
 	DetectorVersion int64  `json:"detector_version"`
 
 	// Difference What differs when it was not reproduced
-	Difference *string `json:"difference,omitempty"`
+	Difference *string      `json:"difference,omitempty"`
+	Logs       *LogEvidence `json:"logs,omitempty"`
 
 	// Model The algorithm
 	Model        string `json:"model"`
@@ -1618,6 +2087,174 @@ type LiveClientsOutputBody struct {
 	// Total How many there are
 	Total int64 `json:"total"`
 }
+
+// LogEvidence defines model for LogEvidence.
+type LogEvidence struct {
+	After []LogLine `json:"after"`
+
+	// Before A few lines from before it, oldest first
+	Before []LogLine `json:"before"`
+	During []LogLine `json:"during"`
+
+	// Patterns Those the anomaly is about, those with the most lines first
+	Patterns []LogPattern `json:"patterns"`
+
+	// Related Patterns whose lines moved together with it, closest first
+	Related []RelatedTemplate `json:"related"`
+
+	// Truncated There were more lines than were looked at
+	Truncated bool `json:"truncated"`
+}
+
+// LogLevel defines model for LogLevel.
+type LogLevel struct {
+	// Level Lines below it are left out
+	Level LogLevelLevel `json:"level"`
+}
+
+// LogLevelLevel Lines below it are left out
+type LogLevelLevel string
+
+// LogLine defines model for LogLine.
+type LogLine struct {
+	// Cut The text is the beginning of a longer line
+	Cut bool `json:"cut"`
+
+	// Level debug, info, warn, error or fatal; empty when unknown
+	Level  string  `json:"level"`
+	Logger *string `json:"logger,omitempty"`
+
+	// Pattern Id of its pattern; absent for lines that were not mined
+	Pattern *string `json:"pattern,omitempty"`
+
+	// Stream Labels of the stream
+	Stream map[string]string `json:"stream"`
+	T      time.Time         `json:"t"`
+
+	// Text As it came; bytes that are not UTF-8 are replaced
+	Text    string  `json:"text"`
+	TraceId *string `json:"trace_id,omitempty"`
+}
+
+// LogLineList defines model for LogLineList.
+type LogLineList struct {
+	Items []LogLine `json:"items"`
+
+	// NextCursor For the next page; empty on the last
+	NextCursor string `json:"next_cursor"`
+}
+
+// LogPattern defines model for LogPattern.
+type LogPattern struct {
+	// Count Lines so far
+	Count int64 `json:"count"`
+
+	// Examples Lines, cut to 512 bytes
+	Examples []string `json:"examples"`
+
+	// Expected People said that it is of no interest: it raises no alarm
+	Expected  bool       `json:"expected"`
+	FirstSeen *time.Time `json:"first_seen,omitempty"`
+
+	// Id Examples: 8f3a5c0e11d2b746
+	Id       string     `json:"id"`
+	LastSeen *time.Time `json:"last_seen,omitempty"`
+
+	// Level Of most of its lines; empty when unknown
+	Level LogPatternLevel `json:"level"`
+
+	// Name As people called it; empty without one
+	Name string `json:"name"`
+
+	// Parent The pattern that it was split off from
+	Parent *string `json:"parent,omitempty"`
+
+	// Pinned Lines do not change its template
+	Pinned bool `json:"pinned"`
+
+	// Severity Of the anomalies on its lines, as people said; empty: it follows the score
+	Severity LogPatternSeverity `json:"severity"`
+
+	// Sources Names of the sources that have it
+	Sources          []string `json:"sources"`
+	SparkStepSeconds float64  `json:"spark_step_seconds"`
+
+	// Sparkline Lines per step of the newest hour, oldest first; the last step is not over yet
+	Sparkline []int32 `json:"sparkline"`
+
+	// Streams The labels that counts tell apart, of at most 16 streams that have it
+	Streams []map[string]string `json:"streams"`
+
+	// Template Words as in the lines, <*> for variables
+	//
+	// Examples: connection to <*> refused
+	Template string `json:"template"`
+
+	// Variables Number of variables; split_at counts them from 0
+	Variables int64 `json:"variables"`
+
+	// Version Grows with each change by people
+	Version int64 `json:"version"`
+}
+
+// LogPatternLevel Of most of its lines; empty when unknown
+type LogPatternLevel string
+
+// LogPatternSeverity Of the anomalies on its lines, as people said; empty: it follows the score
+type LogPatternSeverity string
+
+// LogPatternEdit defines model for LogPatternEdit.
+type LogPatternEdit struct {
+	// Expected Whether it is of no interest and raises no alarm
+	Expected *bool `json:"expected,omitempty"`
+
+	// MergeWith Id of a pattern to merge it with; the elder id stays, the other leads to it
+	MergeWith *string `json:"merge_with,omitempty"`
+
+	// Name Printable characters; empty takes the name away
+	Name *string `json:"name,omitempty"`
+
+	// Pinned Whether lines may change its template
+	Pinned *bool `json:"pinned,omitempty"`
+
+	// Severity Of the anomalies on its lines; empty: it follows the score
+	Severity *LogPatternEditSeverity `json:"severity,omitempty"`
+
+	// SplitAt Number of the variable whose texts get patterns of their own from now on
+	SplitAt *int64 `json:"split_at,omitempty"`
+}
+
+// LogPatternEditSeverity Of the anomalies on its lines; empty: it follows the score
+type LogPatternEditSeverity string
+
+// LogPatternList defines model for LogPatternList.
+type LogPatternList struct {
+	Items []LogPattern `json:"items"`
+
+	// NextCursor For the next page; empty on the last
+	NextCursor string `json:"next_cursor"`
+}
+
+// LogRule defines model for LogRule.
+type LogRule struct {
+	// Kind template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+	Kind LogRuleKind `json:"kind"`
+
+	// Pattern Regular expression (RE2), of kind pattern
+	Pattern *string `json:"pattern,omitempty"`
+
+	// Severity Of every anomaly; without it the severity follows the score
+	Severity *LogRuleSeverity `json:"severity,omitempty"`
+
+	// Template Id of the only pattern to watch, of kind template
+	Template *string `json:"template,omitempty"`
+}
+
+// LogRuleKind template: lines of each pattern. new_template: patterns never seen before. rate: lines of each stream. level_ratio: share of errors. mix: how far the shares of the patterns are from the usual ones. pattern: lines that a regular expression finds.
+type LogRuleKind string
+
+// LogRuleSeverity Of every anomaly; without it the severity follows the score
+type LogRuleSeverity string
 
 // MinDeviation defines model for MinDeviation.
 type MinDeviation struct {
@@ -1848,6 +2485,17 @@ type RelatedSeries struct {
 	SharedLabels int64 `json:"shared_labels"`
 }
 
+// RelatedTemplate defines model for RelatedTemplate.
+type RelatedTemplate struct {
+	// Correlation Pearson's, over the time around the anomaly: -1 to 1
+	Correlation *float64 `json:"correlation"`
+
+	// Pattern Id of the pattern
+	Pattern  string    `json:"pattern"`
+	Series   SeriesRef `json:"series"`
+	Template string    `json:"template"`
+}
+
 // Replay defines model for Replay.
 type Replay struct {
 	// Anomalies Episodes that touch the range
@@ -2007,9 +2655,12 @@ type SourceAuthInput struct {
 // SourceHealth defines model for SourceHealth.
 type SourceHealth struct {
 	CheckedAt *time.Time `json:"checked_at,omitempty"`
-	LastError *string    `json:"last_error,omitempty"`
-	LatencyMs float64    `json:"latency_ms"`
-	Since     *time.Time `json:"since,omitempty"`
+
+	// Details Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions
+	Details   *map[string]interface{} `json:"details,omitempty"`
+	LastError *string                 `json:"last_error,omitempty"`
+	LatencyMs float64                 `json:"latency_ms"`
+	Since     *time.Time              `json:"since,omitempty"`
 
 	// State stale: it answers, but its data stopped moving
 	State SourceHealthState `json:"state"`
@@ -2092,7 +2743,7 @@ type Task struct {
 	Kind     string  `json:"kind"`
 	Progress float64 `json:"progress"`
 
-	// Result A Backtest or a ModelVersion when it succeeded, else null
+	// Result A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null
 	Result    interface{} `json:"result"`
 	State     TaskState   `json:"state"`
 	UpdatedAt time.Time   `json:"updated_at"`
@@ -2452,6 +3103,126 @@ type GetErrorParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
+// SetLogLevelParams defines parameters for SetLogLevel.
+type SetLogLevelParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// AnalyzeLogsParams defines parameters for AnalyzeLogs.
+type AnalyzeLogsParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// ListLogLinesParams defines parameters for ListLogLines.
+type ListLogLinesParams struct {
+	// Limit Lines in one answer
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor next_cursor of the answer before; empty for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Source Name of the source
+	Source *string `form:"source,omitempty" json:"source,omitempty"`
+
+	// Selector Labels of the streams, such as {service="checkout"}; for a source that is not builtin a query in its own language
+	Selector *string `form:"selector,omitempty" json:"selector,omitempty"`
+
+	// Contains Part of the line
+	Contains *string `form:"contains,omitempty" json:"contains,omitempty"`
+
+	// Template Id of a pattern, on the source builtin
+	Template *string `form:"template,omitempty" json:"template,omitempty"`
+
+	// Level Only lines of this level
+	Level *ListLogLinesParamsLevel `form:"level,omitempty" json:"level,omitempty"`
+
+	// From Only lines at or after this time; default an hour before to
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only lines before this time; default now
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Order Which lines come first
+	Order *ListLogLinesParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ListLogLinesParamsLevel defines parameters for ListLogLines.
+type ListLogLinesParamsLevel string
+
+// ListLogLinesParamsOrder defines parameters for ListLogLines.
+type ListLogLinesParamsOrder string
+
+// ListLogPatternsParams defines parameters for ListLogPatterns.
+type ListLogPatternsParams struct {
+	// Limit Items in one answer
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor next_cursor of the answer before; empty for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Source Only those of the source of this name
+	Source *string `form:"source,omitempty" json:"source,omitempty"`
+
+	// Selector Only those of streams with these labels, such as {service="checkout"}
+	Selector *string `form:"selector,omitempty" json:"selector,omitempty"`
+
+	// Level Only those of this level
+	Level *ListLogPatternsParamsLevel `form:"level,omitempty" json:"level,omitempty"`
+
+	// Q Part of the template or the name
+	Q *string `form:"q,omitempty" json:"q,omitempty"`
+
+	// Pinned Only those that are pinned, or not
+	Pinned *ListLogPatternsParamsPinned `form:"pinned,omitempty" json:"pinned,omitempty"`
+
+	// Expected Only those that are expected, or not
+	Expected *ListLogPatternsParamsExpected `form:"expected,omitempty" json:"expected,omitempty"`
+
+	// SeenSince Only those that were seen at or after this time
+	SeenSince *time.Time `form:"seen_since,omitempty" json:"seen_since,omitempty"`
+
+	// NewSince Only those that were first seen at or after this time
+	NewSince *time.Time `form:"new_since,omitempty" json:"new_since,omitempty"`
+
+	// Sort Order; with - descending
+	Sort *ListLogPatternsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ListLogPatternsParamsLevel defines parameters for ListLogPatterns.
+type ListLogPatternsParamsLevel string
+
+// ListLogPatternsParamsPinned defines parameters for ListLogPatterns.
+type ListLogPatternsParamsPinned string
+
+// ListLogPatternsParamsExpected defines parameters for ListLogPatterns.
+type ListLogPatternsParamsExpected string
+
+// ListLogPatternsParamsSort defines parameters for ListLogPatterns.
+type ListLogPatternsParamsSort string
+
+// GetLogPatternParams defines parameters for GetLogPattern.
+type GetLogPatternParams struct {
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// UpdateLogPatternParams defines parameters for UpdateLogPattern.
+type UpdateLogPatternParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
 // ListSourcesParams defines parameters for ListSources.
 type ListSourcesParams struct {
 	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
@@ -2604,6 +3375,18 @@ type ShadowModelJSONRequestBody = ShadowInput
 
 // TrainDetectorJSONRequestBody defines body for TrainDetector for application/json ContentType.
 type TrainDetectorJSONRequestBody = TimeRange
+
+// SetLogLevelJSONRequestBody defines body for SetLogLevel for application/json ContentType.
+type SetLogLevelJSONRequestBody = LogLevel
+
+// AnalyzeLogsJSONRequestBody defines body for AnalyzeLogs for application/json ContentType.
+type AnalyzeLogsJSONRequestBody = AnalyzeInput
+
+// UpdateLogPatternJSONRequestBody defines body for UpdateLogPattern for application/json ContentType.
+type UpdateLogPatternJSONRequestBody = LogPatternEdit
+
+// UpdateLogPatternApplicationMergePatchPlusJSONRequestBody defines body for UpdateLogPattern for application/merge-patch+json ContentType.
+type UpdateLogPatternApplicationMergePatchPlusJSONRequestBody = LogPatternEdit
 
 // CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
 type CreateSessionJSONRequestBody = CreateSessionInputBody
@@ -3030,6 +3813,95 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetLogLevel Get the level of the log
+	//
+	// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+	GetLogLevel(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetLogLevelWithBody Change the level of the log
+	//
+	// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithBody(ctx context.Context, params *SetLogLevelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetLogLevel Change the level of the log
+	//
+	// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevel(ctx context.Context, params *SetLogLevelParams, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnalyzeLogsWithBody Analyse the lines of a time range
+	//
+	// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+	AnalyzeLogsWithBody(ctx context.Context, params *AnalyzeLogsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnalyzeLogs Analyse the lines of a time range
+	//
+	// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+	AnalyzeLogs(ctx context.Context, params *AnalyzeLogsParams, body AnalyzeLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLogLines List log lines
+	//
+	// Lines of a source, newest first unless order says otherwise. Without a source those that were sent here.
+	//
+	// Corresponds with GET /api/v1/logs/lines (the `ListLogLines` operationId).
+	ListLogLines(ctx context.Context, params *ListLogLinesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLogPatterns List the patterns of log lines
+	//
+	// Templates with their counts since the start, the newest hour in steps of two minutes, and examples. Texts come from whoever wrote the lines; escape them where they are shown. Sorted by count or time, a pattern may move between pages while lines come; sorted by id each appears once.
+	//
+	// Corresponds with GET /api/v1/logs/patterns (the `ListLogPatterns` operationId).
+	ListLogPatterns(ctx context.Context, params *ListLogPatternsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetLogPattern Get a pattern
+	//
+	// The id of a pattern that was merged into another leads to that one.
+	//
+	// Corresponds with GET /api/v1/logs/patterns/{id} (the `GetLogPattern` operationId).
+	GetLogPattern(ctx context.Context, id string, params *GetLogPatternParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLogPatternWithBody Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPatternWithBody(ctx context.Context, id string, params *UpdateLogPatternParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLogPattern Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPattern(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLogPatternWithApplicationMergePatchPlusJSONBody Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes a body of the `application/merge-patch+json` content type.
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPatternWithApplicationMergePatchPlusJSONBody(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteSession Sign out
 	//
@@ -4037,6 +4909,205 @@ func (c *Client) ListErrors(ctx context.Context, params *ListErrorsParams, reqEd
 // Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 func (c *Client) GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetErrorRequest(c.Server, code, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetLogLevel Get the level of the log
+//
+// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+func (c *Client) GetLogLevel(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLogLevelRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetLogLevelWithBody Change the level of the log
+//
+// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *Client) SetLogLevelWithBody(ctx context.Context, params *SetLogLevelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetLogLevelRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetLogLevel Change the level of the log
+//
+// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *Client) SetLogLevel(ctx context.Context, params *SetLogLevelParams, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetLogLevelRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnalyzeLogsWithBody Analyse the lines of a time range
+//
+// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+func (c *Client) AnalyzeLogsWithBody(ctx context.Context, params *AnalyzeLogsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnalyzeLogsRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnalyzeLogs Analyse the lines of a time range
+//
+// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+func (c *Client) AnalyzeLogs(ctx context.Context, params *AnalyzeLogsParams, body AnalyzeLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnalyzeLogsRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLogLines List log lines
+//
+// Lines of a source, newest first unless order says otherwise. Without a source those that were sent here.
+//
+// Corresponds with GET /api/v1/logs/lines (the `ListLogLines` operationId).
+func (c *Client) ListLogLines(ctx context.Context, params *ListLogLinesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLogLinesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLogPatterns List the patterns of log lines
+//
+// Templates with their counts since the start, the newest hour in steps of two minutes, and examples. Texts come from whoever wrote the lines; escape them where they are shown. Sorted by count or time, a pattern may move between pages while lines come; sorted by id each appears once.
+//
+// Corresponds with GET /api/v1/logs/patterns (the `ListLogPatterns` operationId).
+func (c *Client) ListLogPatterns(ctx context.Context, params *ListLogPatternsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLogPatternsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetLogPattern Get a pattern
+//
+// The id of a pattern that was merged into another leads to that one.
+//
+// Corresponds with GET /api/v1/logs/patterns/{id} (the `GetLogPattern` operationId).
+func (c *Client) GetLogPattern(ctx context.Context, id string, params *GetLogPatternParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLogPatternRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLogPatternWithBody Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *Client) UpdateLogPatternWithBody(ctx context.Context, id string, params *UpdateLogPatternParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLogPatternRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLogPattern Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *Client) UpdateLogPattern(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLogPatternRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLogPatternWithApplicationMergePatchPlusJSONBody Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes a body of the `application/merge-patch+json` content type.
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *Client) UpdateLogPatternWithApplicationMergePatchPlusJSONBody(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLogPatternRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6705,6 +7776,642 @@ func NewGetErrorRequest(server string, code string, params *GetErrorParams) (*ht
 	return req, nil
 }
 
+// NewGetLogLevelRequest constructs an http.Request for the GetLogLevel method
+func NewGetLogLevelRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/log-level")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetLogLevelRequest calls the generic SetLogLevel builder with application/json body
+func NewSetLogLevelRequest(server string, params *SetLogLevelParams, body SetLogLevelJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetLogLevelRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetLogLevelRequestWithBody constructs an http.Request for the SetLogLevel method, with any body, and a specified content type
+func NewSetLogLevelRequestWithBody(server string, params *SetLogLevelParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/log-level")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAnalyzeLogsRequest calls the generic AnalyzeLogs builder with application/json body
+func NewAnalyzeLogsRequest(server string, params *AnalyzeLogsParams, body AnalyzeLogsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAnalyzeLogsRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewAnalyzeLogsRequestWithBody constructs an http.Request for the AnalyzeLogs method, with any body, and a specified content type
+func NewAnalyzeLogsRequestWithBody(server string, params *AnalyzeLogsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/logs/analyze")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListLogLinesRequest constructs an http.Request for the ListLogLines method
+func NewListLogLinesRequest(server string, params *ListLogLinesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/logs/lines")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Selector != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "selector", *params.Selector, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Contains != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "contains", *params.Contains, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Template != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "template", *params.Template, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Level != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "level", *params.Level, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Order != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "order", *params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListLogPatternsRequest constructs an http.Request for the ListLogPatterns method
+func NewListLogPatternsRequest(server string, params *ListLogPatternsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/logs/patterns")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Selector != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "selector", *params.Selector, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Level != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "level", *params.Level, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Pinned != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "pinned", *params.Pinned, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Expected != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "expected", *params.Expected, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SeenSince != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "seen_since", *params.SeenSince, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.NewSince != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "new_since", *params.NewSince, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sort != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetLogPatternRequest constructs an http.Request for the GetLogPattern method
+func NewGetLogPatternRequest(server string, id string, params *GetLogPatternParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/logs/patterns/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateLogPatternRequest calls the generic UpdateLogPattern builder with application/json body
+func NewUpdateLogPatternRequest(server string, id string, params *UpdateLogPatternParams, body UpdateLogPatternJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateLogPatternRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateLogPatternRequestWithApplicationMergePatchPlusJSONBody calls the generic UpdateLogPattern builder with application/merge-patch+json body
+func NewUpdateLogPatternRequestWithApplicationMergePatchPlusJSONBody(server string, id string, params *UpdateLogPatternParams, body UpdateLogPatternApplicationMergePatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateLogPatternRequestWithBody(server, id, params, "application/merge-patch+json", bodyReader)
+}
+
+// NewUpdateLogPatternRequestWithBody constructs an http.Request for the UpdateLogPattern method, with any body, and a specified content type
+func NewUpdateLogPatternRequestWithBody(server string, id string, params *UpdateLogPatternParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/logs/patterns/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewDeleteSessionRequest constructs an http.Request for the DeleteSession method
 func NewDeleteSessionRequest(server string) (*http.Request, error) {
 	var err error
@@ -8405,6 +10112,103 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetErrorWithResponse(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*GetErrorResponse, error)
+
+	// GetLogLevelWithResponse Get the level of the log
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+	GetLogLevelWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLogLevelResponse, error)
+
+	// SetLogLevelWithBodyWithResponse Change the level of the log
+	//
+	// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithBodyWithResponse(ctx context.Context, params *SetLogLevelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error)
+
+	// SetLogLevelWithResponse Change the level of the log
+	//
+	// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithResponse(ctx context.Context, params *SetLogLevelParams, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error)
+
+	// AnalyzeLogsWithBodyWithResponse Analyse the lines of a time range
+	//
+	// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+	AnalyzeLogsWithBodyWithResponse(ctx context.Context, params *AnalyzeLogsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeLogsResponse, error)
+
+	// AnalyzeLogsWithResponse Analyse the lines of a time range
+	//
+	// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+	AnalyzeLogsWithResponse(ctx context.Context, params *AnalyzeLogsParams, body AnalyzeLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*AnalyzeLogsResponse, error)
+
+	// ListLogLinesWithResponse List log lines
+	//
+	// Lines of a source, newest first unless order says otherwise. Without a source those that were sent here.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/logs/lines (the `ListLogLines` operationId).
+	ListLogLinesWithResponse(ctx context.Context, params *ListLogLinesParams, reqEditors ...RequestEditorFn) (*ListLogLinesResponse, error)
+
+	// ListLogPatternsWithResponse List the patterns of log lines
+	//
+	// Templates with their counts since the start, the newest hour in steps of two minutes, and examples. Texts come from whoever wrote the lines; escape them where they are shown. Sorted by count or time, a pattern may move between pages while lines come; sorted by id each appears once.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/logs/patterns (the `ListLogPatterns` operationId).
+	ListLogPatternsWithResponse(ctx context.Context, params *ListLogPatternsParams, reqEditors ...RequestEditorFn) (*ListLogPatternsResponse, error)
+
+	// GetLogPatternWithResponse Get a pattern
+	//
+	// The id of a pattern that was merged into another leads to that one.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/logs/patterns/{id} (the `GetLogPattern` operationId).
+	GetLogPatternWithResponse(ctx context.Context, id string, params *GetLogPatternParams, reqEditors ...RequestEditorFn) (*GetLogPatternResponse, error)
+
+	// UpdateLogPatternWithBodyWithResponse Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPatternWithBodyWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error)
+
+	// UpdateLogPatternWithResponse Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPatternWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error)
+
+	// UpdateLogPatternWithApplicationMergePatchPlusJSONBodyWithResponse Decide about a pattern
+	//
+	// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+	//
+	// Takes a body of the `application/merge-patch+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+	UpdateLogPatternWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error)
 
 	// DeleteSessionWithResponse Sign out
 	//
@@ -10284,6 +12088,342 @@ func (r GetErrorResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetErrorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetLogLevelResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogLevel
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLogLevelResponse) GetJSON200() *LogLevel {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetLogLevelResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLogLevelResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLogLevelResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLogLevelResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLogLevelResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetLogLevelResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogLevel
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetLogLevelResponse) GetJSON200() *LogLevel {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetLogLevelResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetLogLevelResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetLogLevelResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetLogLevelResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetLogLevelResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type AnalyzeLogsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Task
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r AnalyzeLogsResponse) GetJSON202() *Task {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AnalyzeLogsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AnalyzeLogsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AnalyzeLogsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AnalyzeLogsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AnalyzeLogsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListLogLinesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogLineList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLogLinesResponse) GetJSON200() *LogLineList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLogLinesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLogLinesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLogLinesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLogLinesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLogLinesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListLogPatternsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogPatternList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLogPatternsResponse) GetJSON200() *LogPatternList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLogPatternsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLogPatternsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLogPatternsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLogPatternsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLogPatternsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetLogPatternResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogPattern
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLogPatternResponse) GetJSON200() *LogPattern {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetLogPatternResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLogPatternResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLogPatternResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLogPatternResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLogPatternResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateLogPatternResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogPattern
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateLogPatternResponse) GetJSON200() *LogPattern {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateLogPatternResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateLogPatternResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateLogPatternResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateLogPatternResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateLogPatternResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12220,6 +14360,169 @@ func (c *ClientWithResponses) GetErrorWithResponse(ctx context.Context, code str
 	return ParseGetErrorResponse(rsp)
 }
 
+// GetLogLevelWithResponse Get the level of the log
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+func (c *ClientWithResponses) GetLogLevelWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLogLevelResponse, error) {
+	rsp, err := c.GetLogLevel(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLogLevelResponse(rsp)
+}
+
+// SetLogLevelWithBodyWithResponse Change the level of the log
+//
+// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *ClientWithResponses) SetLogLevelWithBodyWithResponse(ctx context.Context, params *SetLogLevelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error) {
+	rsp, err := c.SetLogLevelWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetLogLevelResponse(rsp)
+}
+
+// SetLogLevelWithResponse Change the level of the log
+//
+// At once, until it is changed again, the configuration is reloaded, or the program starts again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *ClientWithResponses) SetLogLevelWithResponse(ctx context.Context, params *SetLogLevelParams, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error) {
+	rsp, err := c.SetLogLevel(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetLogLevelResponse(rsp)
+}
+
+// AnalyzeLogsWithBodyWithResponse Analyse the lines of a time range
+//
+// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+func (c *ClientWithResponses) AnalyzeLogsWithBodyWithResponse(ctx context.Context, params *AnalyzeLogsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeLogsResponse, error) {
+	rsp, err := c.AnalyzeLogsWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnalyzeLogsResponse(rsp)
+}
+
+// AnalyzeLogsWithResponse Analyse the lines of a time range
+//
+// Finds as a task what the lines are about: top patterns, those that are new or gone against the range before, kinds of errors, durations that lines name, and lines per hour. Without a range, the last hour.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/logs/analyze (the `AnalyzeLogs` operationId).
+func (c *ClientWithResponses) AnalyzeLogsWithResponse(ctx context.Context, params *AnalyzeLogsParams, body AnalyzeLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*AnalyzeLogsResponse, error) {
+	rsp, err := c.AnalyzeLogs(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnalyzeLogsResponse(rsp)
+}
+
+// ListLogLinesWithResponse List log lines
+//
+// Lines of a source, newest first unless order says otherwise. Without a source those that were sent here.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/logs/lines (the `ListLogLines` operationId).
+func (c *ClientWithResponses) ListLogLinesWithResponse(ctx context.Context, params *ListLogLinesParams, reqEditors ...RequestEditorFn) (*ListLogLinesResponse, error) {
+	rsp, err := c.ListLogLines(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLogLinesResponse(rsp)
+}
+
+// ListLogPatternsWithResponse List the patterns of log lines
+//
+// Templates with their counts since the start, the newest hour in steps of two minutes, and examples. Texts come from whoever wrote the lines; escape them where they are shown. Sorted by count or time, a pattern may move between pages while lines come; sorted by id each appears once.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/logs/patterns (the `ListLogPatterns` operationId).
+func (c *ClientWithResponses) ListLogPatternsWithResponse(ctx context.Context, params *ListLogPatternsParams, reqEditors ...RequestEditorFn) (*ListLogPatternsResponse, error) {
+	rsp, err := c.ListLogPatterns(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLogPatternsResponse(rsp)
+}
+
+// GetLogPatternWithResponse Get a pattern
+//
+// The id of a pattern that was merged into another leads to that one.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/logs/patterns/{id} (the `GetLogPattern` operationId).
+func (c *ClientWithResponses) GetLogPatternWithResponse(ctx context.Context, id string, params *GetLogPatternParams, reqEditors ...RequestEditorFn) (*GetLogPatternResponse, error) {
+	rsp, err := c.GetLogPattern(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLogPatternResponse(rsp)
+}
+
+// UpdateLogPatternWithBodyWithResponse Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *ClientWithResponses) UpdateLogPatternWithBodyWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error) {
+	rsp, err := c.UpdateLogPatternWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLogPatternResponse(rsp)
+}
+
+// UpdateLogPatternWithResponse Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *ClientWithResponses) UpdateLogPatternWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error) {
+	rsp, err := c.UpdateLogPattern(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLogPatternResponse(rsp)
+}
+
+// UpdateLogPatternWithApplicationMergePatchPlusJSONBodyWithResponse Decide about a pattern
+//
+// Name it, pin it, merge it with another, split it at a variable, expect it, or give its anomalies a severity. What is left out stays. It is in force for all lines from now on and survives a restart.
+//
+// Takes a body of the `application/merge-patch+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/logs/patterns/{id} (the `UpdateLogPattern` operationId).
+func (c *ClientWithResponses) UpdateLogPatternWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, id string, params *UpdateLogPatternParams, body UpdateLogPatternApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLogPatternResponse, error) {
+	rsp, err := c.UpdateLogPatternWithApplicationMergePatchPlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLogPatternResponse(rsp)
+}
+
 // DeleteSessionWithResponse Sign out
 //
 // Ends the session of the cookie, and its streams. Without a session there is nothing to end, which is answered the same way.
@@ -13774,6 +16077,237 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ErrorCode
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetLogLevelResponse parses an HTTP response from a GetLogLevelWithResponse call
+func ParseGetLogLevelResponse(rsp *http.Response) (*GetLogLevelResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLogLevelResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogLevel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetLogLevelResponse parses an HTTP response from a SetLogLevelWithResponse call
+func ParseSetLogLevelResponse(rsp *http.Response) (*SetLogLevelResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetLogLevelResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogLevel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAnalyzeLogsResponse parses an HTTP response from a AnalyzeLogsWithResponse call
+func ParseAnalyzeLogsResponse(rsp *http.Response) (*AnalyzeLogsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AnalyzeLogsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Task
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListLogLinesResponse parses an HTTP response from a ListLogLinesWithResponse call
+func ParseListLogLinesResponse(rsp *http.Response) (*ListLogLinesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLogLinesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogLineList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListLogPatternsResponse parses an HTTP response from a ListLogPatternsWithResponse call
+func ParseListLogPatternsResponse(rsp *http.Response) (*ListLogPatternsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLogPatternsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogPatternList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetLogPatternResponse parses an HTTP response from a GetLogPatternWithResponse call
+func ParseGetLogPatternResponse(rsp *http.Response) (*GetLogPatternResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLogPatternResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogPattern
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateLogPatternResponse parses an HTTP response from a UpdateLogPatternWithResponse call
+func ParseUpdateLogPatternResponse(rsp *http.Response) (*UpdateLogPatternResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateLogPatternResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogPattern
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

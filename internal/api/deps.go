@@ -58,6 +58,9 @@ type SourceClients interface {
 	// Sync starts, changes and stops clients so that they match the store.
 	Sync(ctx context.Context) error
 	Health(name string) (model.SourceHealth, bool)
+	// Details are facts about the way to a source, safe to show: the state of
+	// its breaker, what is under way, its connections. Nil when there are none.
+	Details(name string) map[string]any
 	// Test checks a source now and returns what it found. A source that does
 	// not answer is a finding, not an error.
 	Test(ctx context.Context, name string) (model.SourceHealth, error)
@@ -205,23 +208,23 @@ type Options struct {
 	ValidateDetector func(model.Detector) error
 	DefaultDetector  func(*model.Detector)
 
-	Ready      func() error                                                             // nil error: serves; default: Health's report
-	Started    func() bool                                                              // set-up and recovery are over; default: true
-	Alive      func() error                                                             // nil error: the core loop moves; default: alive
-	Deployment func() Deployment                                                        // default: zero Deployment
-	Reload     func(ctx context.Context) error                                          // nil: reloading is refused with CONFLICT
-	Metrics    http.Handler                                                             // /metrics; nil: not found
-	Mounts     map[string]http.Handler                                                  // other protocols, by chi pattern such as /prometheus/*, each with a row in auth's table
-	UI         fs.FS                                                                    // the built web pages; nil: a page that says they are not built in
-	SwaggerUI  fs.FS                                                                    // files of swagger-ui-dist; nil: found in UI under swagger-ui/
-	Middleware []func(http.Handler) http.Handler                                        // in front of the operations, the outermost first, behind what gives every answer its headers
-	Client     func(*http.Request) string                                               // the client's address for the log; default the peer's
-	Hosts      []string                                                                 // further Host names to answer to, without port
-	Guarded    bool                                                                     // check Host on every request: loopback without authentication
-	OnRequest  func(context.Context, Request)                                           // called after each request; may be nil
-	OnPanic    func(route string)                                                       // called for each recovered panic; may be nil
-	Annotate   func(ctx context.Context, requestID, traceparent string) context.Context // puts both where loggers find them; may be nil
-	Version    string                                                                   // of the program, for the OpenAPI document; default "dev"
-	Logger     *slog.Logger                                                             // default: discards
-	Now        func() time.Time                                                         // default time.Now
+	Ready      func() error                      // nil error: serves; default: Health's report
+	Started    func() bool                       // set-up and recovery are over; default: true
+	Alive      func() error                      // nil error: the core loop moves; default: alive
+	Deployment func() Deployment                 // default: zero Deployment
+	Reload     func(ctx context.Context) error   // nil: reloading is refused with CONFLICT
+	Metrics    http.Handler                      // /metrics; nil: not found
+	Mounts     map[string]http.Handler           // other protocols, by chi pattern such as /prometheus/*, each with a row in auth's table
+	UI         fs.FS                             // the built web pages; nil: a page that says they are not built in
+	SwaggerUI  fs.FS                             // files of swagger-ui-dist; nil: found in UI under swagger-ui/
+	Middleware []func(http.Handler) http.Handler // in front of the operations, the outermost first, behind what gives every answer its headers
+	Client     func(*http.Request) string        // the client's address for the log; default the peer's
+	Hosts      []string                          // further Host names to answer to, without port
+	Guarded    bool                              // check Host on every request: loopback without authentication
+	OnRequest  func(context.Context, Request)    // called after each request; may be nil
+	OnPanic    func(route string)                // called for each recovered panic; may be nil
+	LogLevel   *slog.LevelVar                    // of the log, to be read and changed; nil: refused with CONFLICT
+	Version    string                            // of the program, for the OpenAPI document; default "dev"
+	Logger     *slog.Logger                      // default: discards
+	Now        func() time.Time                  // default time.Now
 }

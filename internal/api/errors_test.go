@@ -150,6 +150,26 @@ func TestEveryKindHasACode(t *testing.T) {
 	}
 }
 
+// Whether a failure can be overcome by waiting is said once, by its kind: the
+// table of errors and what we repeat towards others agree.
+func TestRetryableFollowsFromTheKind(t *testing.T) {
+	t.Parallel()
+	check := func(kind model.Kind, code Code) {
+		t.Helper()
+		if row, ok := LookupError(code); !ok || row.Retryable != kind.Transient() {
+			t.Errorf("kind %q is transient: %t; %s is retryable: %t", kind, kind.Transient(), code, row.Retryable)
+		}
+	}
+	for kind, code := range kindCodes {
+		check(kind, code)
+	}
+	for kind, codes := range subjectCodes {
+		for _, code := range codes {
+			check(kind, code)
+		}
+	}
+}
+
 func TestErrorCatalogue(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

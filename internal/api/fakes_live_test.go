@@ -71,6 +71,8 @@ type clientFake struct{ *world }
 
 func (f clientFake) Sync(context.Context) error { return nil }
 
+func (f clientFake) Details(string) map[string]any { return map[string]any{"breaker": "closed"} }
+
 func (f clientFake) Health(name string) (model.SourceHealth, bool) {
 	return model.SourceHealth{State: model.SourceUp, Since: testTime, CheckedAt: testTime, Latency: 12 * time.Millisecond}, name != "gone"
 }

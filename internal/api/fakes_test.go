@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
@@ -80,7 +81,7 @@ func (w *world) reset() {
 func (w *world) options() Options {
 	return Options{
 		Detectors: detectorFake{w}, Models: modelFake{w}, Anomalies: anomalyFake{w}, Sources: sourceFake{w}, Clients: clientFake{w},
-		Engine: engineFake{w}, Logs: logFake{w}, Tasks: taskFake{w}, Health: healthFake{w}, Idempotency: keyFake{w}, Auth: fakeAuth{world: w}, Live: w,
+		Engine: engineFake{w}, Logs: logFake{w}, Tasks: taskFake{w}, Health: healthFake{w}, Idempotency: keyFake{w}, Auth: fakeAuth{world: w}, Live: w, LogLevel: new(slog.LevelVar),
 		Now: func() time.Time { return testTime }, Version: "test",
 	}
 }

@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"aiops/internal/auth"
+	"aiops/internal/telemetry"
 )
 
 // Class groups requests by how much they matter under load.
@@ -112,7 +115,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
 		info := &requestInfo{
-			server: s, id: requestID(r.Header.Get("X-Request-Id")), traceparent: traceparent(r.Header.Get("Traceparent")),
+			server: s, id: requestID(r.Header.Get("X-Request-Id")),
 			path: clip(r.URL.EscapedPath(), 512),
 		}
 		info.chi = chi.NewRouteContext()
@@ -122,9 +125,11 @@ func (s *server) observe(next http.Handler) http.Handler {
 		}
 		ctx := context.WithValue(r.Context(), requestKey{}, info)
 		ctx = context.WithValue(ctx, chi.RouteCtxKey, info.chi)
-		if s.opts.Annotate != nil {
-			ctx = s.opts.Annotate(ctx, info.id, info.traceparent)
-		}
+		ctx = telemetry.WithRequestID(ctx, info.id)
+		given := r.Header.Get("Traceparent")
+		ctx, span, sent := telemetry.StartRequest(ctx, given, "HTTP "+methodLabel(r.Method), traceparent(given))
+		info.traceparent = sent
+		defer span.End()
 		r = r.WithContext(ctx)
 		info.request = r
 		rec := &recorder{ResponseWriter: w}
@@ -137,12 +142,28 @@ func (s *server) observe(next http.Handler) http.Handler {
 				s.panicked(rec, r, info, v)
 			}
 			s.logRequest(r, rec, info, s.now().Sub(start))
+			describe(span, r, rec, info)
 			if v == http.ErrAbortHandler { //nolint:errorlint
 				panic(v)
 			}
 		}()
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// describe says in a span what was served.
+func describe(span trace.Span, r *http.Request, rec *recorder, info *requestInfo) {
+	if !span.IsRecording() {
+		return
+	}
+	method, route := methodLabel(r.Method), info.route()
+	span.SetName(method + " " + route)
+	span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route),
+		attribute.Int("http.response.status_code", rec.status), attribute.String("aiops.request_id", info.id),
+		attribute.String("aiops.class", string(ClassOf(r.Method, r.URL.Path))))
+	if rec.status >= 500 && info.problem != nil {
+		telemetry.Failed(span, string(info.problem.Code))
+	}
 }
 
 func (s *server) panicked(rec *recorder, r *http.Request, info *requestInfo, v any) {

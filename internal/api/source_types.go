@@ -51,6 +51,8 @@ type SourceHealth struct {
 	CheckedAt *time.Time `json:"checked_at,omitempty"`
 	LastError string     `json:"last_error,omitempty"`
 	LatencyMS float64    `json:"latency_ms"`
+
+	Details map[string]any `json:"details,omitempty" doc:"Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions"`
 }
 
 func sourceHealthOf(h model.SourceHealth) SourceHealth {

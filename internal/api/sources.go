@@ -271,7 +271,9 @@ func (s *server) testSource(ctx context.Context, in *SourcePath) (*sourceHealthO
 	if err != nil {
 		return nil, err
 	}
-	return &sourceHealthOutput{Body: sourceHealthOf(h)}, nil
+	out := sourceHealthOf(h)
+	out.Details = s.opts.Clients.Details(src.Name)
+	return &sourceHealthOutput{Body: out}, nil
 }
 
 func (s *server) sourceHealth(ctx context.Context, in *SourcePath) (*sourceHealthOutput, error) {
@@ -280,7 +282,9 @@ func (s *server) sourceHealth(ctx context.Context, in *SourcePath) (*sourceHealt
 		return nil, err
 	}
 	h, _ := s.opts.Clients.Health(src.Name)
-	return &sourceHealthOutput{Body: sourceHealthOf(h)}, nil
+	out := sourceHealthOf(h)
+	out.Details = s.opts.Clients.Details(src.Name)
+	return &sourceHealthOutput{Body: out}, nil
 }
 
 // Collector is one thing that a source reads its data from.

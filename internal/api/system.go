@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"aiops/internal/health"
 	"aiops/internal/model"
+	"aiops/internal/telemetry"
 )
 
 func (s *server) registerSystem() {
@@ -41,6 +43,11 @@ func (s *server) registerSystem() {
 	register(s, operation{id: "reload", method: http.MethodPost, path: "/-/reload", tag: tagSystem, summary: "Reload the configuration file",
 		description: "A file with a fault changes nothing: the faults are answered and the program goes on as before.", timeout: longTimeout,
 		codes: codes(writeCodes)}, s.reload)
+	register(s, operation{id: "get-log-level", method: http.MethodGet, path: "/api/v1/log-level", tag: tagSystem, summary: "Get the level of the log",
+		codes: codes(readCodes, CodeConflict)}, s.logLevel)
+	register(s, operation{id: "set-log-level", method: http.MethodPut, path: "/api/v1/log-level", tag: tagSystem, summary: "Change the level of the log",
+		description: "At once, until it is changed again, the configuration is reloaded, or the program starts again.",
+		codes:       codes(writeCodes), request: `{"level": "debug"}`}, s.setLogLevel)
 	s.raw(operation{id: "get-metrics", method: http.MethodGet, path: "/metrics", tag: tagSystem, summary: "Get the program's own metrics",
 		description: "In the Prometheus text format or, when asked for, OpenMetrics.", codes: []Code{CodeNotFound}}, "text/plain", false, s.metrics)
 }
@@ -269,6 +276,38 @@ func (s *server) reload(ctx context.Context, _ *struct{}) (*struct{}, error) {
 		return nil, model.Errorf(model.KindConflict, "", "This program was started without a configuration file, so there is nothing to reload.")
 	}
 	return nil, s.opts.Reload(ctx)
+}
+
+// LogLevel is how much is logged.
+type LogLevel struct {
+	Level string `json:"level" enum:"debug,info,warn,error" doc:"Lines below it are left out"`
+}
+
+type logLevelOutput struct {
+	CacheControl string `header:"Cache-Control" hidden:"true"`
+	Body         LogLevel
+}
+
+type logLevelInput struct{ Body LogLevel }
+
+func (s *server) logLevel(context.Context, *struct{}) (*logLevelOutput, error) {
+	if s.opts.LogLevel == nil {
+		return nil, model.Errorf(model.KindConflict, "", "The level of this program's log is fixed.")
+	}
+	return &logLevelOutput{CacheControl: "no-store", Body: LogLevel{Level: strings.ToLower(s.opts.LogLevel.Level().String())}}, nil
+}
+
+func (s *server) setLogLevel(ctx context.Context, in *logLevelInput) (*logLevelOutput, error) {
+	level, err := telemetry.ParseLevel(in.Body.Level)
+	if err != nil {
+		return nil, parameterFault("level", "enum", "%s", err)
+	}
+	if s.opts.LogLevel != nil {
+		from := s.opts.LogLevel.Level()
+		s.opts.LogLevel.Set(level)
+		s.log.LogAttrs(ctx, slog.LevelWarn, "level of the log changed", slog.String("from", from.String()), slog.String("to", level.String()), slog.String("by", identityOf(ctx).Subject))
+	}
+	return s.logLevel(ctx, nil)
 }
 
 func (s *server) metrics(w http.ResponseWriter, r *http.Request) {

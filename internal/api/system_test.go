@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -139,6 +140,25 @@ func TestReload(t *testing.T) {
 	if p := wantProblem(t, f.do("POST", "/-/reload", ""), 422, CodeValidation); len(p.Errors) != 1 {
 		t.Errorf("%+v", p)
 	}
+}
+
+func TestLogLevel(t *testing.T) {
+	t.Parallel()
+	level := new(slog.LevelVar)
+	f := setup(t, func(o *Options) { o.LogLevel = level })
+	if rec := f.do("GET", "/api/v1/log-level", ""); rec.Code != 200 || strings.TrimSpace(rec.Body.String()) != `{"level":"info"}` {
+		t.Errorf("%d %s", rec.Code, rec.Body.String())
+	}
+	if rec := f.do("PUT", "/api/v1/log-level", `{"level":"debug"}`); rec.Code != 200 || level.Level() != slog.LevelDebug {
+		t.Errorf("%d, level %s", rec.Code, level.Level())
+	}
+	wantProblem(t, f.do("PUT", "/api/v1/log-level", `{"level":"loud"}`), 422, CodeValidation)
+	if level.Level() != slog.LevelDebug {
+		t.Errorf("a wrong level changed it to %s", level.Level())
+	}
+	fixed := setup(t, func(o *Options) { o.LogLevel = nil })
+	wantProblem(t, fixed.do("GET", "/api/v1/log-level", ""), 409, CodeConflict)
+	wantProblem(t, fixed.do("PUT", "/api/v1/log-level", `{"level":"info"}`), 409, CodeConflict)
 }
 
 func TestDeploymentAndMetrics(t *testing.T) {

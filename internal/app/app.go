@@ -111,6 +111,7 @@ type program struct {
 	level    *slog.LevelVar
 	life     *lifecycle
 	registry *prometheus.Registry
+	parts    *supervisor
 	started  time.Time
 	gate     *gate
 
@@ -118,7 +119,9 @@ type program struct {
 	responses *api.Responses
 	queries   *source.Cache
 
-	guard    *auth.Guard // nil: nobody is asked
+	guard   *auth.Guard // nil: nobody is asked
+	tracing *telemetry.Tracing
+
 	store    *store.Store
 	jobs     *store.Jobs
 	embedded *builtin.Source
@@ -158,9 +161,14 @@ func Run(ctx context.Context, o Options) error {
 	p.log = telemetry.NewLogger(c.Log, o.Log, p.level)
 	p.gate = &gate{starting: api.Starting(p.log.With("component", "api"))}
 	p.registry = telemetry.NewRegistry(p.started)
+	p.parts = newSupervisor(p.log.With("component", "app"), p.registry)
 	p.life = newLifecycle(p.log)
 	p.log.Info("starting", "version", telemetry.BuildInfo().Version, "commit", telemetry.BuildInfo().Commit, "data_dir", c.DataDir)
 
+	if p.tracing, err = telemetry.NewTracing(c.Telemetry.Traces(nodeName()), p.log.With("component", "telemetry")); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	p.life.onStop("traces", p.tracing.Stop)
 	url, err := p.build(ctx, c)
 	if err == nil {
 		p.ready.Store(true)
@@ -235,7 +243,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.onStop("embedded database", func(context.Context) error { return p.embedded.Close() })
 
 	p.queries = source.NewCache(c.Cache.Queries, nil)
-	p.sources = newSources(p.store, p.embedded, p.queries, p.registry, p.log)
+	p.sources = newSources(p.store, p.embedded, p.queries, p.parts, p.registry, p.log)
 	if err := provision(ctx, p.store, c, p.log); err != nil {
 		return "", err
 	}
@@ -283,10 +291,10 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.run("log counts", p.logs.Stage.Run)
 	p.life.run("logs", p.logs.Run)
 	p.life.run("receivers of log lines", p.intake.Run)
-	p.life.run("pipeline", p.engine.Run)
-	p.life.run("store upkeep", p.store.Run)
+	p.life.run("pipeline", func(ctx context.Context) error { return p.engine.Run(p.tracing.Context(ctx)) })
+	p.life.run("store upkeep", p.kept("store upkeep", p.store.Run))
 	p.life.run("tasks", p.jobs.Run)
-	p.life.run("health checks", p.monitor.Run)
+	p.life.run("health checks", p.kept("health checks", p.monitor.Run))
 	if p.shop != nil {
 		p.life.run("demo shop", p.shop.Run)
 	}
@@ -319,6 +327,7 @@ const addressFile = "address"
 func (p *program) serve(listener net.Listener) (drain func(context.Context) error) {
 	server := &http.Server{
 		Handler:           p.gate,
+		BaseContext:       func(net.Listener) context.Context { return p.tracing.Context(context.Background()) },
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -385,6 +394,7 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Guarded:   !c.Auth.Enabled,
 		OnRequest: requests.observe,
 		OnPanic:   requests.panicked,
+		LogLevel:  p.level,
 		Version:   telemetry.BuildInfo().Version,
 		Logger:    p.log.With("component", "api"),
 	})
@@ -417,6 +427,11 @@ func (p *program) readiness() error {
 		}
 	}
 	return nil
+}
+
+// kept makes a part begin anew when it fails, instead of ending the program.
+func (p *program) kept(name string, f func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return p.parts.run(ctx, name, f) }
 }
 
 func levelVar(level string) *slog.LevelVar {

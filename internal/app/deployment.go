@@ -14,10 +14,6 @@ import (
 // deployment describes this program and how it runs.
 func (p *program) deployment() api.Deployment {
 	b := telemetry.BuildInfo()
-	node, err := os.Hostname()
-	if err != nil {
-		node = "unknown"
-	}
 	c := p.config.Load()
 	// Secrets print as a placeholder, so the hash tells nothing of them.
 	hash := sha256.Sum256(fmt.Appendf(nil, "%+v", *c))
@@ -30,7 +26,7 @@ func (p *program) deployment() api.Deployment {
 	}
 	return api.Deployment{
 		Version: b.Version, Commit: b.Commit, BuiltAt: b.Date, GoVersion: b.GoVersion, Platform: b.Platform,
-		StartedAt: p.started, UptimeSeconds: time.Since(p.started).Seconds(), Node: node,
+		StartedAt: p.started, UptimeSeconds: time.Since(p.started).Seconds(), Node: nodeName(),
 		StorageEngine: p.store.Engine(), Features: features,
 		Limits:     p.limits(),
 		ConfigHash: hex.EncodeToString(hash[:]),
@@ -51,4 +47,13 @@ func (p *program) limits() map[string]any {
 		"memory_bytes": in.MemoryBytes, "kept_answers_bytes": answers.MaxBytes, "kept_answers_age": answers.MaxAge.String(),
 		"kept_queries_bytes": ranges.MaxBytes, "kept_queries_age": ranges.MaxAge.String(), "kept_queries_recent_age": ranges.RecentAge.String(),
 	}
+}
+
+// nodeName names the machine that the program runs on.
+func nodeName() string {
+	node, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return node
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"aiops/internal/admission"
@@ -43,6 +44,10 @@ func (p *program) checkSystem(context.Context) health.Result {
 	r.Details["cpu_wait_ms"], r.Details["memory_used_ratio"] = float64(load.CPUWait.Microseconds())/1000, load.MemoryRatio
 	if load.State == admission.Overloaded {
 		r.State, r.Message = health.Degraded, r.Message+"; overloaded: "+load.Reason
+	}
+	if failed := p.parts.troubled(); len(failed) > 0 {
+		r.State, r.Message = health.Degraded, r.Message+"; started again after a failure: "+strings.Join(failed, ", ")
+		r.Details["restarted_parts"] = failed
 	}
 	switch space.State {
 	case store.SpaceReadOnly:

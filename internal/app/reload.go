@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 
 	"aiops/internal/config"
 	"aiops/internal/model"
@@ -48,6 +49,10 @@ func (p *program) reload(ctx context.Context) error {
 		return fmt.Errorf("applying the detectors: %w", err)
 	}
 	p.level.Set(level)
+	if !reflect.DeepEqual(c.Telemetry, old.Telemetry) {
+		p.log.Warn("where traces are sent changes only at a restart")
+		c.Telemetry = old.Telemetry
+	}
 	if c.Server.Listen != old.Server.Listen || c.DataDir != old.DataDir || c.Storage.Postgres.URL != old.Storage.Postgres.URL || c.Storage.SQLite != old.Storage.SQLite {
 		p.log.Warn("listen address, data directory and storage change only at a restart")
 		c.Server.Listen, c.DataDir, c.Storage = old.Server.Listen, old.DataDir, old.Storage

@@ -29,6 +29,7 @@ type client interface {
 	Check(ctx context.Context) error
 	ParseQuery(query string) error
 	Collectors(ctx context.Context) ([]model.Collector, error)
+	Details() map[string]any
 	OnHealthChange(f func(old, now model.SourceHealth))
 	Run(ctx context.Context) error
 	Close() error
@@ -49,6 +50,7 @@ type sources struct {
 	registerer prometheus.Registerer
 	receivers  func() []model.Collector // of log lines, shown with the embedded source; nil: none
 	cache      *source.Cache
+	parts      *supervisor
 
 	syncing sync.Mutex // one Sync at a time
 
@@ -66,8 +68,8 @@ type running struct {
 	done       chan struct{}
 }
 
-func newSources(store sourceStore, embedded *builtin.Source, cache *source.Cache, registerer prometheus.Registerer, log *slog.Logger) *sources {
-	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, cache: cache, clients: map[string]*running{}}
+func newSources(store sourceStore, embedded *builtin.Source, cache *source.Cache, parts *supervisor, registerer prometheus.Registerer, log *slog.Logger) *sources {
+	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, cache: cache, parts: parts, clients: map[string]*running{}}
 	s.clients[model.BuiltinSource] = &running{client: embedded, cached: cache.For(embedded), definition: model.Source{Name: model.BuiltinSource, Type: model.SourceBuiltin}}
 	s.tellHealth(model.BuiltinSource, embedded)
 	return s
@@ -114,9 +116,7 @@ func (s *sources) start(r *running) {
 	r.cancel, r.done = cancel, make(chan struct{})
 	go func() {
 		defer close(r.done)
-		if err := r.Run(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("source stopped", "source", r.definition.Name, "err", err)
-		}
+		_ = s.parts.run(ctx, "source "+r.definition.Name, r.Run) // it returns nil
 	}()
 }
 
@@ -263,6 +263,15 @@ func (s *sources) Health(name string) (model.SourceHealth, bool) {
 		return model.SourceHealth{State: model.SourceUnknown}, false
 	}
 	return c.Health(), true
+}
+
+// Details returns facts about the way to a source.
+func (s *sources) Details(name string) map[string]any {
+	c, err := s.find(name)
+	if err != nil {
+		return nil
+	}
+	return c.Details()
 }
 
 // All returns the health of every source of a type.

@@ -31,7 +31,7 @@ var table = map[string]Access{
 	"list-tokens": Admin, "create-token": Admin, "revoke-token": Admin,
 
 	"get-health": Viewer, "get-component-health": Viewer, "get-deployment": Viewer, "get-metrics": Viewer,
-	"reload": Admin,
+	"reload": Admin, "get-log-level": Viewer, "set-log-level": Admin,
 
 	"list-detectors": Viewer, "get-detector": Viewer, "get-detector-status": Viewer, "get-detector-health": Viewer,
 	"list-detector-series": Viewer, "replay-detector": Viewer, "validate-detector": Viewer,

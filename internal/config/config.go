@@ -10,6 +10,7 @@ package config
 import (
 	"encoding/json"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type Config struct {
 	Auth      auth.Config         `yaml:"auth"`
 	DataDir   string              `yaml:"data_dir"` // default ./aiops-data
 	Log       telemetry.LogConfig `yaml:"log"`
+	Telemetry Telemetry           `yaml:"telemetry"`
 	Storage   store.Config        `yaml:"storage"`
 	Builtin   Builtin             `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
@@ -76,6 +78,48 @@ type Server struct {
 type Cache struct {
 	Responses api.ResponsesConfig `yaml:"responses"`
 	Queries   source.CacheConfig  `yaml:"queries"`
+}
+
+// Telemetry says where the program sends what it measures of itself.
+type Telemetry struct {
+	OTLP OTLP `yaml:"otlp"`
+}
+
+// OTLP sends traces to a collector. Nothing is sent without an endpoint.
+type OTLP struct {
+	Endpoint    string                  `yaml:"endpoint"`     // such as http://collector:4318; /v1/traces is added
+	Headers     map[string]model.Secret `yaml:"headers"`      // sent with each request
+	SampleRatio *float64                `yaml:"sample_ratio"` // share of traces that are recorded; default 1
+}
+
+// Traces returns the same in the words of package telemetry, for a process
+// called node.
+func (t Telemetry) Traces(node string) telemetry.TraceConfig {
+	out := telemetry.TraceConfig{Endpoint: t.OTLP.Endpoint, Ratio: 1, Node: node, Headers: map[string]string{}}
+	if t.OTLP.SampleRatio != nil {
+		out.Ratio = *t.OTLP.SampleRatio
+	}
+	for name, value := range t.OTLP.Headers {
+		out.Headers[name] = value.Reveal()
+	}
+	return out
+}
+
+// check finds the faults of the section.
+func (t Telemetry) check(v *model.Invalid) {
+	if r := t.OTLP.SampleRatio; r != nil && !(*r >= 0 && *r <= 1) {
+		v.Add("/telemetry/otlp/sample_ratio", "out_of_range", "sample_ratio is a share from 0 to 1")
+	}
+	if t.OTLP.Endpoint == "" {
+		if len(t.OTLP.Headers) > 0 {
+			v.Add("/telemetry/otlp/endpoint", "required", "headers without an endpoint send nothing; give the endpoint, such as http://collector:4318")
+		}
+		return
+	}
+	u, err := url.Parse(t.OTLP.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		v.Add("/telemetry/otlp/endpoint", "url", "the endpoint is a URL such as http://collector:4318")
+	}
 }
 
 // Source is a provisioned data source.

@@ -96,6 +96,7 @@ func Parse(name string, data []byte, env LookupFunc, validate ValidateDetectorFu
 	var faults model.Invalid
 	c.checks(&faults)
 	c.checkSources(&faults)
+	c.Telemetry.check(&faults)
 	c.checkDetectors(&faults, validate)
 	return c, file.faults(faults.Err(""))
 }
@@ -159,14 +160,18 @@ func (c *Config) readSecrets() error {
 	for i := range c.Builtin.Targets {
 		secrets = append(secrets, &c.Builtin.Targets[i].Password, &c.Builtin.Targets[i].BearerToken)
 	}
+	headers := []map[string]model.Secret{c.Telemetry.OTLP.Headers}
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		secrets = append(secrets, &s.Password, &s.BearerToken)
-		for name, value := range s.Headers {
+		headers = append(headers, s.Headers)
+	}
+	for _, h := range headers {
+		for name, value := range h {
 			if err := readSecret(&value); err != nil {
 				return err
 			}
-			s.Headers[name] = value
+			h[name] = value
 		}
 	}
 	for _, s := range secrets {

@@ -42,7 +42,7 @@ const (
 // agrees with it, and requests to others are repeated only for such kinds.
 func (k Kind) Transient() bool {
 	switch k {
-	case KindUnavailable, KindOverloaded, KindTimeout, KindNetwork, KindSourceUnavailable,
+	case KindUnavailable, KindOverloaded, KindRateLimit, KindTimeout, KindNetwork, KindSourceUnavailable,
 		KindDetectorRuntime, KindDatabase, KindStorageFull:
 		return true
 	}

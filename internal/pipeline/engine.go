@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -82,7 +83,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-e.changed:
 		case <-tick.C:
-			if err := e.sync(ctx, false); err != nil && ctx.Err() == nil {
+			if err := e.syncSafely(ctx); err != nil && ctx.Err() == nil {
 				e.log.Error("reading the detectors; trying again", "err", err)
 			}
 		}
@@ -94,6 +95,18 @@ func (e *Engine) Run(ctx context.Context) error {
 		cancel()
 	}
 	return nil
+}
+
+// syncSafely survives a definition that cannot be taken in: the other detectors
+// go on.
+func (e *Engine) syncSafely(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.metrics.panics.Inc()
+			err = fmt.Errorf("BUG: taking in the detectors panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return e.sync(ctx, false)
 }
 
 // startAndStop makes the running loops match the runners.

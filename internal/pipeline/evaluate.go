@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"aiops/internal/model"
+	"aiops/internal/telemetry"
 )
 
 // The reasons to hold: nothing opens, nothing resolves, nothing is learned.
@@ -59,6 +62,8 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 		return r.failed(err)
 	}
 	defer place.leave()
+	ctx, span := telemetry.Start(ctx, "evaluate detector", attribute.String("detector.id", r.id), attribute.Int64("steps.behind", behind))
+	defer span.End()
 	began := r.e.now()
 	c := r.core
 	until := min(due, c.watermark+int64(max(1, r.feed.steps))*c.def.step)
@@ -66,6 +71,7 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	if err != nil {
 		_ = r.feed.smaller(nil)
 		r.held = true
+		telemetry.Failed(span, safeText(err))
 		return r.queryFailed(err)
 	}
 	if h := src.Health(); !trusted(h.State) {
@@ -76,7 +82,11 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	}
 	blanks := c.blanks
 	accepted, waiting := r.arrived(data, until, due)
-	if err := r.feed.advance(ctx, c, accepted, data, r.gapUntil); err != nil {
+	scoring, score := telemetry.Start(ctx, "score", attribute.Int("series", len(data)))
+	err = r.feed.advance(scoring, c, accepted, data, r.gapUntil)
+	score.End()
+	if err != nil {
+		telemetry.Failed(span, safeText(err))
 		return r.failed(err)
 	}
 	if c.blanks != blanks && c.live <= seriesPerPart/10 && r.detector.MissingData != model.MissingIgnore {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -195,6 +196,10 @@ func TestQueryParts(t *testing.T) {
 	var e *model.Error
 	if _, err := QueryParts(ctx, span.Split(MaxPoints), 2, 1, fetch); !errors.As(err, &e) || e.Context["series"] != 2 || e.Context["limit"] != 1 || e.Fields[0].Code != "series_limit" {
 		t.Errorf("2 series where 1 is allowed: %v, want the limit error with both numbers", err)
+	}
+	_, err = QueryParts(ctx, span.Split(MaxPoints), 2, 2, func(_ context.Context, p Span) ([]model.SeriesData, error) { panic("a poisoned answer") })
+	if err == nil || !strings.Contains(err.Error(), "a poisoned answer") || model.KindOf(err) != model.KindInternal {
+		t.Errorf("a panic while fetching is %v, want an error of ours", err)
 	}
 	broken := errors.New("broken")
 	if _, err := QueryParts(ctx, span.Split(MaxPoints), 2, 2, func(context.Context, Span) ([]model.SeriesData, error) { return nil, broken }); !errors.Is(err, broken) {

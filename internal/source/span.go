@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -81,7 +82,13 @@ func QueryParts(ctx context.Context, parts []Span, concurrency, maxSeries int, f
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, concurrency))
 	for i, part := range parts {
-		group.Go(func() error {
+		group.Go(func() (err error) {
+			// A panic in a goroutine of its own would end the program.
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("BUG: fetching part %d of %d panicked: %v\n%s", i+1, len(parts), p, debug.Stack())
+				}
+			}()
 			answer, err := fetch(ctx, part)
 			if err != nil {
 				return fmt.Errorf("fetching part %d of %d: %w", i+1, len(parts), err)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"aiops/internal/model"
@@ -29,6 +31,56 @@ const maxStoredBody = 1 << 20
 // unanswered is the status of a key whose request was carried out, but has no
 // answer that could be sent again.
 const unanswered = -1
+
+// abandonedAfter is how long after the last try to end a claim it counts as
+// left behind.
+const abandonedAfter = 10 * time.Second
+
+// claims are those of this process. The zero value is ready.
+type claims struct {
+	mu     sync.Mutex
+	failed map[[2]string]time.Time // by principal and key: when ending it failed; zero while it is served
+}
+
+// serve notes that a request with the key is being served.
+func (c *claims) serve(principal, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil {
+		c.failed = map[[2]string]time.Time{}
+	}
+	c.failed[[2]string{principal, key}] = time.Time{}
+}
+
+// end notes how ending a claim went.
+func (c *claims) end(principal, key string, now time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := [2]string{principal, key}
+	if _, ok := c.failed[id]; !ok {
+		return
+	}
+	if err == nil || model.KindOf(err) == model.KindConflict {
+		delete(c.failed, id)
+		return
+	}
+	c.failed[id] = now
+}
+
+// left reports whether nobody serves a request with the key any more.
+func (c *claims) left(principal, key string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.failed[[2]string{principal, key}]
+	return !ok || !at.IsZero() && now.Sub(at) >= abandonedAfter
+}
+
+// prune forgets the claims that nobody asked for since.
+func (c *claims) prune(before time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.failed, func(_ [2]string, at time.Time) bool { return !at.IsZero() && at.Before(before) })
+}
 
 type claimKey struct{}
 
@@ -73,6 +125,8 @@ func (s *Store) BeginIdempotent(ctx context.Context, k model.IdempotencyKey) (mo
 		return err
 	})
 	if err != nil {
+		// It may have been written all the same; then nobody serves it.
+		s.claims.end(cleanText(k.Principal), cleanText(k.Key), s.now(), err)
 		return 0, nil, err
 	}
 	if answer != nil && answer.Body != nil {
@@ -89,6 +143,7 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 	n, err := tx.affected(ctx, `INSERT INTO idempotency (principal, key, fingerprint, owner, status, header, body, created_at)
 		VALUES ($1, $2, $3, $4, 0, '', NULL, $5) ON CONFLICT (principal, key) DO NOTHING`, principal, key, fingerprint, s.instance, tx.now)
 	if err != nil || n == 1 {
+		s.claims.serve(principal, key)
 		return model.IdempotencyFresh, nil, err
 	}
 	var oldPrint, owner, header string
@@ -102,9 +157,11 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 	age := time.Duration(tx.now-created) * time.Millisecond
 	expired := age >= idempotencyKept
 	// SQLite has one process: a claim of another instance is one of a past life.
-	left := status == 0 && owner != s.instance && (s.eng.NotifySQL() == "" || age >= idempotencyStale)
+	left := status == 0 && owner != s.instance && (s.eng.NotifySQL() == "" || age >= idempotencyStale) ||
+		status == 0 && owner == s.instance && s.claims.left(principal, key, s.now())
 	switch {
 	case expired || left && oldPrint == fingerprint && effect == 0:
+		s.claims.serve(principal, key)
 		return model.IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
 			effect = 0, created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
 	case oldPrint != fingerprint:
@@ -124,10 +181,17 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 // FinishIdempotent stores the answer to a claimed key for its repetitions, or
 // gives the claim back when answer is nil, so that the request can be sent
 // again: after a failure that a repetition can overcome. A claim with an effect
-// is not given back but becomes IdempotencyUnanswered. A body above 1 MiB is
+// is not given back but becomes IdempotencyUnanswered. One that could not be
+// ended is given to the next caller 10 s after the last try. A body above 1 MiB is
 // KindTooLarge; a key that this process has not claimed is a KindConflict.
 func (s *Store) FinishIdempotent(ctx context.Context, k model.IdempotencyKey, answer *model.StoredAnswer) error {
 	principal, key := cleanText(k.Principal), cleanText(k.Key)
+	err := s.finishIdempotent(ctx, principal, key, answer)
+	s.claims.end(principal, key, s.now(), err)
+	return err
+}
+
+func (s *Store) finishIdempotent(ctx context.Context, principal, key string, answer *model.StoredAnswer) error {
 	if answer == nil {
 		return s.commit(ctx, "giving back an idempotency key", func(ctx context.Context, tx *tx) error {
 			if err := tx.exec(ctx, `DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND owner = $3 AND status = 0 AND effect = 0`,
@@ -159,6 +223,7 @@ func (s *Store) FinishIdempotent(ctx context.Context, k model.IdempotencyKey, an
 
 // PruneIdempotency forgets the keys that are older than 24 hours as of now.
 func (s *Store) PruneIdempotency(ctx context.Context, now time.Time) (int64, error) {
+	s.claims.prune(now.Add(-idempotencyKept))
 	return s.prune(ctx, "pruning idempotency keys", func(ctx context.Context, tx *tx) (int64, error) {
 		return tx.affected(ctx, `DELETE FROM idempotency WHERE (principal, key) IN (
 			SELECT principal, key FROM idempotency WHERE created_at < $1 LIMIT $2)`, toMillis(now.Add(-idempotencyKept)), pruneStep)

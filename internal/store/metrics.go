@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -46,10 +47,14 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 	m.all = []prometheus.Collector{m.commits, m.waits, m.batch, m.failures, m.batchRetries,
 		gauge("aiops_store_queue_writes", "Writes waiting for the writer.", func() float64 { return float64(len(s.queue)) }),
 		gauge("aiops_store_queue_capacity_writes", "Writes that may wait before callers block.", func() float64 { return float64(cap(s.queue)) }),
-		gauge("aiops_store_readers_in_use", "Connections of the reading pool in use.", func() float64 { return float64(s.read.DB.Stats().InUse) }),
-		gauge("aiops_store_readers_max", "Size of the reading pool.", func() float64 { return float64(s.read.DB.Stats().MaxOpenConnections) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "aiops_store_reader_wait_seconds_total",
-			Help: "Time spent waiting for a reading connection."}, func() float64 { return s.read.DB.Stats().WaitDuration.Seconds() }),
+		newPoolCollector(map[string]*sql.DB{"writer": s.write.DB, "reader": s.read.DB}),
+		gauge("aiops_store_disk_used_ratio", "Share of the data directory's file system that is used; 0 when it is not known.", func() float64 {
+			space, err := s.Space()
+			if err != nil {
+				return 0
+			}
+			return space.UsedShare
+		}),
 		gauge("aiops_store_failed", "1 after the store failed and the program has to exit.", func() float64 {
 			if s.Err() != nil {
 				return 1
@@ -101,4 +106,48 @@ func (s *Store) observeBatch(batch []*write, start time.Time, err error) {
 		kind = model.KindDatabase
 	}
 	s.metrics.failures.WithLabelValues(string(kind)).Inc()
+}
+
+// poolCollector shows the connection pools of the database.
+type poolCollector struct {
+	pools               map[string]*sql.DB
+	connections, most   *prometheus.Desc
+	waits, waited, gone *prometheus.Desc
+}
+
+func newPoolCollector(pools map[string]*sql.DB) *poolCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("aiops_store_"+name, help, append([]string{"pool"}, labels...), nil)
+	}
+	return &poolCollector{pools: pools,
+		connections: desc("connections", "Connections to the database.", "state"),
+		most:        desc("connections_max", "Connections that may be open."),
+		waits:       desc("connection_waits_total", "Times that work had to wait for a connection."),
+		waited:      desc("connection_wait_seconds_total", "Time that work waited for a connection."),
+		gone:        desc("connections_closed_total", "Connections closed because they were idle or old.", "reason"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *poolCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.connections, c.most, c.waits, c.waited, c.gone} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, db := range c.pools {
+		s := db.Stats()
+		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, t, v, append([]string{name}, labels...)...)
+		}
+		send(c.connections, prometheus.GaugeValue, float64(s.InUse), "in_use")
+		send(c.connections, prometheus.GaugeValue, float64(s.Idle), "idle")
+		send(c.most, prometheus.GaugeValue, float64(s.MaxOpenConnections))
+		send(c.waits, prometheus.CounterValue, float64(s.WaitCount))
+		send(c.waited, prometheus.CounterValue, s.WaitDuration.Seconds())
+		send(c.gone, prometheus.CounterValue, float64(s.MaxIdleClosed+s.MaxIdleTimeClosed), "idle")
+		send(c.gone, prometheus.CounterValue, float64(s.MaxLifetimeClosed), "old")
+	}
 }

@@ -74,6 +74,7 @@ type Store struct {
 	done    sync.WaitGroup
 
 	signal broadcast  // wakes readers of events
+	claims claims     // of idempotency keys
 	space  spaceWatch // fields set before the first write
 
 	failOnce sync.Once

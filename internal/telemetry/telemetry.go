@@ -7,6 +7,7 @@
 package telemetry
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // LogConfig says how to log.
@@ -58,9 +60,43 @@ func ParseLevel(s string) (slog.Level, error) {
 func NewLogger(c LogConfig, w io.Writer, level *slog.LevelVar) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "text" || (c.Format != "json" && isTerminal(w)) {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(requestHandler{slog.NewTextHandler(w, options)})
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(requestHandler{slog.NewJSONHandler(w, options)})
+}
+
+// requestHandler adds the ids of the request and of the trace that a line was
+// written for.
+type requestHandler struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h requestHandler) Handle(ctx context.Context, r slog.Record) error {
+	id := RequestID(ctx)
+	if id == "" {
+		return h.Handler.Handle(ctx, r)
+	}
+	named := false
+	r.Attrs(func(a slog.Attr) bool {
+		named = a.Key == "request_id"
+		return !named
+	})
+	if !named {
+		r.AddAttrs(slog.String("request_id", id))
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h requestHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return requestHandler{h.Handler.WithAttrs(a)}
+}
+
+// WithGroup implements slog.Handler.
+func (h requestHandler) WithGroup(name string) slog.Handler {
+	return requestHandler{h.Handler.WithGroup(name)}
 }
 
 func isTerminal(w io.Writer) bool {

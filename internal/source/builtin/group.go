@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -94,8 +95,19 @@ func newCollector(name, kind, job, origin string, limit int, read func(*emitter)
 func (c *collector) collect(instance string, round uint64) reading {
 	e := &emitter{job: c.job, instance: instance, limit: c.limit}
 	begin := time.Now()
-	err := c.read(e)
+	err := c.readSafely(e)
 	return reading{c: c, round: round, points: e.points, dropped: e.dropped, duration: time.Since(begin), err: err}
+}
+
+// readSafely turns a panic into an error: it runs in a goroutine of its own, and
+// what the kernel shows in its files is not in our hands.
+func (c *collector) readSafely(e *emitter) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("BUG: reading panicked: %v", p)
+		}
+	}()
+	return c.read(e)
 }
 
 // write appends the points of a round at time t, and a stale marker to each

@@ -14,6 +14,7 @@ import (
 
 	"aiops/internal/model"
 	"aiops/internal/source"
+	"aiops/internal/telemetry"
 )
 
 // partConcurrency is how many parts of one long range are evaluated at a time.
@@ -142,6 +143,8 @@ func (s *Source) capSeries(n int) int {
 // evaluate runs one query. A single step is evaluated as an instant query,
 // which gives the same values and need not sort the series.
 func (s *Source) evaluate(ctx context.Context, query string, span source.Span, maxSeries int) ([]model.SeriesData, error) {
+	ctx, asking := telemetry.Start(ctx, "query builtin")
+	defer asking.End()
 	begin := time.Now()
 	q, err := s.prepare(ctx, query, span)
 	if err != nil {

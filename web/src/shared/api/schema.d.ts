@@ -590,6 +590,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/log-level": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get the level of the log */
+        get: operations["get-log-level"];
+        /**
+         * Change the level of the log
+         * @description At once, until it is changed again, the configuration is reloaded, or the program starts again.
+         */
+        put: operations["set-log-level"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/logs/analyze": {
         parameters: {
             query?: never;
@@ -1795,6 +1816,13 @@ export interface components {
             /** @description There were more lines than were looked at */
             truncated: boolean;
         };
+        LogLevel: {
+            /**
+             * @description Lines below it are left out
+             * @enum {string}
+             */
+            level: "debug" | "info" | "warn" | "error";
+        };
         LogLine: {
             /** @description The text is the beginning of a longer line */
             cut: boolean;
@@ -2305,6 +2333,10 @@ export interface components {
         SourceHealth: {
             /** Format: date-time */
             checked_at?: string;
+            /** @description Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions */
+            details?: {
+                [key: string]: unknown;
+            };
             last_error?: string;
             /** Format: double */
             latency_ms: number;
@@ -4395,6 +4427,82 @@ export interface operations {
             500: components["responses"]["500.INTERNAL_ERROR"];
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "get-log-level": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLevel"];
+                };
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "set-log-level": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "level": "debug"
+                 *     }
+                 */
+                "application/json": components["schemas"]["LogLevel"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLevel"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
         };
     };
     "analyze-logs": {
