@@ -68,6 +68,8 @@ type LiveSide struct {
 	SliceP99       []float64   `json:"p99_ms_up_to_slice"`
 	Burst          LiveLatency `json:"burst"`
 	MicrosPerSend  float64     `json:"server_cpu_us_per_delivery"`
+	CommitP50      float64     `json:"commit_p50_ms"` // how much of the latency is the commit to disk; the bare loop has none
+	CommitP99      float64     `json:"commit_p99_ms"`
 }
 
 // LiveLatency is the time from before an event is committed until its client

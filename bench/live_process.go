@@ -43,6 +43,7 @@ type liveAnswer struct {
 	Clients int         `json:",omitempty"`
 	Seconds float64     `json:",omitempty"`
 	Last    int64       `json:",omitempty"`
+	Commits []float64   `json:",omitempty"` // how long each commit took, ms
 	Latency LiveLatency `json:",omitzero"`
 	First   time.Time   `json:",omitzero"`  // when the first client was connected again
 	Back    time.Time   `json:",omitzero"`  // and the last one

@@ -98,6 +98,8 @@ func (r LiveRound) writeTable(w io.Writer) error {
 	row("p90, ms", "%.1f", func(s LiveSide) any { return s.Steady.P90 })
 	row("p99, ms", "%.1f", func(s LiveSide) any { return s.Steady.P99 })
 	row("worst, ms", "%.1f", func(s LiveSide) any { return s.Steady.Max })
+	row("of which the commit to disk, p50, ms", "%.1f", func(s LiveSide) any { return s.CommitP50 })
+	row("of which the commit to disk, p99, ms", "%.1f", func(s LiveSide) any { return s.CommitP99 })
 	row("server CPU per delivery, µs", "%.1f", func(s LiveSide) any { return s.MicrosPerSend })
 	row(fmt.Sprintf("%d events at once, ms", r.Burst), "%.0f", func(s LiveSide) any { return s.Burst.Max })
 	if err := t.Flush(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,8 @@ type livePair struct {
 	role            string
 	side            *LiveSide
 	server, clients *liveProcess
-	cpu             float64 // seconds that the server took for the steady part
+	cpu             float64   // seconds that the server took for the steady part
+	commits         []float64 // ms, of the steady part
 }
 
 func (l *liveRun) say(format string, args ...any) {
@@ -39,8 +41,8 @@ const (
 )
 
 func (l *liveRun) measure() (err error) {
-	slices := max(leastSlices, int(l.o.For/longestSlice))
-	l.round = LiveRound{Clients: l.o.Clients, Rate: l.o.Rate, Seconds: l.o.For.Seconds(), Slices: slices, Burst: l.o.Burst}
+	parts := max(leastSlices, int(l.o.For/longestSlice))
+	l.round = LiveRound{Clients: l.o.Clients, Rate: l.o.Rate, Seconds: l.o.For.Seconds(), Slices: parts, Burst: l.o.Burst}
 	l.gateway = livePair{role: "gateway", side: &l.round.Gateway}
 	l.bare = livePair{role: "bare", side: &l.round.Bare}
 	defer func() { l.gateway.end(); l.bare.end() }()
@@ -50,7 +52,7 @@ func (l *liveRun) measure() (err error) {
 		}
 		p.halt()
 	}
-	if err := l.steady(slices); err != nil {
+	if err := l.steady(parts); err != nil {
 		return err
 	}
 	for _, p := range []*livePair{&l.bare, &l.gateway} {
@@ -116,8 +118,8 @@ func (l *liveRun) alone(p *livePair, f func() error) error {
 }
 
 // steady measures both sides at the round's rate, in turn.
-func (l *liveRun) steady(slices int) error {
-	count := max(1, int(l.o.Rate*l.o.For.Seconds())/slices)
+func (l *liveRun) steady(parts int) error {
+	count := max(1, int(l.o.Rate*l.o.For.Seconds())/parts)
 	var a liveAnswer
 	for _, p := range []*livePair{&l.gateway, &l.bare} {
 		p.clients.resume()
@@ -125,18 +127,21 @@ func (l *liveRun) steady(slices int) error {
 			return err
 		}
 	}
-	for i := range slices {
+	for i := range parts {
 		for _, p := range []*livePair{&l.bare, &l.gateway} {
 			if err := l.alone(p, func() error { return l.slice(p, count) }); err != nil {
 				return err
 			}
 		}
-		l.say("slice %d of %d: p99 so far %.1f ms, bare %.1f ms", i+1, slices, l.gateway.side.Steady.P99, l.bare.side.Steady.P99)
+		l.say("slice %d of %d: p99 so far %.1f ms, bare %.1f ms", i+1, parts, l.gateway.side.Steady.P99, l.bare.side.Steady.P99)
 	}
 	for _, p := range []*livePair{&l.gateway, &l.bare} {
 		l.round.Incorrect += p.side.Steady.Lost + p.side.Steady.Repeated
 		if n := p.side.Steady.Deliveries; n > 0 {
 			p.side.MicrosPerSend = p.cpu * 1e6 / float64(n)
+		}
+		if slices.Sort(p.commits); len(p.commits) > 0 {
+			p.side.CommitP50, p.side.CommitP99 = p.commits[len(p.commits)/2], p.commits[len(p.commits)*99/100]
 		}
 		p.side.PerClientBytes = (max(p.side.LoadedBytes, p.side.ConnectedBytes) - p.side.IdleBytes) / int64(l.o.Clients)
 	}
@@ -166,6 +171,7 @@ func (l *liveRun) slice(p *livePair, count int) error {
 	}
 	p.side.LoadedBytes = after.RSS
 	p.cpu += after.CPU - before.CPU
+	p.commits = append(p.commits, sent.Commits...)
 	return nil
 }
 

@@ -66,6 +66,9 @@ type liveServer struct {
 	bare    *bareLoop
 	address string
 	closers []func()
+
+	mu      sync.Mutex
+	commits []float64 // ms, of the last send
 }
 
 func (s *liveServer) close() {
@@ -89,7 +92,9 @@ func (s *liveServer) obey(o liveOrder) (liveAnswer, error) {
 			return s.sendWatching(o)
 		}
 		last, err := s.send(o.Count, o.Rate)
-		return liveAnswer{Last: last}, err
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return liveAnswer{Last: last, Commits: s.commits}, err
 	}
 	return liveAnswer{}, fmt.Errorf("there is no order %q", o.Do)
 }
@@ -178,6 +183,9 @@ func (s *liveServer) sendWatching(o liveOrder) (liveAnswer, error) {
 var liveText = strings.Repeat("x", 200)
 
 func (s *liveServer) send(count int, rate float64) (last int64, err error) {
+	s.mu.Lock()
+	s.commits = nil
+	s.mu.Unlock()
 	one := func() error {
 		data, err := json.Marshal(map[string]any{"pad": liveText, "t": time.Now().UnixNano()})
 		if err != nil {
@@ -188,6 +196,9 @@ func (s *liveServer) send(count int, rate float64) (last int64, err error) {
 			return s.bare.send(event)
 		}
 		_, err = s.store.AppendEvent(s.ctx, event)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.commits = append(s.commits, float64(time.Since(event.Time).Microseconds())/1000)
 		return err
 	}
 	if rate <= 0 {
