@@ -74,6 +74,9 @@ func (s *Stage) closeBucket(f *feed, b int64) {
 			idle = append(idle, g)
 			continue
 		}
+		if g.first > b { // it begins later
+			continue
+		}
 		c := bucket[g]
 		if c == nil {
 			c = &counts{}
@@ -90,7 +93,7 @@ func (s *Stage) closeBucket(f *feed, b int64) {
 			if n := c.templates[e]; n == 0 && s.over(f, g, e, b) || s.silenced(key) {
 				delete(g.entries, key)
 				s.entries--
-			} else {
+			} else if e.first <= b {
 				add(e.labels, float64(n))
 			}
 		}

@@ -94,7 +94,8 @@ type entryKey struct {
 type entry struct {
 	key    entryKey
 	labels model.Labels
-	last   int64 // bucket of the newest line
+	first  int64 // bucket of the first line
+	last   int64 // of the newest
 }
 
 // seen is what a group remembers of a template.
@@ -270,9 +271,10 @@ func (s *Stage) entryOf(g *group, id logmine.ID, level string, b int64) *entry {
 			text = key.id.String()
 		}
 		e = &entry{key: key, labels: g.named(metricTemplate, labelTemplate, text, labelLevel, level)}
+		e.first = b
 		g.entries[key] = e
 		s.entries++
 	}
-	e.last = max(e.last, b)
+	e.first, e.last = min(e.first, b), max(e.last, b)
 	return e
 }

@@ -254,6 +254,7 @@ func (s *Stage) countLine(f *feed, line *model.LogLine, id logmine.ID, rules []*
 	if late {
 		return false
 	}
+	g.first = min(g.first, b)
 	c := f.countsOf(b, g)
 	c.lines++
 	if severe(line.Level) {

@@ -175,6 +175,20 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// TestSeriesBeginWithTheirFirstLine: a bucket that was open before a stream or
+// template came up says nothing of it, or a new service would begin silent.
+func TestSeriesBeginWithTheirFirstLine(t *testing.T) {
+	t.Parallel()
+	f := setup(t, Config{})
+	f.pass(time.Minute, func() { f.take(f.lines("other", "", "hello")) })
+	f.pass(time.Minute, func() { f.take(f.lines("cart", "", "request served")) })
+	for _, parts := range [][]string{{metricLines, `service="cart"`}, {metricTemplate, `service="cart"`}} {
+		if got := f.values(parts...); len(got) == 0 || got[0] != 1 {
+			t.Errorf("%v begins with %v", parts, got)
+		}
+	}
+}
+
 func TestLateLinesChangeNoSample(t *testing.T) {
 	t.Parallel()
 	f := setup(t, Config{})
