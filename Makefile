@@ -135,6 +135,10 @@ chaos: ## Ten minutes of faults at random, with the race detector (CHAOS=10m)
 outage: ## PostgreSQL away for a minute, and 1,000 keyed requests through a kill
 	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgresGoes|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e
 
+.PHONY: bench-load
+bench-load: build ## Latency, throughput and overload: server on one core, generator on another (FOR=10s each part)
+	$(BIN) bench load --for $(or $(FOR),10s)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin web/dist/assets web/dist/index.html web/node_modules

@@ -17,6 +17,7 @@ type benchCommand struct {
 	Budget   benchBudget   `cmd:"" help:"False alarms on generated clean data against what was asked for."`
 	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
 	Live     benchLive     `cmd:"" help:"Delay, memory and correctness of the live stream."`
+	Load     benchLoad     `cmd:"" help:"Latency, throughput and behaviour beyond what can be served."`
 	Logs     benchLogs     `cmd:"" help:"Accuracy and speed of the log template miner."`
 }
 
@@ -146,6 +147,22 @@ type benchLive struct {
 // for the clients.
 func (c *benchLive) Run(e *environment) error {
 	r, err := bench.Live(e.ctx, bench.LiveOptions{Clients: c.Clients, Rate: c.Rate, For: c.For, Burst: c.Burst, Crash: c.Crash}, e.stderr)
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type benchLoad struct {
+	Connections int           `help:"Connections of the mixed reads." default:"1000"`
+	Rate        float64       `help:"Mixed reads per second." default:"1000"`
+	For         time.Duration `help:"How long each part lasts." default:"10s"`
+	JSON        string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints. It starts this program again as the server.
+func (c *benchLoad) Run(e *environment) error {
+	r, err := bench.Load(e.ctx, bench.LoadOptions{Connections: c.Connections, Rate: c.Rate, For: c.For}, e.stderr)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,75 @@
+package bench
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestOpenLoopCountsWhatComesBack asks a server whose every answer is known.
+func TestOpenLoopCountsWhatComesBack(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/refused":
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/broken":
+			w.WriteHeader(http.StatusServiceUnavailable) // without saying when to come back
+		case "/hung":
+			<-hang
+		default:
+			w.Header().Set("Content-Length", "2")
+			_, _ = w.Write([]byte("ok"))
+		}
+	}))
+	defer server.Close()
+	defer close(hang)
+	r := openLoop(t.Context(), strings.TrimPrefix(server.URL, "http://"), []string{"GET /", "GET /refused", "GET /broken", "GET /hung"}, 100, 100, 2*time.Second, time.Second)
+	if r.Served+r.Refused+r.Failed != 200 || r.Failed < 100 {
+		t.Errorf("%+v; want 200 in all, of which half fail", r)
+	}
+	if r.Served < 25 || r.Refused < 25 || r.P50 <= 0 || r.P50 > r.P95 || r.P95 > r.P99 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestOpenLoopDoesNotWait is the control: a server that is slower than it is
+// asked has to show as late answers, not as fewer questions.
+func TestOpenLoopDoesNotWait(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	place := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		place <- struct{}{}
+		defer func() { <-place }()
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		w.Header().Set("Content-Length", "0")
+	}))
+	defer server.Close()
+	r := openLoop(t.Context(), strings.TrimPrefix(server.URL, "http://"), []string{"GET /"}, 50, 100, time.Second, 500*time.Millisecond)
+	if r.Failed == 0 || r.P99 < 100 || r.Served+r.Failed != 100 {
+		t.Errorf("%+v after %d questions: twenty a second can be served of a hundred", r, asked.Load())
+	}
+}
+
+func TestLoadReportPrints(t *testing.T) {
+	t.Parallel()
+	r := LoadReport{Pinned: true, Overload: []LoadOverload{{Factor: 2, GoodputShare: 0.95}}, Control: LoadOverload{Factor: 5, GoodputShare: 0.1}}
+	var table, text bytes.Buffer
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "limiter off") || !strings.Contains(table.String(), "95 %") {
+		t.Errorf("%v\n%s", err, table.String())
+	}
+	if err := r.WriteJSON(&text); err != nil || !strings.Contains(text.String(), `"control_without_limiter"`) {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+}
