@@ -153,6 +153,7 @@ export class World {
         name: s.name,
         source: s.source ?? 'builtin',
         query: s.query,
+        signal: /** @type {const} */ ('metrics'),
         step: s.step >= 60 ? `${s.step / 60}m` : `${s.step}s`,
         model: 'auto',
         parameters: {},

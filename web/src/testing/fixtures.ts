@@ -45,6 +45,7 @@ export function detector(more: Partial<Omit<Detector, 'status'>> = {}, status: P
     name: 'latency',
     source: 'main',
     query: 'request_duration_seconds',
+    signal: 'metrics',
     step: '10s',
     model: 'auto',
     parameters: {},
