@@ -31,8 +31,6 @@ type ModelStore interface {
 	ModelVersions(ctx context.Context, detectorID string) ([]model.ModelVersion, error)
 	PromoteModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error)
 	RollbackModel(ctx context.Context, detectorID string) (model.ModelVersion, error)
-	// ShadowModel lets a trained version score beside the active one.
-	ShadowModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error)
 }
 
 // AnomalyStore keeps anomalies and what people did with them.
@@ -91,12 +89,42 @@ type Explanation struct {
 	Evidence      model.Evidence
 	Recomputed    model.ScoredPoint // the peak, scored again from ModelState
 	Contributions []model.Contribution
-	Reproduced    bool            // Recomputed equals what was stored, bit for bit
-	Difference    string          // what differs, "" when Reproduced
-	AlsoMoved     []Moved         // closest first
-	Similar       []model.Anomaly // earlier episodes of the same detector
+	Reproduced    bool      // Recomputed equals what was stored, bit for bit
+	Difference    string    // what differs, "" when Reproduced
+	AlsoMoved     []Moved   // closest first
+	Similar       []Similar // earlier episodes of the same detector, most similar first
 	Model         model.ModelVersion
 	Logs          *model.LogEvidence // of a detector on logs, else nil
+
+	Probability    string // in words
+	Counterfactual Counterfactual
+}
+
+// Similar is an earlier episode and why it resembles the one explained.
+type Similar struct {
+	Anomaly    model.Anomaly
+	Similarity float64
+	Why        string
+}
+
+// Counterfactual says which values at the step of a peak would have been
+// normal.
+type Counterfactual struct {
+	Text         string
+	Upper, Lower ExplainedFlip
+	Gates        []ExplainedGate
+}
+
+// ExplainedFlip is where the decision changes between two neighbouring values;
+// both are NaN where it does not.
+type ExplainedFlip struct {
+	Normal, Anomalous float64
+	Gate              string
+}
+
+// ExplainedGate is a gate that an alarm had to pass.
+type ExplainedGate struct {
+	Name, Detail string
 }
 
 // Moved is a series that moved around the time of an anomaly.
@@ -196,6 +224,9 @@ type Options struct {
 	Engine      Engine
 	Tasks       TaskQueue
 	Logs        Logs             // nil: operations on logs are refused with CONFLICT
+	Shadows     ShadowEngine     // nil: there are none and none can be started
+	Versions    VersionStore     // nil: only the current definition is known
+	KnownEvents KnownEventStore  // nil: there are none and none can be entered
 	Health      HealthReader     // nil: /health knows no components
 	Idempotency IdempotencyStore // nil: the Idempotency-Key header is refused
 	Auth        Authenticator    // nil: nobody is asked who it is, and everybody may do everything

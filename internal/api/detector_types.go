@@ -26,6 +26,9 @@ type Detector struct {
 	MinDeviation       MinDeviation      `json:"min_deviation"`
 	For                Duration          `json:"for" doc:"How long a deviation lasts before the anomaly fires"`
 	KeepFiringFor      Duration          `json:"keep_firing_for" doc:"How long values stay normal before it resolves"`
+	Refractory         Duration          `json:"refractory" required:"false" doc:"How long a series stays quiet after an anomaly resolved"`
+	Joint              *Joint            `json:"joint,omitempty" doc:"Absent: each series by itself"`
+	Retrain            *Retrain          `json:"retrain,omitempty" doc:"Absent: only when asked to"`
 	MissingData        string            `json:"missing_data" enum:"ignore,zero,last,anomaly"`
 	TimeZone           string            `json:"time_zone" doc:"IANA name for daily and weekly rhythms; empty is UTC"`
 	Labels             map[string]string `json:"labels" doc:"Of the owner, such as team and service"`
@@ -65,6 +68,54 @@ type MinDeviation struct {
 	Relative float64 `json:"relative" required:"false" minimum:"0" maximum:"1e9" doc:"Share of the expected value: 0.2 is 20 %"`
 }
 
+// Joint says which series are also looked at together.
+type Joint struct {
+	Peers  bool     `json:"peers,omitempty" doc:"Compare each member of a group with the median of the group: one replica among many"`
+	Groups bool     `json:"groups,omitempty" doc:"Judge how surprising all members of a group are together"`
+	By     []string `json:"by,omitempty" maxItems:"8" doc:"Labels that make a group; none: all series are one group" example:"[\"job\"]"`
+}
+
+// JointOf shows j; nil stays nil.
+func JointOf(j *model.Joint) *Joint {
+	if j == nil {
+		return nil
+	}
+	return &Joint{Peers: j.Peers, Groups: j.Groups, By: j.By}
+}
+
+func (j *Joint) definition() *model.Joint {
+	if j == nil || !j.Peers && !j.Groups && len(j.By) == 0 {
+		return nil
+	}
+	return &model.Joint{Peers: j.Peers, Groups: j.Groups, By: j.By}
+}
+
+// Retrain says when the models learn anew by themselves.
+type Retrain struct {
+	Every   Duration `json:"every,omitempty" doc:"At least 1h; absent: not by the clock" example:"7d"`
+	OnDrift bool     `json:"on_drift,omitempty" doc:"When the scores no longer fit their calibration"`
+	Into    string   `json:"into,omitempty" enum:"active,shadow" doc:"What becomes of the new version; default active"`
+}
+
+// RetrainOf shows r; nil when it asks for nothing.
+func RetrainOf(r model.Retrain) *Retrain {
+	if r == (model.Retrain{}) {
+		return nil
+	}
+	out := &Retrain{OnDrift: r.OnDrift, Into: string(r.Into)}
+	if r.Every != 0 {
+		out.Every = durationOf(r.Every.Std())
+	}
+	return out
+}
+
+func (r *Retrain) definition(v *model.Invalid) model.Retrain {
+	if r == nil {
+		return model.Retrain{}
+	}
+	return model.Retrain{Every: model.Duration(r.Every.parse(v, "/retrain/every")), OnDrift: r.OnDrift, Into: model.ModelState(r.Into)}
+}
+
 // DetectorStatus is the live side of a detector.
 type DetectorStatus struct {
 	State           string     `json:"state" enum:"learning,running,stopped,degraded,failed"`
@@ -77,6 +128,8 @@ type DetectorStatus struct {
 	LastError       string     `json:"last_error,omitempty" doc:"Absent when the last evaluation succeeded"`
 	MemoryBytes     int64      `json:"memory_bytes" doc:"Of all model state"`
 	Threshold       Number     `json:"threshold" doc:"Score at which a sample is anomalous now; null while unknown"`
+	Gates           Gates      `json:"gates" required:"false" doc:"What stands between a score and an alarm"`
+	Drift           Drift      `json:"drift" required:"false" doc:"How far the scores are from their calibration"`
 }
 
 // DetectorInput is a definition as clients write it. Fields that only answers
@@ -96,6 +149,9 @@ type DetectorInput struct {
 	MinDeviation       *MinDeviation     `json:"min_deviation,omitempty"`
 	For                Duration          `json:"for,omitempty" doc:"How long a deviation lasts before the anomaly fires, up to 7d; default 0s"`
 	KeepFiringFor      Duration          `json:"keep_firing_for,omitempty" doc:"How long values stay normal before it resolves, up to 7d; default 0s"`
+	Refractory         Duration          `json:"refractory,omitempty" doc:"How long a series stays quiet after an anomaly resolved, up to 7d; default 0s"`
+	Joint              *Joint            `json:"joint,omitempty"`
+	Retrain            *Retrain          `json:"retrain,omitempty"`
 	MissingData        string            `json:"missing_data,omitempty" enum:"ignore,zero,last,anomaly" doc:"What a step without a sample means while the source is healthy; default ignore"`
 	TimeZone           string            `json:"time_zone,omitempty" maxLength:"64" doc:"IANA name for daily and weekly rhythms; default UTC" example:"Europe/Berlin"`
 	Labels             map[string]string `json:"labels,omitempty" maxProperties:"32" doc:"Of the owner, such as team and service"`
@@ -142,6 +198,7 @@ func (in DetectorInput) definition(v *model.Invalid) model.Detector {
 		Direction: model.Direction(in.Direction), MissingData: model.MissingData(in.MissingData),
 		TimeZone: in.TimeZone, Labels: in.Labels, Enabled: in.Enabled == nil || *in.Enabled,
 		Step: in.Step.parse(v, "/step"), For: in.For.parse(v, "/for"), KeepFiringFor: in.KeepFiringFor.parse(v, "/keep_firing_for"),
+		Refractory: in.Refractory.parse(v, "/refractory"), Joint: in.Joint.definition(), Retrain: in.Retrain.definition(v),
 	}
 	if in.Step != "" && d.Step == 0 {
 		v.Add("/step", "out_of_range", "step must be at least 1s")
@@ -166,6 +223,7 @@ func inputOf(d model.Detector) DetectorInput {
 		MinDeviation: &MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
 		TimeZone: d.TimeZone, Labels: d.Labels, Enabled: &d.Enabled,
+		Refractory: durationOf(d.Refractory), Joint: JointOf(d.Joint), Retrain: RetrainOf(d.Retrain),
 	}
 }
 
@@ -178,6 +236,7 @@ func (s *server) detectorOf(d model.Detector) Detector {
 	return Detector{
 		ID: d.ID, Name: d.Name, Source: d.Source, Signal: d.Signal(), Query: d.Query, Log: logRuleOf(d.Log), Step: durationOf(d.Step), Model: d.Model, Parameters: Object(d.Parameters),
 		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: string(d.Direction),
+		Refractory: durationOf(d.Refractory), Joint: JointOf(d.Joint), Retrain: RetrainOf(d.Retrain),
 		MinDeviation: MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
 		TimeZone: d.TimeZone, Labels: labels, Provisioned: d.Provisioned, Enabled: d.Enabled, Version: d.Version,
@@ -202,6 +261,6 @@ func (s *server) statusOf(d model.Detector) DetectorStatus {
 	return DetectorStatus{
 		State: string(st.State), SeriesActive: st.SeriesActive, SeriesLearning: st.SeriesLearning, SeriesDropped: st.SeriesDropped,
 		OpenAnomalies: st.OpenAnomalies, LagSeconds: st.Lag.Seconds(), LastEvaluatedAt: timeOf(st.LastEvaluatedAt),
-		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold,
+		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold, Gates: gatesOf(d, st.Threshold), Drift: driftOf(st.Drift),
 	}
 }

@@ -274,7 +274,7 @@ func TestListsArePaged(t *testing.T) {
 	for _, c := range []struct {
 		path string
 		want int
-	}{{"/api/v1/detectors", 2}, {"/api/v1/detectors/det_1/series", 3}, {"/api/v1/tasks", 2}, {"/api/v1/anomalies", 1}} {
+	}{{"/api/v1/detectors", 2}, {"/api/v1/detectors/det_1/series", 3}, {"/api/v1/tasks", 3}, {"/api/v1/anomalies", 1}} {
 		seen, cursor := 0, ""
 		for page := 0; page <= c.want; page++ {
 			target := c.path + "?limit=1"

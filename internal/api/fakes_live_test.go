@@ -169,7 +169,9 @@ func (f engineFake) Explain(_ context.Context, id string) (Explanation, error) {
 	}
 	return Explanation{Anomaly: a, Evidence: model.Evidence{AnomalyID: id, Model: "seasonal", Threshold: 4, SeriesActive: 2, Counterfactual: "below 10 it would have been normal",
 		Contributions: []model.Contribution{{Name: "level", Score: 5, Share: 1}}, Context: []model.ScoredPoint{{T: 1}}},
-		Reproduced: true, AlsoMoved: []Moved{{DetectorID: "det_1", DetectorName: "latency", Series: a.Series, AnomalyID: "an_2"}}, Similar: []model.Anomaly{a}}, nil
+		Reproduced: true, AlsoMoved: []Moved{{DetectorID: "det_1", DetectorName: "latency", Series: a.Series, AnomalyID: "an_2"}}, Similar: []Similar{{a, 0.9, "same series"}}, Probability: "about once in 12 days",
+		Counterfactual: Counterfactual{Text: "up to 10 it would have been normal", Upper: ExplainedFlip{10, 10.5, "score"}, Lower: ExplainedFlip{math.NaN(), math.NaN(), ""},
+			Gates: []ExplainedGate{{"threshold", "a score above 4"}}}}, nil
 }
 
 type taskFake struct{ *world }

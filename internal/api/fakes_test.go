@@ -74,6 +74,7 @@ func (w *world) reset() {
 		Score: 5, OnceInSeconds: 12 * 86400, Reason: "above what is normal", DetectorVersion: 7, ModelVersion: 1, Version: 3, UpdatedAt: testTime}
 	w.tasks["task_1"] = model.Task{ID: "task_1", Kind: TaskTrain, State: model.TaskRunning, Progress: 0.5, Args: json.RawMessage(`{"detector_id":"det_1"}`), CreatedAt: testTime, UpdatedAt: testTime}
 	w.tasks["task_2"] = model.Task{ID: "task_2", Kind: TaskBacktest, State: model.TaskSucceeded, Progress: 1, Result: json.RawMessage(`{"series":1}`), CreatedAt: testTime, UpdatedAt: testTime}
+	w.tasks["task_3"] = model.Task{ID: "task_3", Kind: TaskSuggest, State: model.TaskSucceeded, Progress: 1, Result: json.RawMessage(`{"detector_id":"det_1","based_on":7,"improved":true,"patch":{"for":"2m"}}`), CreatedAt: testTime, UpdatedAt: testTime}
 	w.models["det_1"] = []model.ModelVersion{{DetectorID: "det_1", Version: 2, DetectorVersion: 7, State: model.ModelActive, CreatedAt: testTime, Reason: "trained"},
 		{DetectorID: "det_1", Version: 1, DetectorVersion: 6, State: model.ModelRetired, TrainedFrom: testTime, TrainedTo: testTime, CreatedAt: testTime, Reason: "created"}}
 }
@@ -81,7 +82,7 @@ func (w *world) reset() {
 func (w *world) options() Options {
 	return Options{
 		Detectors: detectorFake{w}, Models: modelFake{w}, Anomalies: anomalyFake{w}, Sources: sourceFake{w}, Clients: clientFake{w},
-		Engine: engineFake{w}, Logs: logFake{w}, Tasks: taskFake{w}, Health: healthFake{w}, Idempotency: keyFake{w}, Auth: fakeAuth{world: w}, Live: w, LogLevel: new(slog.LevelVar),
+		Engine: engineFake{w}, Logs: logFake{w}, Tasks: taskFake{w}, Shadows: shadowFake{w}, Versions: versionFake{w}, KnownEvents: knownFake{w}, Health: healthFake{w}, Idempotency: keyFake{w}, Auth: fakeAuth{world: w}, Live: w, LogLevel: new(slog.LevelVar),
 		Now: func() time.Time { return testTime }, Version: "test",
 	}
 }
@@ -225,10 +226,6 @@ func (f modelFake) RollbackModel(ctx context.Context, id string) (model.ModelVer
 		return model.ModelVersion{}, model.Errorf(model.KindConflict, model.SubjectModel, "There is no earlier version.")
 	}
 	return f.PromoteModel(ctx, id, f.models[id][1].Version)
-}
-
-func (f modelFake) ShadowModel(_ context.Context, id string, version int64) (model.ModelVersion, error) {
-	return model.ModelVersion{}, model.Errorf(model.KindConflict, model.SubjectModel, "Shadow scoring is not available.")
 }
 
 type anomalyFake struct{ *world }

@@ -28,8 +28,12 @@ func (g *generator) pathValue(name string) string {
 		return "NOT_FOUND"
 	case name == "component":
 		return "database"
+	case name == "task":
+		return "task_3"
 	case strings.Contains(g.d.path, "/detectors/"):
 		return "det_1"
+	case strings.Contains(g.d.path, "/known-events/"):
+		return "evt_1"
 	case strings.Contains(g.d.path, "/anomalies/"):
 		return "an_1"
 	case strings.Contains(g.d.path, "/logs/patterns/"):

@@ -38,8 +38,6 @@ func (s *server) registerModels() {
 		codes: change}, s.promoteModel)
 	register(s, operation{id: "rollback-model", method: http.MethodPost, path: base + "/models/rollback", tag: tagModels, summary: "Return to the model version before the active one",
 		codes: change}, s.rollbackModel)
-	register(s, operation{id: "shadow-model", method: http.MethodPost, path: base + "/shadow", tag: tagModels, summary: "Let a model version score in the shadow",
-		description: "It scores beside the active one and never alerts.", codes: change, request: `{"version": 3}`}, s.shadowModel)
 }
 
 // ModelVersionList is every model version of a detector.
@@ -87,19 +85,6 @@ func (s *server) rollbackModel(ctx context.Context, in *DetectorPath) (*modelAns
 	})
 }
 
-type shadowInput struct {
-	DetectorPath
-	Body struct {
-		Version int64 `json:"version" minimum:"1" doc:"Version of the model"`
-	} `nameHint:"ShadowInput"`
-}
-
-func (s *server) shadowModel(ctx context.Context, in *shadowInput) (*modelAnswer, error) {
-	return s.changeModel(ctx, in.ID, func() (model.ModelVersion, error) {
-		return s.opts.Models.ShadowModel(ctx, in.ID, in.Body.Version)
-	})
-}
-
 func (s *server) changeModel(ctx context.Context, id string, change func() (model.ModelVersion, error)) (*modelAnswer, error) {
 	if _, err := s.opts.Detectors.Detector(ctx, id); err != nil {
 		return nil, err
@@ -122,10 +107,6 @@ func (noModels) PromoteModel(context.Context, string, int64) (model.ModelVersion
 }
 
 func (noModels) RollbackModel(context.Context, string) (model.ModelVersion, error) {
-	return model.ModelVersion{}, errNoModels()
-}
-
-func (noModels) ShadowModel(context.Context, string, int64) (model.ModelVersion, error) {
 	return model.ModelVersion{}, errNoModels()
 }
 

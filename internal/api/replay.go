@@ -27,12 +27,13 @@ type replayInput struct {
 
 // Replay is the past of one series as its detector saw it.
 type Replay struct {
-	DetectorID  string    `json:"detector_id"`
-	Series      SeriesRef `json:"series"`
-	StepSeconds float64   `json:"step_seconds"`
-	Points      []Point   `json:"points"`
-	Anomalies   []Anomaly `json:"anomalies" doc:"Episodes that touch the range"`
-	Learning    bool      `json:"learning" doc:"true when the range begins before there was enough history"`
+	DetectorID  string       `json:"detector_id"`
+	Series      SeriesRef    `json:"series"`
+	StepSeconds float64      `json:"step_seconds"`
+	Points      []Point      `json:"points"`
+	Anomalies   []Anomaly    `json:"anomalies" doc:"Episodes that touch the range"`
+	KnownEvents []KnownEvent `json:"known_events" required:"false" doc:"Those that touch the range and match the series"`
+	Learning    bool         `json:"learning" doc:"true when the range begins before there was enough history"`
 }
 
 type replayOutput struct {
@@ -70,6 +71,28 @@ func (s *server) replay(ctx context.Context, in *replayInput) (*replayOutput, er
 	if err != nil {
 		return nil, err
 	}
-	return &replayOutput{Body: Replay{DetectorID: r.DetectorID, Series: seriesOf(r.Series), StepSeconds: r.Step.Seconds(),
+	known, err := s.knownIn(ctx, d, r.Series, in.From, in.To)
+	if err != nil {
+		return nil, err
+	}
+	return &replayOutput{Body: Replay{KnownEvents: known, DetectorID: r.DetectorID, Series: seriesOf(r.Series), StepSeconds: r.Step.Seconds(),
 		Points: pointsOf(r.Points), Anomalies: anomaliesOf(r.Anomalies), Learning: r.Learning}}, nil
+}
+
+// knownIn returns the known events that touch a range and match a series.
+func (s *server) knownIn(ctx context.Context, d model.Detector, series model.Labels, from, to time.Time) ([]KnownEvent, error) {
+	out := []KnownEvent{}
+	if s.opts.KnownEvents == nil {
+		return out, nil
+	}
+	found, _, err := s.opts.KnownEvents.KnownEvents(ctx, model.KnownEventFilter{DetectorID: d.ID, From: from, To: to, Limit: 100})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range found {
+		if e.Matches(d.ID, d.Labels, series) {
+			out = append(out, knownEventOf(e))
+		}
+	}
+	return out, nil
 }

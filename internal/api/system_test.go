@@ -181,7 +181,7 @@ func TestDeploymentAndMetrics(t *testing.T) {
 // TestModelsWithoutAStore: what cannot be done is refused, not pretended.
 func TestModelsWithoutAStore(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(o *Options) { o.Models = nil })
+	f := setup(t, func(o *Options) { o.Models, o.Shadows = nil, nil })
 	if l := decode[ModelVersionList](t, f.do("GET", "/api/v1/detectors/det_1/models", "")); l.Items == nil || len(l.Items) != 0 {
 		t.Errorf("%+v", l)
 	}

@@ -16,6 +16,7 @@ const (
 	TaskTrain    = "train"
 	TaskBacktest = "backtest"
 	TaskAnalyze  = "analyze_logs"
+	TaskRetrain  = "retrain"
 )
 
 // TrainArgs are the arguments of a task of kind TaskTrain.
@@ -23,6 +24,13 @@ type TrainArgs struct {
 	DetectorID string    `json:"detector_id"`
 	From       time.Time `json:"from"`
 	To         time.Time `json:"to"`
+}
+
+// RetrainArgs are the arguments of a task of kind TaskRetrain, which the engine
+// asks for by itself.
+type RetrainArgs struct {
+	DetectorID string `json:"detector_id"`
+	Reason     string `json:"reason"`
 }
 
 // BacktestArgs are the arguments of a task of kind TaskBacktest. DetectorID is
@@ -38,6 +46,10 @@ type BacktestArgs struct {
 type Trainer interface {
 	Train(ctx context.Context, id string, from, to time.Time, progress func(float64)) (model.ModelVersion, error)
 	Backtest(ctx context.Context, d model.Detector, from, to time.Time, progress func(float64)) (model.BacktestResult, error)
+	// Retrain trains by what the definition says of retraining.
+	Retrain(ctx context.Context, id, reason string, progress func(float64)) (model.ModelVersion, error)
+	Suggest(ctx context.Context, id string, limits model.TuneLimits, progress func(float64)) (model.TuneResult, error)
+	Search(ctx context.Context, id string, space model.TuneSpace, limits model.TuneLimits, progress func(float64)) (model.TuneResult, error)
 }
 
 // TaskFuncs returns what carries out each kind of task that the API enqueues.
@@ -66,6 +78,23 @@ func TaskFuncs(t Trainer, logs Analyzer) map[string]func(ctx context.Context, ta
 			}
 			return modelVersionOf(v), nil
 		},
+		TaskRetrain: func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
+			var args RetrainArgs
+			if err := json.Unmarshal(task.Args, &args); err != nil {
+				return nil, model.WrapError(model.KindInternal, model.SubjectTask, err, "The task's arguments cannot be read.")
+			}
+			v, err := t.Retrain(ctx, args.DetectorID, args.Reason, progress)
+			if err != nil {
+				return nil, err
+			}
+			return modelVersionOf(v), nil
+		},
+		TaskSuggest: tuneTask(func(ctx context.Context, args TuneArgs, progress func(float64)) (model.TuneResult, error) {
+			return t.Suggest(ctx, args.DetectorID, args.Limits, progress)
+		}),
+		TaskSearch: tuneTask(func(ctx context.Context, args TuneArgs, progress func(float64)) (model.TuneResult, error) {
+			return t.Search(ctx, args.DetectorID, args.Space, args.Limits, progress)
+		}),
 		TaskBacktest: func(ctx context.Context, task model.Task, progress func(float64)) (any, error) {
 			var args BacktestArgs
 			if err := json.Unmarshal(task.Args, &args); err != nil {
@@ -108,7 +137,7 @@ type Task struct {
 	State      string    `json:"state" enum:"queued,running,succeeded,failed,cancelled"`
 	Progress   float64   `json:"progress" minimum:"0" maximum:"1"`
 	DetectorID string    `json:"detector_id,omitempty" doc:"The detector it works on, if any"`
-	Result     any       `json:"result" doc:"A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null"`
+	Result     any       `json:"result" doc:"A Backtest, a ModelVersion, a Suggestion or a LogAnalysis when it succeeded, else null"`
 	Error      string    `json:"error,omitempty" doc:"Why it failed"`
 	CreatedAt  time.Time `json:"created_at"`
 	UpdatedAt  time.Time `json:"updated_at"`

@@ -41,7 +41,15 @@ func (e engine) Explain(ctx context.Context, anomalyID string) (api.Explanation,
 func explanation(x pipeline.Explanation) api.Explanation {
 	out := api.Explanation{
 		Anomaly: x.Anomaly, Evidence: x.Evidence, Recomputed: x.Recomputed.Point, Contributions: x.Recomputed.Contributions,
-		Reproduced: x.Recomputed.Reproduced, Difference: x.Recomputed.Difference, Similar: x.Similar, Model: x.Model,
+		Reproduced: x.Recomputed.Reproduced, Difference: x.Recomputed.Difference, Model: x.Model, Probability: x.Probability,
+	}
+	c := x.Recomputed.Counterfactual
+	out.Counterfactual = api.Counterfactual{Text: c.Text, Upper: api.ExplainedFlip(c.Upper), Lower: api.ExplainedFlip(c.Lower)}
+	for _, g := range c.Gates {
+		out.Counterfactual.Gates = append(out.Counterfactual.Gates, api.ExplainedGate(g))
+	}
+	for _, s := range x.Similar {
+		out.Similar = append(out.Similar, api.Similar(s))
 	}
 	for _, m := range x.AlsoMoved {
 		out.AlsoMoved = append(out.AlsoMoved, api.Moved(m))
@@ -99,11 +107,6 @@ func (m models) RollbackModel(ctx context.Context, detectorID string) (model.Mod
 	return m.follow(ctx)(m.Store.RollbackModel(ctx, detectorID))
 }
 
-// ShadowModel lets a version run beside the active one.
-func (m models) ShadowModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error) {
-	return m.follow(ctx)(m.Store.ShadowModel(ctx, detectorID, version))
-}
-
 // follow lets the engine take over what the store has just written, even when
 // the client has left.
 func (m models) follow(ctx context.Context) func(model.ModelVersion, error) (model.ModelVersion, error) {
@@ -115,6 +118,25 @@ func (m models) follow(ctx context.Context) func(model.ModelVersion, error) (mod
 		defer cancel()
 		return v, errors.Join(err, m.engine.Sync(bounded))
 	}
+}
+
+// retrain enqueues a training that the engine asks for, unless one waits or
+// runs already.
+func (p *program) retrain(ctx context.Context, detectorID, reason string) error {
+	for _, state := range []model.TaskState{model.TaskQueued, model.TaskRunning} {
+		tasks, _, err := p.jobs.Tasks(ctx, model.TaskFilter{Kind: api.TaskRetrain, State: state, Limit: 500})
+		if err != nil {
+			return err
+		}
+		for _, t := range tasks {
+			var args api.RetrainArgs
+			if json.Unmarshal(t.Args, &args) == nil && args.DetectorID == detectorID {
+				return nil
+			}
+		}
+	}
+	_, err := p.jobs.Enqueue(ctx, api.TaskRetrain, api.RetrainArgs{DetectorID: detectorID, Reason: reason})
+	return err
 }
 
 // newJobs returns the runner of the tasks that the API enqueues.

@@ -268,6 +268,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	c.Live.Client = p.admission.Client
 	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
 	c.Pipeline.Audience = audience{p.live, p.log}
+	c.Pipeline.Retrain = p.retrain
 	p.engine = pipeline.New(c.Pipeline, p.logs, p.logs.Source, p.log, p.registry, time.Now)
 	if p.jobs, err = newJobs(p.store, p.engine, p.logs); err != nil {
 		return "", err
@@ -362,6 +363,9 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Clients:          p.sources,
 		Engine:           engine{p.engine, p.logs},
 		Logs:             p.logs,
+		Shadows:          p.engine,
+		Versions:         p.store,
+		KnownEvents:      p.store,
 		Tasks:            p.jobs,
 		Health:           p.monitor,
 		Idempotency:      idempotency{p.store},

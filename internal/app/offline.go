@@ -189,13 +189,24 @@ func explanationText(a api.ExplanationAnswer) string {
 	line("series", "%s", a.Anomaly.Series.Key)
 	line("started", "%s", a.Anomaly.StartedAt.Format(time.RFC3339))
 	line("what", "%s", a.Summary)
+	line("how rare", "%s", a.Probability)
 	line("otherwise", "%s", a.Counterfactual)
+	for _, g := range a.Gates {
+		line("gate", "%s: %s", g.Name, g.Detail)
+	}
 	line("peak", "value %g, expected %g, normal %s, score %g (threshold %g)", a.Peak.Value, a.Peak.Expected, bandText(a.Peak.Lower, a.Peak.Upper), a.Peak.Score, a.Threshold)
 	for _, c := range a.Contributions {
 		line("made of", "%s %.0f %% (score %g) %s", c.Name, float64(c.Share)*100, c.Score, c.Note)
 	}
 	for _, m := range a.AlsoMoved {
 		line("also moved", "%s %s, score %g at %s", m.DetectorName, m.Series.Key, m.Score, m.At.Format(time.RFC3339))
+	}
+	for _, s := range a.Similar {
+		label := "not labelled"
+		if s.Label != nil {
+			label = fmt.Sprintf("labelled %t", *s.Label)
+		}
+		line("similar", "%s at %s, %s, %s (%.0f %%)", s.ID, s.StartedAt.Format(time.RFC3339), label, s.Why, 100*float64(s.Similarity))
 	}
 	if a.Reproduced {
 		line("computed again", "the stored evidence gives the same, bit for bit")
@@ -330,6 +341,6 @@ func definitionInput(d model.Detector) api.DetectorInput {
 		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: &api.MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          duration(d.For), KeepFiringFor: duration(d.KeepFiringFor), MissingData: string(d.MissingData),
-		TimeZone: d.TimeZone, Labels: d.Labels,
+		TimeZone: d.TimeZone, Labels: d.Labels, Refractory: duration(d.Refractory), Joint: api.JointOf(d.Joint), Retrain: api.RetrainOf(d.Retrain),
 	}
 }

@@ -39,7 +39,12 @@ var table = map[string]Access{
 	"start-detector": Operator, "stop-detector": Operator, "train-detector": Operator, "detect": Operator,
 	"backtest-detector": Operator, "backtest-definition": Operator,
 
-	"list-models": Viewer, "promote-model": Operator, "rollback-model": Operator, "shadow-model": Operator,
+	"list-models": Viewer, "promote-model": Operator, "rollback-model": Operator,
+	"get-shadow": Viewer, "start-shadow": Operator, "promote-shadow": Operator, "discard-shadow": Operator,
+	"list-detector-versions": Viewer, "get-detector-version": Viewer, "diff-detector-versions": Viewer, "revert-detector": Operator,
+	"suggest-detector": Operator, "search-detector": Operator, "apply-suggestion": Operator,
+
+	"list-known-events": Viewer, "get-known-event": Viewer, "create-known-event": Operator, "replace-known-event": Operator, "delete-known-event": Operator,
 
 	"list-anomalies": Viewer, "get-anomaly": Viewer, "explain-anomaly": Viewer,
 	"acknowledge-anomaly": Operator, "resolve-anomaly": Operator, "label-anomaly": Operator,

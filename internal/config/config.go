@@ -161,8 +161,11 @@ type Detector struct {
 	MinDeviation       model.MinDeviation `yaml:"min_deviation"`
 	For                model.Duration     `yaml:"for"`
 	KeepFiringFor      model.Duration     `yaml:"keep_firing_for"`
+	Refractory         model.Duration     `yaml:"refractory"`
 	MissingData        model.MissingData  `yaml:"missing_data"`
 	TimeZone           string             `yaml:"time_zone"`
+	Joint              *model.Joint       `yaml:"joint"`
+	Retrain            model.Retrain      `yaml:"retrain"`
 	Labels             map[string]string  `yaml:"labels"`
 	Enabled            *bool              `yaml:"enabled"` // default true
 }
@@ -202,6 +205,7 @@ func (d Detector) Definition() (model.Detector, error) {
 	out := model.Detector{
 		Name: d.Name, Source: d.Source, Query: d.Query, Step: d.Step.Std(), Model: d.Model,
 		Direction: d.Direction, MinDeviation: d.MinDeviation, For: d.For.Std(), KeepFiringFor: d.KeepFiringFor.Std(),
+		Refractory: d.Refractory.Std(), Joint: d.Joint, Retrain: d.Retrain,
 		MissingData: d.MissingData, TimeZone: d.TimeZone, Labels: d.Labels,
 		Provisioned: true, Enabled: d.Enabled == nil || *d.Enabled,
 	}

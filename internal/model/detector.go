@@ -50,8 +50,11 @@ type Detector struct {
 	MinDeviation       MinDeviation
 	For                time.Duration // how long a deviation lasts before the anomaly fires
 	KeepFiringFor      time.Duration // how long values stay normal before it resolves
+	Refractory         time.Duration // how long a series stays quiet after an anomaly resolved
 	MissingData        MissingData
-	TimeZone           string            // IANA name for daily and weekly rhythms; "" is UTC
+	TimeZone           string // IANA name for daily and weekly rhythms; "" is UTC
+	Joint              *Joint // nil: each series by itself
+	Retrain            Retrain
 	Labels             map[string]string // of the owner: team, service, severity
 	Provisioned        bool              // defined by the config file: locked for the API
 	Enabled            bool
@@ -84,6 +87,7 @@ type DetectorStatus struct {
 	LastError       string        // safe to show; "" when the last evaluation succeeded
 	MemoryBytes     int64         // of all model state
 	Threshold       float64       // score at which a sample is anomalous now
+	Drift           Drift
 }
 
 // SeriesStatus is the live side of one series of a detector.

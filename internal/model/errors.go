@@ -56,6 +56,8 @@ const (
 	SubjectAnomaly    = "anomaly"
 	SubjectTask       = "task"
 	SubjectModel      = "model"
+	SubjectShadow     = "shadow"
+	SubjectKnownEvent = "known event"
 	SubjectPrometheus = "prometheus"
 	SubjectLoki       = "loki"
 	SubjectLogPattern = "log pattern"

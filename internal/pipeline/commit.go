@@ -43,7 +43,7 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 		State: model.AnomalyPending, Severity: e.severity.model(),
 		StartedAt: msTime(e.startedAt), FiredAt: msTime(e.firedAt), ResolvedAt: msTime(e.endedAt), PeakAt: msTime(e.peak.T),
 		Value: e.peak.Value, Expected: e.peak.Expected, Lower: e.peak.Lower, Upper: e.peak.Upper, Score: e.peak.Score,
-		OnceInSeconds: onceIn(e.peak.Score, d.Step), Reason: reasonText(e, d),
+		OnceInSeconds: onceIn(e.peak.Score, d.Step), Reason: reasonText(e, d, labels.Value(model.JointLabel)),
 		DetectorVersion: d.Version, ModelVersion: c.modelVersion, UpdatedAt: msTime(t),
 	}
 	if d.Log != nil && d.Log.Severity != "" {

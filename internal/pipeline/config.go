@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"runtime"
 	"time"
 
@@ -67,6 +68,10 @@ type Config struct {
 	// Pressure reports how hard pressed the process is; nil is never. It is
 	// called often and must not block.
 	Pressure func() Level `yaml:"-" json:"-"`
+	// Retrain begins to train a detector anew as a task, which calls
+	// Engine.Retrain; nil: detectors never retrain by themselves. It must not
+	// wait for the task.
+	Retrain func(ctx context.Context, detectorID, reason string) error `yaml:"-" json:"-"`
 }
 
 // Validate finds every fault of the configuration at once.

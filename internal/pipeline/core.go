@@ -21,9 +21,12 @@ type series struct {
 	last     model.ScoredPoint // last step scored; T 0: none
 	episode  *episode          // nil: none
 	context  *ring             // last scored points, while something is going on
+	link     *jointLink        // its place among the series it is looked at with; nil: none
 	missed   int32             // steps without a sample since seenAt, outages of the source not counted
 	next     int32             // next series with the same hash, -1: none
 	learning bool
+	known    knownFlags // what known events say of it
+	epoch    uint32     // of the core's events when known was looked up
 }
 
 // span is a range of steps, both ends included.
@@ -71,6 +74,11 @@ type core struct {
 	notable    []notable
 	notableAt  int
 
+	events    eventClock
+	drift     drift
+	agreement model.Agreement // of a shadow with the live definition
+	joint     *joint          // nil: each series by itself
+
 	// emit is told of each transition, at once and in order; nil: nobody.
 	// note says why an episode ended when calm samples are not the reason.
 	emit func(s *series, tr transition, t int64, note string)
@@ -105,6 +113,9 @@ func newCore(def *definition, modelVersion, watermark int64) *core {
 	c := &core{def: def, modelVersion: modelVersion, index: map[uint64]int32{}, watermark: watermark}
 	c.past.tunings = []tuning{tuningOf(def.detector, watermark+def.step)}
 	c.past.versions = []versionChange{{watermark + def.step, modelVersion}}
+	if def.detector.Joint != nil {
+		c.joint = &joint{dirty: true}
+	}
 	return c
 }
 
@@ -165,6 +176,8 @@ func (c *core) skip(t int64) {
 // step evaluates one step for every series.
 func (c *core) step(t int64) {
 	c.refused = 0
+	c.events.turn(c.past.events, t)
+	c.drift.turn(c.def, t)
 	if c.dropped {
 		c.rebind()
 	}
@@ -181,6 +194,9 @@ func (c *core) step(t int64) {
 	}
 	if blank {
 		c.blanks++
+	}
+	if c.joint != nil {
+		c.judgeTogether(t)
 	}
 	c.active, c.learning, c.open = 0, 0, 0
 	for slot, s := range c.series {
@@ -219,6 +235,9 @@ func (c *core) sample(s *series, t int64, v float64) {
 func (c *core) miss(s *series, t int64) bool {
 	s.missed++
 	limit := c.def.ttlSteps
+	if s.link.made() {
+		return s.missed <= limit // made of others: they say what their silence means
+	}
 	if c.def.detector.MissingData == model.MissingAnomaly && s.episode != nil && s.episode.open() {
 		limit *= silentTTL // its silence is the anomaly: it must not end by going on
 	}
@@ -264,15 +283,22 @@ func (c *core) silence(s *series, t int64) {
 // when the model is as it was before it saw the peak.
 func (c *core) score(s *series, t int64, v float64) {
 	r := s.model.Score(t, v)
-	d := &c.def.detector
-	g := detect.Gates(r, v, c.threshold, d.Direction, d.MinDeviation)
-	p := model.ScoredPoint{T: t, Value: v, Expected: r.Expected, Lower: r.Lower, Upper: r.Upper,
-		Score: r.Score, Anomalous: g == detect.GateOpen}
-	if s.episode != nil || g == detect.GateOpen {
-		c.track(s, p, judge(r.Score, c.threshold, g), cause(r.Reason))
+	g := c.gate(s, r, v)
+	known := c.knownOf(s)
+	what := judge(r.Score, c.threshold, g)
+	if what == verdictAnomalous && (known.mute() || s.episode.quiet(c.def.rules)) {
+		what = verdictBetween
 	}
-	if g != detect.GateOpen || !s.episode.holdsLearning(c.def.rules) {
+	p := model.ScoredPoint{T: t, Value: v, Expected: r.Expected, Lower: r.Lower, Upper: r.Upper,
+		Score: r.Score, Anomalous: what == verdictAnomalous}
+	if s.episode != nil || p.Anomalous {
+		c.track(s, p, what, cause(r.Reason))
+	}
+	if !known.unlearned() && (!p.Anomalous || !s.episode.holdsLearning(c.def.rules)) {
 		s.model.Learn(t, v)
+	}
+	if !known.unlearned() {
+		c.drift.count(r)
 	}
 	s.learning = r.Learning
 	if !r.Learning && r.Score >= notableScore {

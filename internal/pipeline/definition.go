@@ -43,6 +43,9 @@ func fingerprintOf(d model.Detector) string {
 	if d.Log != nil {
 		parts = append(parts, d.Log.Kind, d.Log.Pattern, d.Log.Template)
 	}
+	if d.Joint != nil {
+		parts = append(parts, d.Joint)
+	}
 	b, err := json.Marshal(parts)
 	if err != nil {
 		panic("BUG: encoding a fingerprint: " + err.Error())

@@ -36,8 +36,10 @@ type Engine struct {
 	memory  atomic.Int64  // bytes of all model state
 	changed chan struct{} // capacity 1: runners came or went
 
-	mu      sync.Mutex
-	runners map[string]*runner
+	mu         sync.Mutex
+	runners    map[string]*runner
+	events     []model.KnownEvent
+	generation int64 // of events: grows when they change
 }
 
 // New makes an engine. It starts nothing and touches neither store nor
@@ -139,16 +141,32 @@ func (e *Engine) sync(ctx context.Context, asked bool) error {
 	if err != nil {
 		return fmt.Errorf("reading detectors: %w", err)
 	}
+	shadows, err := e.store.Shadows(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the shadows: %w", err)
+	}
+	shadowOf := make(map[string]*model.Shadow, len(shadows))
+	for i := range shadows {
+		shadowOf[shadows[i].DetectorID] = &shadows[i]
+	}
+	events, err := e.store.RecentKnownEvents(ctx, e.now().Add(-eventsBack))
+	if err != nil {
+		return fmt.Errorf("reading the known events: %w", err)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.learnEvents(events)
 	found := make(map[string]bool, len(detectors))
 	for _, d := range detectors {
 		found[d.ID] = true
 		r := e.runners[d.ID]
 		if r == nil {
-			e.runners[d.ID] = newRunner(e, d)
+			r = newRunner(e, d)
+			r.wantShadow(shadowOf[d.ID])
+			e.runners[d.ID] = r
 			continue
 		}
+		r.wantShadow(shadowOf[d.ID])
 		switch {
 		case r.version() != d.Version:
 			r.define(d)
@@ -321,7 +339,7 @@ func (r *runner) state() model.DetectorStatus {
 	defer r.mu.Unlock()
 	s := r.status
 	out := model.DetectorStatus{SeriesActive: s.active, SeriesLearning: s.learning, SeriesDropped: s.refused, OpenAnomalies: s.open,
-		LastEvaluatedAt: s.evaluated, MemoryBytes: s.memory, Threshold: s.threshold}
+		LastEvaluatedAt: s.evaluated, MemoryBytes: s.memory, Threshold: s.threshold, Drift: s.drift}
 	step := r.want.Step.Milliseconds()
 	if s.watermark != 0 && r.want.Enabled {
 		due := now.Add(-s.late).UnixMilli()

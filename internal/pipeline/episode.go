@@ -14,11 +14,12 @@ import (
 // observed samples instead of clock time is what makes silence hold an episode:
 // a step without a sample moves no counter.
 type rules struct {
-	forSamples  int32 // anomalous samples that make an episode fire; at least 1
-	keepSamples int32 // calm samples that resolve it; at least 1
-	dampSamples int32 // samples after resolving in which a new one counts as a flap
-	holdSamples int32 // anomalous samples of an open episode that are not learned
-	updateEvery int64 // least milliseconds between two updates that only tell of a higher peak
+	forSamples   int32 // anomalous samples that make an episode fire; at least 1
+	keepSamples  int32 // calm samples that resolve it; at least 1
+	quietSamples int32 // samples after resolving in which none opens a new one
+	dampSamples  int32 // samples after resolving in which a new one counts as a flap
+	holdSamples  int32 // anomalous samples of an open episode that are not learned
+	updateEvery  int64 // least milliseconds between two updates that only tell of a higher peak
 }
 
 // clearShare is the hysteresis: a sample is calm when its score is below this
@@ -42,6 +43,7 @@ func rulesOf(d model.Detector) rules {
 	step := d.Step
 	hold := func(t time.Duration) int32 { return int32((t+step-1)/step) + 1 }
 	r := rules{forSamples: hold(d.For), keepSamples: hold(d.KeepFiringFor)}
+	r.quietSamples = int32((d.Refractory + step - 1) / step)
 	r.dampSamples = max(10, 2*r.keepSamples)
 	r.holdSamples = min(max(leastHold, 2*r.forSamples), mostHold)
 	r.updateEvery = max(time.Minute.Milliseconds(), 4*step.Milliseconds())
@@ -235,9 +237,15 @@ func (e *episode) observeFiring(r rules, p model.ScoredPoint, v verdict) transit
 
 // observeResolved waits for the damping window to pass.
 func (e *episode) observeResolved(r rules) {
-	if e.calm++; e.calm >= r.dampSamples {
+	if e.calm++; e.calm >= max(r.dampSamples, r.quietSamples) {
 		e.phase = phaseOver
 	}
+}
+
+// quiet reports whether the refractory time after the end of e, which may be
+// nil, still runs: an anomalous sample then opens no new episode.
+func (e *episode) quiet(r rules) bool {
+	return e != nil && e.phase == phaseResolved && e.calm < r.quietSamples
 }
 
 func (e *episode) countCalm(v verdict) int32 {

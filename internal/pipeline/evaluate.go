@@ -21,7 +21,7 @@ const (
 )
 
 // evaluate scores the steps that became due and returns when to come back.
-func (r *runner) evaluate(ctx context.Context) time.Time {
+func (r *runner) evaluate(intake, ctx context.Context) time.Time {
 	r.commit(ctx)
 	if len(r.pending) >= maxPending {
 		return r.hold(holdStore, fmt.Sprintf("the store does not take anomalies; evaluation waits with %d of them", len(r.pending)))
@@ -49,10 +49,10 @@ func (r *runner) evaluate(ctx context.Context) time.Time {
 		}
 		return r.e.now()
 	}
-	return r.evaluateTo(ctx, src, due, behind)
+	return r.evaluateTo(intake, ctx, src, due, behind)
 }
 
-func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) time.Time {
+func (r *runner) evaluateTo(intake, ctx context.Context, src Source, due, behind int64) time.Time {
 	class := classLive
 	if behind > 3 {
 		class = classCatchUp
@@ -82,9 +82,11 @@ func (r *runner) evaluateTo(ctx context.Context, src Source, due, behind int64) 
 	}
 	blanks := c.blanks
 	accepted, waiting := r.arrived(data, until, due)
+	before, live := c.watermark, r.watchLive()
 	scoring, score := telemetry.Start(ctx, "score", attribute.Int("series", len(data)))
 	err = r.feed.advance(scoring, c, accepted, data, r.gapUntil)
 	score.End()
+	r.followLive(intake, ctx, data, before, r.gapUntil, live)
 	if err != nil {
 		telemetry.Failed(span, safeText(err))
 		return r.failed(err)
@@ -260,6 +262,7 @@ func (r *runner) finish(ctx context.Context) {
 		}
 	}
 	r.account()
+	r.askForRetraining(ctx, now)
 }
 
 // mayBeEnded reports whether it is time to look for anomalies that people have
@@ -287,6 +290,7 @@ func (r *runner) snapshot(ctx context.Context) error {
 	if r.core == nil || len(r.pending) > 0 || r.core.watermark == r.lastSaved && !r.snapshotSoon {
 		return nil
 	}
+	r.snapshotShadow(ctx)
 	began := r.e.now()
 	var snap model.Snapshot
 	r.turn.do(func() { snap = r.core.snapshot(began) })
@@ -311,9 +315,14 @@ func (r *runner) account() {
 	}
 	r.measured = r.core.samples + 20*int64(r.core.live)
 	var size int64
-	r.turn.do(func() { size = r.core.sizeBytes() })
+	var shadow int64
+	r.turn.do(func() {
+		shadow = r.shadowSize()
+		size = r.core.sizeBytes() + shadow
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.shadowState.memory = shadow
 	r.e.memory.Add(size - r.status.memory)
 	r.status.memory = size
 }

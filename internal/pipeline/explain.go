@@ -21,20 +21,22 @@ const (
 // Explanation is why an anomaly is one: what was stored when it happened, the
 // same computed again, and what else happened around that time.
 type Explanation struct {
-	Anomaly    model.Anomaly
-	Evidence   model.Evidence // without AnomalyID when none was stored
-	Recomputed RecomputeResult
-	AlsoMoved  []Moved         // other series with high scores around the peak, most telling first
-	Similar    []model.Anomaly // earlier episodes of the same detector, same series first
-	Model      model.ModelVersion
+	Anomaly     model.Anomaly
+	Evidence    model.Evidence // without AnomalyID when none was stored
+	Recomputed  RecomputeResult
+	AlsoMoved   []Moved          // other series with high scores around the peak, most telling first
+	Similar     []SimilarEpisode // earlier episodes of the same detector, most similar first
+	Probability string           // in words: how rare the peak is on its series
+	Model       model.ModelVersion
 }
 
 // RecomputeResult is what the stored evidence gives when it is scored again.
 type RecomputeResult struct {
-	Point         model.ScoredPoint // the peak, scored again from ModelState
-	Contributions []model.Contribution
-	Reproduced    bool   // Point equals what was stored, bit for bit
-	Difference    string // what differs, "" when Reproduced
+	Point          model.ScoredPoint // the peak, scored again from ModelState
+	Contributions  []model.Contribution
+	Counterfactual Counterfactual
+	Reproduced     bool   // Point equals what was stored, bit for bit
+	Difference     string // what differs, "" when Reproduced
 }
 
 // Moved is a series that moved around the time of an anomaly.
@@ -70,10 +72,11 @@ func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, er
 	default:
 		return out, err
 	}
+	out.Probability = probability(a)
 	if out.AlsoMoved, err = e.alsoMoved(ctx, a); err != nil {
 		return out, err
 	}
-	if out.Similar, err = e.similar(ctx, a); err != nil {
+	if out.Similar, err = e.similar(ctx, a, out.Evidence); err != nil {
 		return out, err
 	}
 	versions, err := e.store.ModelVersions(ctx, a.DetectorID)
@@ -169,29 +172,4 @@ func sharedLabels(a, b model.Labels) int {
 		}
 	}
 	return n
-}
-
-// similar lists earlier episodes of the detector, those of the same series
-// first, newest first.
-func (e *Engine) similar(ctx context.Context, a model.Anomaly) ([]model.Anomaly, error) {
-	from := a.StartedAt.Add(-similarDays * 24 * time.Hour)
-	before, err := e.store.AnomaliesBetween(ctx, a.DetectorID, from, a.StartedAt, 200)
-	if err != nil {
-		return nil, fmt.Errorf("reading anomalies: %w", err)
-	}
-	key := a.Series.Key()
-	before = slices.DeleteFunc(before, func(b model.Anomaly) bool {
-		return b.ID == a.ID || b.FiredAt.IsZero() || !b.StartedAt.Before(a.StartedAt)
-	})
-	slices.SortStableFunc(before, func(x, y model.Anomaly) int {
-		sx, sy := x.Series.Key() == key, y.Series.Key() == key
-		switch {
-		case sx == sy:
-			return 0
-		case sx:
-			return -1
-		}
-		return 1
-	})
-	return before[:min(len(before), maxSimilar)], nil
 }

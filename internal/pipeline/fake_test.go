@@ -124,6 +124,7 @@ type fakeStore struct {
 	versions  []model.ModelVersion
 	fail      error
 	commits   int
+	fakeLifecycle
 }
 
 func newFakeStore(ds ...model.Detector) *fakeStore {
@@ -260,6 +261,7 @@ func (s *fakeStore) SaveModelVersion(_ context.Context, v model.ModelVersion) er
 	if s.fail != nil {
 		return s.fail
 	}
+	s.versions = slices.DeleteFunc(s.versions, func(o model.ModelVersion) bool { return o.DetectorID == v.DetectorID && o.Version == v.Version })
 	for i := range s.versions {
 		if v.State == model.ModelActive && s.versions[i].DetectorID == v.DetectorID {
 			s.versions[i].State = model.ModelRetired

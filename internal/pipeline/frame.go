@@ -50,6 +50,7 @@ func (w *frame) tunings(list []tuning) {
 		w.i64(int64(tu.forTime))
 		w.i64(int64(tu.keepTime))
 		w.f64(tu.budget)
+		w.i64(int64(tu.refractory))
 	}
 }
 
@@ -106,8 +107,9 @@ func (w *frame) proof(p *proof) {
 // parser reads a part. After the first fault it returns zeros and keeps the
 // fault.
 type parser struct {
-	b   []byte
-	err error
+	b       []byte
+	err     error
+	version uint8 // of the format
 }
 
 // openFrame checks magic, version, kind and checksum.
@@ -118,14 +120,14 @@ func openFrame(b []byte, kind byte) *parser {
 		r.fail("it is cut off")
 	case string(b[:len(snapshotMagic)]) != snapshotMagic:
 		r.fail("it is not one")
-	case b[len(snapshotMagic)] != snapshotVersion:
+	case b[len(snapshotMagic)] < oldestSnapshot || b[len(snapshotMagic)] > snapshotVersion:
 		r.fail("it was written by a version of this program that this one does not know")
 	case crc32.Checksum(b[:len(b)-frameTail], castagnoli) != binary.LittleEndian.Uint32(b[len(b)-frameTail:]):
 		r.fail("it is damaged: the checksum does not match")
 	case b[len(snapshotMagic)+1] != kind:
 		r.fail("a part is in the wrong place")
 	default:
-		r.b = b[frameHead : len(b)-frameTail]
+		r.b, r.version = b[frameHead:len(b)-frameTail], b[len(snapshotMagic)]
 	}
 	return r
 }
@@ -234,6 +236,9 @@ func (r *parser) tunings() []tuning {
 		tu := tuning{from: r.i64(), direction: model.Direction(r.text())}
 		tu.minDeviation = model.MinDeviation{Absolute: r.f64(), Relative: r.f64()}
 		tu.forTime, tu.keepTime, tu.budget = time.Duration(r.i64()), time.Duration(r.i64()), r.f64()
+		if r.version >= 2 {
+			tu.refractory = time.Duration(r.i64())
+		}
 		list = append(list, tu)
 	}
 	return list

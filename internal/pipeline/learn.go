@@ -94,6 +94,7 @@ func (r *runner) take(c *core, v model.ModelVersion) {
 		c.emit = r.emit
 		r.core, r.trained = c, v
 	})
+	r.events = 0 // it may not know the newest
 	r.stage, r.reconcile = stageLive, true
 	r.feed = feeder{e: r.e, class: classCatchUp, turn: r.turn, steps: stepsFor(c.live)}
 }
@@ -105,8 +106,12 @@ func (r *runner) relearn(ctx context.Context, reason string) error {
 		return fmt.Errorf("reading model versions: %w", err)
 	}
 	v := r.nextVersion(versions, reason)
-	r.turn.do(func() { r.core, r.trained, r.versions = nil, v, versions })
-	r.stage = stageWarm
+	c, err := r.warmStart(ctx, versions, &v)
+	if err != nil {
+		return err
+	}
+	r.turn.do(func() { r.core, r.trained, r.versions = c, v, versions })
+	r.stage, r.events = stageWarm, 0
 	r.feed = feeder{e: r.e, class: classBackground, turn: r.turn}
 	r.log.Info("learning from history", "model_version", v.Version, "reason", reason)
 	return nil
@@ -131,6 +136,7 @@ func (r *runner) warm(ctx context.Context) error {
 		def := newDefinition(r.detector, r.e.cfg)
 		c := newCore(def, r.trained.Version, from-def.step)
 		c.prove = true
+		c.knowEvents(r.knownEvents(), false)
 		r.turn.do(func() { r.core, r.trained.TrainedFrom = c, msTime(from) })
 	}
 	if err := r.feed.chunk(ctx, r.core, due, due); err != nil {

@@ -44,6 +44,9 @@ type Store interface {
 	// AllDetectors lists every definition, enabled or not.
 	AllDetectors(ctx context.Context) ([]model.Detector, error)
 
+	// DetectorVersions lists every definition that a detector had, newest first.
+	DetectorVersions(ctx context.Context, id string) ([]model.Detector, error)
+
 	// CommitAnomalies writes changes in order, each with its event, in one
 	// transaction. An anomaly only moves forward: what alters nothing and what
 	// is older than what is stored writes nothing.
@@ -54,6 +57,27 @@ type Store interface {
 	// AnomaliesBetween lists anomalies of detectorID ("" is any) that were
 	// open at some time in [from, to], newest first.
 	AnomaliesBetween(ctx context.Context, detectorID string, from, to time.Time, limit int) ([]model.Anomaly, error)
+
+	// StartShadow, Shadow, Shadows and the rest keep at most one shadow for a
+	// detector; one that is missing is KindNotFound.
+	StartShadow(ctx context.Context, s model.ShadowStart) (model.Shadow, error)
+	Shadow(ctx context.Context, detectorID string) (model.Shadow, error)
+	Shadows(ctx context.Context) ([]model.Shadow, error)
+	// ShadowBegan notes the first step that a shadow scores beside the live
+	// definition.
+	ShadowBegan(ctx context.Context, detectorID string, modelVersion int64, since time.Time) error
+	// CommitShadow writes alarms of a shadow as CommitAnomalies does, apart and
+	// without events.
+	CommitShadow(ctx context.Context, detectorID string, alarms []model.Anomaly) error
+	ShadowAnomalies(ctx context.Context, detectorID string, limit int) ([]model.Anomaly, error)
+	// PromoteShadow makes d a new version of its detector and the shadow's
+	// model version the active one, in one transaction. detector and expect
+	// are the versions of the detector and of the shadow; expect 0 is any.
+	PromoteShadow(ctx context.Context, d model.Detector, detector, expect int64) (model.Detector, error)
+	DiscardShadow(ctx context.Context, detectorID string, expect int64, reason string) error
+
+	// RecentKnownEvents lists the known events that end at since or later.
+	RecentKnownEvents(ctx context.Context, since time.Time) ([]model.KnownEvent, error)
 
 	SaveSnapshot(ctx context.Context, s model.Snapshot) error
 	// LatestSnapshot returns KindNotFound when there is none.

@@ -90,6 +90,9 @@ func (c *core) takeProof(s *series, p model.ScoredPoint) {
 		pr.state = s.model.AppendSnapshot(nil)
 		pr.contributions = s.model.Contributions()
 	}
+	if s.link.made() {
+		pr.contributions = s.link.group.contributions(s)
+	}
 	if s.context != nil {
 		pr.context = s.context.list()
 	} else if s.last.T != 0 {
@@ -122,8 +125,12 @@ type evidenceDefinition struct {
 	Direction    model.Direction    `json:"direction"`
 	MinDeviation model.MinDeviation `json:"min_deviation"`
 	TimeZone     string             `json:"time_zone,omitempty"`
+	ForMS        int64              `json:"for_ms,omitempty"`
+	KeepMS       int64              `json:"keep_firing_for_ms,omitempty"`
+	QuietMS      int64              `json:"refractory_ms,omitempty"`
 	Seed         uint64             `json:"seed"`
 	Silent       bool               `json:"silent,omitempty"` // the peak was a missing sample
+	Joint        bool               `json:"joint,omitempty"`  // a series made of others: the contributions are their shares
 	Peak         [5]uint64          `json:"peak"`             // value, expected, lower, upper, score
 }
 
@@ -134,11 +141,12 @@ func (c *core) evidence(s *series, id string) *model.Evidence {
 	if pr == nil {
 		return nil
 	}
-	spec := c.def.spec(s.hash)
+	spec := c.specOf(s.key, s.hash)
 	def, err := json.Marshal(evidenceDefinition{
 		Version: evidenceVersion, Source: c.def.detector.Source, Query: c.def.detector.Query, StepMS: c.def.step,
 		Model: spec.Model, Parameters: spec.Parameters, Direction: spec.Direction, MinDeviation: spec.MinDeviation,
-		TimeZone: spec.TimeZone, Seed: spec.Seed, Silent: e.cause == causeSilent, Peak: pointBits(e.peak),
+		TimeZone: spec.TimeZone, ForMS: c.def.detector.For.Milliseconds(), KeepMS: c.def.detector.KeepFiringFor.Milliseconds(),
+		QuietMS: c.def.detector.Refractory.Milliseconds(), Seed: spec.Seed, Silent: e.cause == causeSilent, Joint: s.link.made(), Peak: pointBits(e.peak),
 	})
 	if err != nil {
 		panic("BUG: encoding the definition of an evidence: " + err.Error())
@@ -192,6 +200,10 @@ func Recompute(ev model.Evidence) (RecomputeResult, error) {
 			Score: r.Score, Anomalous: g == detect.GateOpen},
 		Contributions: m.Contributions(),
 	}
+	if d.Joint {
+		res.Contributions = ev.Contributions // who makes the value cannot be seen in the value
+	}
+	res.Counterfactual = counterfactualOf(m, ev, d)
 	res.Difference = difference(stored, res.Point)
 	res.Reproduced = res.Difference == ""
 	return res, nil

@@ -27,7 +27,7 @@ func onceIn(score float64, step time.Duration) float64 {
 }
 
 // reasonText says for people why e is an anomaly, from its peak.
-func reasonText(e *episode, d model.Detector) string {
+func reasonText(e *episode, d model.Detector, made string) string {
 	var b strings.Builder
 	p := e.peak
 	switch {
@@ -39,6 +39,16 @@ func reasonText(e *episode, d model.Detector) string {
 		fmt.Fprintf(&b, "%s %s%s where at most %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Upper))
 	case e.cause == cause(detect.ReasonBelowBound):
 		fmt.Fprintf(&b, "%s %s%s where at least %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Lower))
+	case made != "":
+		what := "spreads from the median of its peers"
+		if made == model.JointGroup {
+			what = "of surprise in the whole group"
+		}
+		fmt.Fprintf(&b, "%s: %s %s", d.Name, number(p.Value), what)
+		if band := bandText(p); band != "" {
+			fmt.Fprintf(&b, " where %s is usual", band)
+		}
+		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
 	default:
 		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
 		if e.cause == cause(detect.ReasonPattern) {
@@ -89,7 +99,11 @@ func bandText(p model.ScoredPoint) string {
 
 // onceText says how rare a score is: "once in 12 days".
 func onceText(score float64, step time.Duration) string {
-	seconds := onceIn(score, step)
+	return everyText(onceIn(score, step))
+}
+
+// everyText writes a length of time as "once in 12 days".
+func everyText(seconds float64) string {
 	const year = 365.25 * 86400
 	for _, u := range []struct {
 		name string
@@ -105,6 +119,15 @@ func onceText(score float64, step time.Duration) string {
 		}
 	}
 	return "less than once in 100 years"
+}
+
+// probability says for people how rare the peak of a is.
+func probability(a model.Anomaly) string {
+	seconds := a.OnceInSeconds
+	if !(seconds > 0) {
+		return "it is not known how rare this is"
+	}
+	return "about " + everyText(seconds) + " on this series at this step, if nothing is wrong"
 }
 
 // number writes a value with four significant digits, and without an exponent

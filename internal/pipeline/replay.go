@@ -162,7 +162,7 @@ func (p *player) play(ctx context.Context, version int64, nth int, segFrom, segE
 	follow := p.view.past.after(c.watermark)
 	c.follow = &follow
 	c.watch = func(s *series, sp model.ScoredPoint) {
-		if sp.T < segFrom || sp.T < p.from {
+		if s.key != p.view.key || sp.T < segFrom || sp.T < p.from {
 			return
 		}
 		if len(p.points) == 0 {
@@ -172,6 +172,9 @@ func (p *player) play(ctx context.Context, version int64, nth int, segFrom, segE
 	}
 	c.emit = func(s *series, tr transition, t int64, note string) { p.collect(c, s, t, note) }
 	f := feeder{e: p.e, class: classCatchUp, only: p.view.key, read: p.read, steps: stepsFor(p.view.live)}
+	if c.def.isJoint(p.view.key) {
+		f.only = "" // it is made of all the others
+	}
 	if err := f.feedAll(ctx, c, segEnd, 0, nil); err != nil {
 		return nil, err
 	}
@@ -184,7 +187,7 @@ func (p *player) play(ctx context.Context, version int64, nth int, segFrom, segE
 }
 
 func (p *player) collect(c *core, s *series, t int64, note string) {
-	if s.episode.firedAt == 0 {
+	if s.episode.firedAt == 0 || s.key != p.view.key {
 		return
 	}
 	if p.episodes == nil {
@@ -213,8 +216,9 @@ func (p *player) base(ctx context.Context, version int64, nth int, segFrom int64
 	snap, err := p.e.store.SnapshotBefore(ctx, p.r.id, version, segFrom-v.def.step)
 	switch {
 	case err == nil:
-		c, err := restoreSeries(v.def, snap, v.key)
+		c, err := v.restore(snap)
 		if err == nil && c != nil {
+			c.past.events = v.past.events
 			return c, nil
 		}
 		if h, herr := decodeHeaderOf(snap); err == nil && herr == nil && h.fingerprint == v.def.fingerprint {
@@ -236,6 +240,18 @@ func (p *player) base(ctx context.Context, version int64, nth int, segFrom int64
 	return v.empty(start-v.def.step, version), nil
 }
 
+// restore makes a core of what the series of the view needs.
+func (v view) restore(snap model.Snapshot) (*core, error) {
+	if !v.def.isJoint(v.key) {
+		return restoreSeries(v.def, snap, v.key)
+	}
+	c, lost, err := restoreCore(v.def, snap)
+	if lost > 0 {
+		return nil, err // a sum that lacks some of its parts is another one
+	}
+	return c, err
+}
+
 // empty returns a core without series behind watermark, with what was in force
 // then.
 func (v view) empty(watermark, version int64) *core {
@@ -247,6 +263,7 @@ func (v view) empty(watermark, version int64) *core {
 	}
 	def.rules = rulesOf(def.detector)
 	c := newCore(&def, version, watermark)
+	c.past.events = v.past.events
 	for i, q := range v.past.quotas {
 		if i == 0 || q.from <= watermark {
 			c.quota, c.threshold = int(q.series), q.threshold
@@ -286,6 +303,9 @@ func (e *Engine) Detect(ctx context.Context, id string, of model.Labels, samples
 	}
 	if v.copy == nil {
 		return nil, unknownSeries(key)
+	}
+	if v.def.isJoint(v.key) {
+		return nil, invalidField("/series", "joint", "%s is made of other series; samples of it cannot be given", truncate(v.key, 80))
 	}
 	labels, err := model.ParseSeriesKey(v.key)
 	if err != nil {

@@ -90,12 +90,19 @@ type runner struct {
 	measured     int64 // samples at which memory is measured again
 	feed         feeder
 	shown        map[string]int64 // by key, the step last handed to the audience
+	shadow       *shadowRun       // nil: none
+	retrainAt    time.Time        // not asked for again before
+	events       int64            // generation of the known events that the core has
+	side         sync.WaitGroup
 
 	mu     sync.Mutex
 	want   model.Detector
 	check  bool // look whether another model version is active
 	gone   bool // deleted
 	status live
+
+	stored      *model.Shadow // the shadow in the store; nil: none
+	shadowState shadowStatus
 }
 
 // live is what Status shows of a runner.
@@ -114,6 +121,7 @@ type live struct {
 	late      time.Duration
 	evaluated time.Time
 	began     bool // a series was ever seen
+	drift     model.Drift
 }
 
 func newRunner(e *Engine, d model.Detector) *runner {
@@ -144,11 +152,21 @@ func (r *runner) nudge() {
 	}
 }
 
-func (r *runner) wanted() (d model.Detector, check bool) {
+func (r *runner) wanted() (d model.Detector, check bool, shadow *model.Shadow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	check, r.check = r.check, false
-	return r.want, check
+	return r.want, check, r.stored
+}
+
+// wantShadow tells the runner which shadow is stored.
+func (r *runner) wantShadow(s *model.Shadow) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	same := s == nil && r.stored == nil || s != nil && r.stored != nil && s.Version == r.stored.Version && s.CreatedAt.Equal(r.stored.CreatedAt) && s.Since.Equal(r.stored.Since)
+	if r.stored = s; !same {
+		r.nudge()
+	}
 }
 
 // run evaluates until intake ends and then writes a snapshot. work bounds what
@@ -160,6 +178,7 @@ func (r *runner) run(intake, work context.Context) {
 			break
 		}
 	}
+	r.side.Wait()
 	r.drain(work)
 }
 
@@ -213,10 +232,12 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 		request(work)
 		return r.e.now()
 	}
-	d, check := r.wanted()
+	d, check, shadow := r.wanted()
 	if err := r.adopt(work, d, check); err != nil {
 		return r.failed(err)
 	}
+	r.adoptShadow(work, shadow)
+	r.learnOfEvents(work)
 	if !d.Enabled {
 		return r.park(work)
 	}
@@ -227,7 +248,8 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 	case stageWarm:
 		err = r.warm(intake)
 	default:
-		return r.evaluate(work)
+		r.openShadow(intake, work)
+		return r.evaluate(intake, work)
 	}
 	switch model.KindOf(err) {
 	case model.KindSourceUnavailable, model.KindNetwork, model.KindTimeout:
@@ -409,6 +431,8 @@ func (r *runner) publish() {
 		if c := r.core; c != nil {
 			s.active, s.learning, s.refused, s.open = c.active, c.learning, c.refused, c.open
 			s.threshold, s.watermark, s.began = c.threshold, c.watermark, c.began != 0
+			s.drift = c.drift.shown()
 		}
+		r.publishShadow()
 	})
 }

@@ -26,10 +26,11 @@ type tuning struct {
 	forTime      time.Duration
 	keepTime     time.Duration
 	budget       float64
+	refractory   time.Duration
 }
 
 func tuningOf(d model.Detector, from int64) tuning {
-	return tuning{from, d.Direction, d.MinDeviation, d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek}
+	return tuning{from, d.Direction, d.MinDeviation, d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek, d.Refractory}
 }
 
 func (tu tuning) same(o tuning) bool { tu.from = o.from; return tu == o }
@@ -37,6 +38,7 @@ func (tu tuning) same(o tuning) bool { tu.from = o.from; return tu == o }
 func (tu tuning) apply(d model.Detector) model.Detector {
 	d.Direction, d.MinDeviation = tu.direction, tu.minDeviation
 	d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek = tu.forTime, tu.keepTime, tu.budget
+	d.Refractory = tu.refractory
 	return d
 }
 
@@ -49,6 +51,7 @@ type script struct {
 	tunings  []tuning
 	skipped  []span
 	versions []versionChange
+	events   []eventSpan
 }
 
 // versionChange says which model version scores from a step on.
@@ -65,6 +68,7 @@ func (s script) after(t int64) script {
 		tunings:  slices.Clone(s.tunings[sort.Search(len(s.tunings), func(i int) bool { return s.tunings[i].from > t }):]),
 		skipped:  slices.Clone(s.skipped[sort.Search(len(s.skipped), func(i int) bool { return s.skipped[i].to > t }):]),
 		versions: slices.Clone(s.versions[sort.Search(len(s.versions), func(i int) bool { return s.versions[i].from > t }):]),
+		events:   slices.Clone(s.events), // in no order, and each says itself when it counts
 	}
 }
 
@@ -166,7 +170,7 @@ func (c *core) retune(tu tuning) {
 	if old.Direction != tu.direction {
 		for _, s := range c.series {
 			if s != nil {
-				s.model = c.restoreModel(s.hash, s.model.AppendSnapshot(nil))
+				s.model = c.restoreModel(s, s.model.AppendSnapshot(nil))
 			}
 		}
 	}
@@ -174,8 +178,8 @@ func (c *core) retune(tu tuning) {
 
 // restoreModel makes the model of a series from a snapshot that was just taken
 // in this process.
-func (c *core) restoreModel(hash uint64, snapshot []byte) detect.Model {
-	m := c.newModel(hash)
+func (c *core) restoreModel(s *series, snapshot []byte) detect.Model {
+	m := c.newModel(s.key, s.hash)
 	if err := m.Restore(snapshot); err != nil {
 		panic("BUG: a model does not restore its own snapshot: " + err.Error())
 	}
@@ -183,8 +187,8 @@ func (c *core) restoreModel(hash uint64, snapshot []byte) detect.Model {
 	return m
 }
 
-func (c *core) newModel(hash uint64) detect.Model {
-	m, err := detect.New(c.def.spec(hash))
+func (c *core) newModel(key string, hash uint64) detect.Model {
+	m, err := detect.New(c.specOf(key, hash))
 	if err != nil {
 		panic("BUG: a validated definition makes no model: " + err.Error())
 	}

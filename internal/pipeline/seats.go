@@ -13,7 +13,7 @@ import (
 func (c *core) bind(data []model.SeriesData) {
 	for i := range data {
 		d := &data[i]
-		if len(d.Samples) == 0 {
+		if len(d.Samples) == 0 || c.joint != nil && d.Labels.Value(model.JointLabel) != "" {
 			continue
 		}
 		c.key = d.Labels.AppendKey(c.key[:0])
@@ -100,7 +100,7 @@ func (c *core) admit(t int64) {
 
 // add makes the state of a series that was not tracked.
 func (c *core) add(hash uint64, key string, t int64) *series {
-	s := &series{key: key, hash: hash, model: c.newModel(hash), since: t, learning: true}
+	s := &series{key: key, hash: hash, model: c.newModel(key, hash), since: t, learning: true}
 	c.place(s)
 	if c.began == 0 {
 		c.began = t
@@ -123,6 +123,9 @@ func (c *core) place(s *series) {
 	}
 	c.index[s.hash] = slot
 	c.live++
+	if c.joint != nil {
+		c.joint.dirty = true
+	}
 }
 
 // drop forgets a series that was silent for its time to live. An episode that
@@ -151,6 +154,9 @@ func (c *core) drop(slot int32, t int64) {
 	c.free = append(c.free, slot)
 	c.live--
 	s.model, c.dropped = nil, true
+	if c.joint != nil {
+		c.joint.dirty = true
+	}
 }
 
 // rebind makes strangers of the bindings to dropped series, which may come

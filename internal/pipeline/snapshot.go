@@ -17,7 +17,8 @@ import (
 // in the order of the hashes of their keys; see docs/pipeline.md.
 const (
 	snapshotMagic   = "AIPS"
-	snapshotVersion = 1
+	snapshotVersion = 2
+	oldestSnapshot  = 1 // the oldest format that is read
 	kindHeader      = 'H'
 	kindSeries      = 'S'
 	seriesPerPart   = 1000
@@ -49,6 +50,8 @@ type header struct {
 	past         script
 	planned      []tuning
 	parts        []partInfo
+	drift        drift
+	agreement    model.Agreement // of a shadow
 }
 
 type partInfo struct {
@@ -67,7 +70,7 @@ func (c *core) snapshot(now time.Time) model.Snapshot {
 	list := c.sorted()
 	h := header{fingerprint: c.def.fingerprint, step: c.def.step, modelVersion: c.modelVersion, watermark: c.watermark,
 		began: c.began, active: c.active, quota: quotaChange{series: int32(c.quota), threshold: c.threshold},
-		samples: c.samples, past: c.past, planned: c.planned}
+		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement}
 	parts := [][]byte{nil}
 	for len(list) > 0 {
 		n := min(len(list), seriesPerPart)
@@ -174,6 +177,7 @@ func (h *header) core(def *definition) *core {
 	c := newCore(&d, h.modelVersion, h.watermark)
 	c.began, c.active, c.samples, c.past, c.planned = h.began, h.active, h.samples, h.past, h.planned
 	c.quota, c.threshold = int(h.quota.series), h.quota.threshold
+	c.drift, c.agreement = h.drift, h.agreement
 	return c
 }
 
@@ -221,6 +225,11 @@ func (h *header) encode() []byte {
 		w.u64(p.firstHash)
 		w.uint(uint64(p.series))
 	}
+	w.events(h.past.events)
+	w.drift(h.drift)
+	for _, n := range []int64{h.agreement.Samples, h.agreement.Both, h.agreement.OnlyLive, h.agreement.OnlyShadow} {
+		w.i64(n)
+	}
 	return w.close()
 }
 
@@ -243,6 +252,10 @@ func decodeHeader(b []byte) (*header, error) {
 	}
 	for range r.count(1<<20, 9) {
 		h.parts = append(h.parts, partInfo{r.u64(), int(r.uint(math.MaxInt32))})
+	}
+	if r.version >= 2 {
+		h.past.events, h.drift = r.events(), r.drift()
+		h.agreement = model.Agreement{Samples: r.i64(), Both: r.i64(), OnlyLive: r.i64(), OnlyShadow: r.i64()}
 	}
 	if h.step <= 0 {
 		r.fail("the header contradicts itself")
@@ -297,7 +310,7 @@ func (c *core) decodePart(index int, b []byte, want func(key []byte) bool) ([]*s
 			continue
 		}
 		s.key, s.hash = string(key), hashKey(key)
-		s.model = c.newModel(s.hash)
+		s.model = c.newModel(s.key, s.hash)
 		if err := s.model.Restore(state); err != nil {
 			fault = err
 			continue

@@ -20,13 +20,21 @@ const (
 // values from 0 to 1; nil is fine. It waits for its turn behind live
 // evaluation, and may take minutes. Too little history is KindTooLittleData.
 func (e *Engine) Train(ctx context.Context, id string, from, to time.Time, progress func(float64)) (model.ModelVersion, error) {
+	return e.train(ctx, id, from, to, training{reason: "trained", into: model.ModelActive}, progress)
+}
+
+// training says why models are trained and what becomes of them.
+type training struct {
+	reason string
+	into   model.ModelState
+}
+
+func (e *Engine) train(ctx context.Context, id string, from, to time.Time, how training, progress func(float64)) (model.ModelVersion, error) {
 	r, err := e.runner(id)
 	if err != nil {
 		return model.ModelVersion{}, err
 	}
-	r.mu.Lock()
-	d := r.want
-	r.mu.Unlock()
+	d := r.detectorNow()
 	def := newDefinition(d, e.cfg)
 	begin, end, err := e.historyRange(ctx, def, from, to)
 	if err != nil {
@@ -41,6 +49,7 @@ func (e *Engine) Train(ctx context.Context, id string, from, to time.Time, progr
 	}
 	c := newCore(def, 0, begin-def.step)
 	c.prove = true
+	c.knowEvents(r.knownEvents(), false)
 	f := feeder{e: e, class: classBackground}
 	report := progressOver(progress, begin, end)
 	if err := f.feedAll(ctx, c, end, end, report); err != nil {
@@ -51,7 +60,7 @@ func (e *Engine) Train(ctx context.Context, id string, from, to time.Time, progr
 			"the history from %s to %s has %d samples in %d series, which is too little to train on; choose a longer range",
 			msTime(begin).Format(time.RFC3339), msTime(end).Format(time.RFC3339), c.samples, c.live)
 	}
-	return r.hand(ctx, c, msTime(begin))
+	return r.hand(ctx, c, msTime(begin), how)
 }
 
 // evaluatedTo returns the last step that the live core has evaluated, 0 when
@@ -66,36 +75,18 @@ func (r *runner) evaluatedTo() int64 {
 }
 
 // hand gives a trained core to the loop and waits until it is in force.
-func (r *runner) hand(ctx context.Context, c *core, from time.Time) (model.ModelVersion, error) {
-	type answer struct {
-		version model.ModelVersion
-		err     error
-	}
-	done := make(chan answer, 1)
-	request := func(work context.Context) {
-		result := answer{err: model.Errorf(model.KindTraining, model.SubjectDetector, "putting the trained models in force failed unexpectedly; try again")}
-		defer func() { done <- result }()
-		result.version, result.err = r.swap(work, c, from)
-	}
-	stopping := model.Errorf(model.KindUnavailable, model.SubjectDetector, "the detector is stopping; try again later")
-	select {
-	case r.requests <- request:
-	case <-r.ended:
-		return model.ModelVersion{}, stopping
-	case <-ctx.Done():
-		return model.ModelVersion{}, ctx.Err()
-	}
-	select {
-	case a := <-done:
-		return a.version, a.err
-	case <-ctx.Done():
-		return model.ModelVersion{}, ctx.Err()
-	}
+func (r *runner) hand(ctx context.Context, c *core, from time.Time, how training) (model.ModelVersion, error) {
+	return ask(ctx, r, func(work context.Context) (model.ModelVersion, error) {
+		if how.into == model.ModelShadow {
+			return r.shade(work, c, from, how.reason)
+		}
+		return r.swap(work, c, from, how.reason)
+	})
 }
 
 // swap puts a trained core in force: it brings it to the step that the live
 // one has reached, moves the episodes over, stores it and only then uses it.
-func (r *runner) swap(ctx context.Context, fresh *core, from time.Time) (model.ModelVersion, error) {
+func (r *runner) swap(ctx context.Context, fresh *core, from time.Time, reason string) (model.ModelVersion, error) {
 	none := model.ModelVersion{}
 	if fingerprintOf(r.detector) != fresh.def.fingerprint {
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the definition changed while its models were trained; train again")
@@ -122,7 +113,7 @@ func (r *runner) swap(ctx context.Context, fresh *core, from time.Time) (model.M
 		}
 		r.turn.do(func() { fresh.succeed(old) })
 	}
-	v := r.nextVersion(versions, "trained")
+	v := r.nextVersion(versions, reason)
 	v.TrainedFrom = from
 	if fresh.setVersion(v.Version); old == nil {
 		fresh.past.versions = []versionChange{{from.UnixMilli(), v.Version}}
@@ -214,6 +205,11 @@ func progressOver(progress func(float64), begin, end int64) func(int64) {
 // live path: it learns from the history before from and then scores step by
 // step. d need not be stored. The result holds the first 1,000 anomalies.
 func (e *Engine) Backtest(ctx context.Context, d model.Detector, from, to time.Time, progress func(float64)) (model.BacktestResult, error) {
+	return e.backtest(ctx, d, from, to, maxBacktestAnomalies, progress)
+}
+
+// backtest is Backtest with the first most anomalies.
+func (e *Engine) backtest(ctx context.Context, d model.Detector, from, to time.Time, most int, progress func(float64)) (model.BacktestResult, error) {
 	began := e.now()
 	Defaults(&d)
 	if err := Validate(d); err != nil {
@@ -234,12 +230,13 @@ func (e *Engine) Backtest(ctx context.Context, d model.Detector, from, to time.T
 	}
 	start := begin - e.historySteps(def, len(found))*def.step
 	c := newCore(def, 0, start-def.step)
+	c.knowEvents(e.eventsOf(d), false)
 	f := feeder{e: e, class: classBackground}
 	report := progressOver(progress, start, end)
 	if err := f.feedAll(ctx, c, begin-def.step, begin-def.step, report); err != nil {
 		return model.BacktestResult{}, err
 	}
-	t := tally{core: c, at: map[string]int{}}
+	t := tally{core: c, most: most, at: map[string]int{}}
 	c.emit = t.note
 	learned := c.samples
 	if err := f.feedAll(ctx, c, end, end, report); err != nil {
@@ -256,6 +253,7 @@ func (e *Engine) Backtest(ctx context.Context, d model.Detector, from, to time.T
 // tally counts alarms and keeps the first of them, each as it was last.
 type tally struct {
 	core  *core
+	most  int
 	fired int
 	first []model.Anomaly
 	at    map[string]int
@@ -267,7 +265,7 @@ func (t *tally) note(s *series, tr transition, at int64, note string) {
 	}
 	if tr == transitionFired {
 		t.fired++
-		if len(t.first) >= maxBacktestAnomalies {
+		if len(t.first) >= t.most {
 			return
 		}
 		a := t.core.anomaly(s, at, note)

@@ -236,7 +236,7 @@ func TestExplainSaysWhatElseMoved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(x.Similar) != 1 || x.Similar[0].ID != all[0].ID || x.Model.Version != 1 {
+		if len(x.Similar) != 1 || x.Similar[0].Anomaly.ID != all[0].ID || x.Model.Version != 1 {
 			t.Fatalf("similar %+v, model %+v", x.Similar, x.Model)
 		}
 		var got []string

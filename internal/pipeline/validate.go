@@ -3,6 +3,8 @@ package pipeline
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +23,7 @@ const (
 	maxLabels      = 32
 	maxLabelBytes  = 256
 	maxWeeklyAlarm = 10_000
+	maxJointLabels = 8
 )
 
 // Defaults fills what a definition left out: step 30 s, model auto, one false
@@ -86,6 +89,8 @@ func Validate(d model.Detector) error {
 	if f := d.FalseAlarmsPerWeek; !(f > 0 && f <= maxWeeklyAlarm) {
 		v.Add("/false_alarms_per_week", "out_of_range", "false_alarms_per_week must be above 0 and at most %d", maxWeeklyAlarm)
 	}
+	validateJoint(&v, d.Joint)
+	validateRetrain(&v, d.Retrain)
 	validateModel(&v, d)
 	if d.Log != nil {
 		d.Log.Check(&v)
@@ -94,6 +99,37 @@ func Validate(d model.Detector) error {
 		}
 	}
 	return v.Err(model.SubjectDetector)
+}
+
+func validateJoint(v *model.Invalid, j *model.Joint) {
+	if j == nil {
+		return
+	}
+	if !j.Peers && !j.Groups {
+		v.Add("/joint", "required", "joint asks for peers, groups or both")
+	}
+	if len(j.By) > maxJointLabels {
+		v.Add("/joint/by", "too_many", "%d labels make a group; at most %d are allowed", len(j.By), maxJointLabels)
+	}
+	for i, name := range j.By {
+		if name == "" || len(name) > maxLabelBytes || name == model.JointLabel || !utf8.ValidString(name) {
+			v.Add(fmt.Sprintf("/joint/by/%d", i), "invalid_name", "%q is not the name of a label that can make a group", truncate(name, 40))
+		}
+		if slices.Contains(j.By[:i], name) {
+			v.Add(fmt.Sprintf("/joint/by/%d", i), "duplicate", "the label %q is named twice", truncate(name, 40))
+		}
+	}
+}
+
+func validateRetrain(v *model.Invalid, r model.Retrain) {
+	if r.Every != 0 && (r.Every.Std() < time.Hour || r.Every.Std() > 366*24*time.Hour) {
+		v.Add("/retrain/every", "out_of_range", "every must be from 1h to 366d, or left out")
+	}
+	switch r.Into {
+	case "", model.ModelActive, model.ModelShadow:
+	default:
+		v.Add("/retrain/into", "unknown_value", "into is active or shadow, not %q", truncate(string(r.Into), 40))
+	}
 }
 
 // validateModel adds what package detect finds. It knows wider bounds for the
@@ -146,6 +182,9 @@ func validateTimes(v *model.Invalid, d model.Detector) {
 	}
 	if d.For < 0 || d.For > maxHold {
 		v.Add("/for", "out_of_range", "for must be from 0s to %s", model.Duration(maxHold))
+	}
+	if d.Refractory < 0 || d.Refractory > maxHold {
+		v.Add("/refractory", "out_of_range", "refractory must be from 0s to %s", model.Duration(maxHold))
 	}
 	if d.KeepFiringFor < 0 || d.KeepFiringFor > maxHold {
 		v.Add("/keep_firing_for", "out_of_range", "keep_firing_for must be from 0s to %s", model.Duration(maxHold))

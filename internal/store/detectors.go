@@ -37,15 +37,23 @@ type detectorDoc struct {
 	MinDeviation       model.MinDeviation `json:"min_deviation"`
 	For                time.Duration      `json:"for_ns,omitempty"`
 	KeepFiringFor      time.Duration      `json:"keep_firing_for_ns,omitempty"`
+	Refractory         time.Duration      `json:"refractory_ns,omitempty"`
 	MissingData        model.MissingData  `json:"missing_data,omitempty"`
 	TimeZone           string             `json:"time_zone,omitempty"`
+	Joint              *model.Joint       `json:"joint,omitempty"`
+	Retrain            *model.Retrain     `json:"retrain,omitempty"`
 	Labels             map[string]string  `json:"labels,omitempty"`
 	Provisioned        bool               `json:"provisioned,omitempty"`
 	Enabled            bool               `json:"enabled,omitempty"`
 }
 
 func encodeDetector(d model.Detector) (string, error) {
+	var retrain *model.Retrain
+	if d.Retrain != (model.Retrain{}) {
+		retrain = &d.Retrain
+	}
 	b, err := json.Marshal(detectorDoc{
+		Refractory: d.Refractory, Joint: d.Joint, Retrain: retrain,
 		Name: d.Name, Source: d.Source, Query: d.Query, Log: d.Log, Step: d.Step, Model: d.Model, Parameters: d.Parameters,
 		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: d.Direction, MinDeviation: d.MinDeviation,
 		For: d.For, KeepFiringFor: d.KeepFiringFor, MissingData: d.MissingData, TimeZone: d.TimeZone,
@@ -62,7 +70,12 @@ func (r detectorRow) detector() (model.Detector, error) {
 	if err := json.Unmarshal([]byte(r.Definition), &c); err != nil {
 		return model.Detector{}, model.WrapError(model.KindDatabase, model.SubjectDetector, err, "the stored definition of detector %s cannot be read", r.ID)
 	}
+	var retrain model.Retrain
+	if c.Retrain != nil {
+		retrain = *c.Retrain
+	}
 	return model.Detector{
+		Refractory: c.Refractory, Joint: c.Joint, Retrain: retrain,
 		ID: r.ID, Name: c.Name, Source: c.Source, Query: c.Query, Log: c.Log, Step: c.Step, Model: c.Model, Parameters: c.Parameters,
 		FalseAlarmsPerWeek: c.FalseAlarmsPerWeek, Direction: c.Direction, MinDeviation: c.MinDeviation,
 		For: c.For, KeepFiringFor: c.KeepFiringFor, MissingData: c.MissingData, TimeZone: c.TimeZone,
@@ -244,6 +257,7 @@ func (s *Store) DeleteDetector(ctx context.Context, id string, expect int64) err
 		for _, stmt := range []string{
 			`DELETE FROM model_snapshots WHERE detector_id = $1`,
 			`DELETE FROM model_versions WHERE detector_id = $1`,
+			`DELETE FROM shadows WHERE detector_id = $1`,
 			`DELETE FROM detectors WHERE id = $1`,
 		} {
 			if err := tx.exec(ctx, stmt, id); err != nil {

@@ -153,13 +153,6 @@ func (s *Store) RollbackModel(ctx context.Context, detectorID string) (model.Mod
 	return s.changeModelState(ctx, detectorID, 0, model.ModelActive, "rolled back")
 }
 
-// ShadowModel lets a version run beside the active one without alarms, with
-// the event detector.updated. The active one is a KindConflict: promote another
-// before.
-func (s *Store) ShadowModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error) {
-	return s.changeModelState(ctx, detectorID, version, model.ModelShadow, "shadow")
-}
-
 // RetireModel puts a version out of use, with the event detector.updated. The
 // active one is a KindConflict: promote another before.
 func (s *Store) RetireModel(ctx context.Context, detectorID string, version int64) (model.ModelVersion, error) {
@@ -205,6 +198,9 @@ func (s *Store) changeModelState(ctx context.Context, detectorID string, version
 		r = found[0]
 		if r.State == string(state) {
 			return nil
+		}
+		if err := tx.notOfShadow(ctx, detectorID, version); err != nil {
+			return err
 		}
 		if r.State == string(model.ModelActive) {
 			return model.Errorf(model.KindConflict, model.SubjectModel, "model version %d is the active one; promote another version before", version)

@@ -16,7 +16,8 @@ import (
 func fullDetector(name string) model.Detector {
 	return model.Detector{Name: name, Source: "main", Query: `rate(x{a="b"}[5m])`, Step: 30 * time.Second, Model: "auto",
 		Parameters: json.RawMessage(`{"window":100,"ratio":0.1}`), FalseAlarmsPerWeek: 0.1, Direction: model.DirectionAbove,
-		MinDeviation: model.MinDeviation{Absolute: 0.3, Relative: 0.2}, For: 2 * time.Minute, KeepFiringFor: 5 * time.Minute,
+		MinDeviation: model.MinDeviation{Absolute: 0.3, Relative: 0.2}, For: 2 * time.Minute, KeepFiringFor: 5 * time.Minute, Refractory: 10 * time.Minute,
+		Joint: &model.Joint{Peers: true, Groups: true, By: []string{"job"}}, Retrain: model.Retrain{Every: model.Duration(24 * time.Hour), OnDrift: true, Into: model.ModelShadow},
 		MissingData: model.MissingZero, TimeZone: "Europe/Berlin", Labels: map[string]string{"team": "a"}, Enabled: true}
 }
 

@@ -393,6 +393,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/detectors/{id}/revert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Go back to an earlier version of a definition
+         * @description It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+         */
+        post: operations["revert-detector"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search parameters by backtest
+         * @description As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+         */
+        post: operations["search-detector"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/detectors/{id}/series": {
         parameters: {
             query?: never;
@@ -420,13 +460,38 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /**
+         * Compare the shadow with the live definition
+         * @description Alarms gained, lost and shared since it began, and how often both agree.
+         */
+        get: operations["get-shadow"];
+        put?: never;
+        /**
+         * Let a changed definition score in the shadow
+         * @description A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
+         */
+        post: operations["start-shadow"];
+        /** Discard the shadow */
+        delete: operations["discard-shadow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/shadow/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         get?: never;
         put?: never;
         /**
-         * Let a model version score in the shadow
-         * @description It scores beside the active one and never alerts.
+         * Make the shadow the live definition
+         * @description As a new version of the detector, with the models as they are: nothing is learned again. revert-detector undoes it. If-Match takes the ETag of the shadow.
          */
-        post: operations["shadow-model"];
+        post: operations["promote-shadow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -490,6 +555,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/detectors/{id}/suggest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suggest a better definition
+         * @description As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+         */
+        post: operations["suggest-detector"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/suggestions/{task}/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Apply what a suggestion or search found
+         * @description Makes it a new version of the definition. When the definition was changed since the task began, it is refused. If-Match takes the ETag of the detector.
+         */
+        post: operations["apply-suggestion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/detectors/{id}/train": {
         parameters: {
             query?: never;
@@ -504,6 +609,63 @@ export interface paths {
          * @description Learns from the source's history as a task. Without a range, from the last 7 days.
          */
         post: operations["train-detector"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the versions of a definition
+         * @description Newest first, each with what it changed of the version before.
+         */
+        get: operations["list-detector-versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a version of a definition */
+        get: operations["get-detector-version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/detectors/{id}/versions/{version}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare two versions of a definition
+         * @description What changed from the version against to this one.
+         */
+        get: operations["diff-detector-versions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -585,6 +747,52 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/known-events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List known events
+         * @description Maintenance, deploys and the like; those that begin latest first.
+         */
+        get: operations["list-known-events"];
+        put?: never;
+        /**
+         * Enter a known event
+         * @description Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+         */
+        post: operations["create-known-event"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/known-events/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a known event */
+        get: operations["get-known-event"];
+        /** Replace a known event */
+        put: operations["replace-known-event"];
+        post?: never;
+        /**
+         * Delete a known event
+         * @description Its samples count again from the next step on.
+         */
+        delete: operations["delete-known-event"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1122,6 +1330,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Agreement: {
+            /**
+             * Format: int64
+             * @description Anomalous for both
+             */
+            both: number;
+            /** Format: int64 */
+            only_live: number;
+            /** Format: int64 */
+            only_shadow: number;
+            /** Format: int64 */
+            samples: number;
+            /**
+             * Format: double
+             * @description Of the samples that either called anomalous, those that both did; null without any
+             */
+            share: number | null;
+        };
         AnalyzeInput: {
             /** @description Only lines with this text */
             contains?: string;
@@ -1341,6 +1567,8 @@ export interface components {
             for: string;
             /** @example det_4f9k2m */
             id: string;
+            /** @description Absent: each series by itself */
+            joint?: components["schemas"]["Joint"];
             /**
              * @description How long values stay normal before it resolves
              * @example 30s
@@ -1367,6 +1595,13 @@ export interface components {
             provisioned: boolean;
             /** @description PromQL, or the source's own language; of a detector on logs the streams */
             query: string;
+            /**
+             * @description How long a series stays quiet after an anomaly resolved
+             * @example 30s
+             */
+            refractory?: string;
+            /** @description Absent: only when asked to */
+            retrain?: components["schemas"]["Retrain"];
             /**
              * @description What it watches
              * @enum {string}
@@ -1427,6 +1662,7 @@ export interface components {
              * @example 30s
              */
             for?: string;
+            joint?: components["schemas"]["Joint"];
             /**
              * @description How long values stay normal before it resolves, up to 7d; default 0s
              * @example 30s
@@ -1463,6 +1699,12 @@ export interface components {
              * @example rate(http_requests_total[5m])
              */
             query: string;
+            /**
+             * @description How long a series stays quiet after an anomaly resolved, up to 7d; default 0s
+             * @example 30s
+             */
+            refractory?: string;
+            retrain?: components["schemas"]["Retrain"];
             /**
              * @description Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
              * @enum {string}
@@ -1511,6 +1753,19 @@ export interface components {
              * @example 30s
              */
             for?: string | null;
+            joint?: {
+                /**
+                 * @description Labels that make a group; none: all series are one group
+                 * @example [
+                 *       "job"
+                 *     ]
+                 */
+                by?: string[] | null;
+                /** @description Judge how surprising all members of a group are together */
+                groups?: boolean | null;
+                /** @description Compare each member of a group with the median of the group: one replica among many */
+                peers?: boolean | null;
+            } | null;
             /**
              * @description How long values stay normal before it resolves, up to 7d; default 0s
              * @example 30s
@@ -1573,6 +1828,25 @@ export interface components {
              */
             query?: string | null;
             /**
+             * @description How long a series stays quiet after an anomaly resolved, up to 7d; default 0s
+             * @example 30s
+             */
+            refractory?: string | null;
+            retrain?: {
+                /**
+                 * @description At least 1h; absent: not by the clock
+                 * @example 7d
+                 */
+                every?: string | null;
+                /**
+                 * @description What becomes of the new version; default active
+                 * @enum {string|null}
+                 */
+                into?: "active" | "shadow" | null;
+                /** @description When the scores no longer fit their calibration */
+                on_drift?: boolean | null;
+            } | null;
+            /**
              * @description Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
              * @enum {string|null}
              */
@@ -1596,6 +1870,10 @@ export interface components {
             time_zone?: string | null;
         };
         DetectorStatus: {
+            /** @description How far the scores are from their calibration */
+            drift?: components["schemas"]["Drift"];
+            /** @description What stands between a score and an alarm */
+            gates?: components["schemas"]["Gates"];
             /**
              * Format: double
              * @description From the last step that is due to the last one evaluated
@@ -1631,6 +1909,50 @@ export interface components {
              * @description Score at which a sample is anomalous now; null while unknown
              */
             threshold: number | null;
+        };
+        DetectorVersion: {
+            /** @description What differs from the version before; empty for the first */
+            changes: components["schemas"]["FieldChange"][];
+            /** Format: date-time */
+            created_at: string;
+            definition: components["schemas"]["DetectorInput"];
+            /** Format: int64 */
+            version: number;
+        };
+        DetectorVersionList: {
+            items: components["schemas"]["DetectorVersion"][];
+            /** @description Always empty */
+            next_cursor: string;
+        };
+        Drift: {
+            /**
+             * Format: int64
+             * @description That the test has seen; it begins after 24
+             */
+            blocks: number;
+            drifting: boolean;
+            /**
+             * Format: double
+             * @description What the calibration promises
+             */
+            expected: number | null;
+            /**
+             * Format: double
+             * @description Sum at which the scores are said to drift
+             */
+            limit: number | null;
+            /**
+             * Format: double
+             * @description Of the samples of the last hour or longer that score 1 or more; 0 before the first
+             */
+            share: number | null;
+            /** Format: date-time */
+            since?: string;
+            /**
+             * Format: double
+             * @description Of the sequential test (CUSUM)
+             */
+            sum: number | null;
         };
         ErrorCode: {
             /** @description What to do next */
@@ -1681,14 +2003,22 @@ export interface components {
             detector_version: number;
             /** @description What differs when it was not reproduced */
             difference?: string;
+            /** @description What the alarm had to pass, as it was then */
+            gates?: components["schemas"]["GateState"][];
             /** @description What lines say about it; only of detectors on logs */
             logs?: components["schemas"]["LogEvidence"];
             /** @description The algorithm */
             model: string;
             /** Format: int64 */
             model_version: number;
+            /** @description Where the normal values end above the expected one; absent when none above is an anomaly */
+            normal_above?: components["schemas"]["Flip"];
+            /** @description And below */
+            normal_below?: components["schemas"]["Flip"];
             /** @description The peak, scored again from stored evidence */
             peak: components["schemas"]["Point"];
+            /** @description In words, such as: about once in 12 days on this series at this step */
+            probability?: string;
             /** @description The stored evidence, scored again, gives the same bit for bit */
             reproduced: boolean;
             /**
@@ -1696,8 +2026,8 @@ export interface components {
              * @description Series that shared the false-alarm budget
              */
             series_active: number;
-            /** @description Earlier episodes of the same detector */
-            similar: components["schemas"]["Anomaly"][];
+            /** @description Earlier episodes of the same detector with their labels, most similar first */
+            similar: components["schemas"]["SimilarAnomaly"][];
             /** @description A sentence for people */
             summary: string;
             /**
@@ -1712,6 +2042,58 @@ export interface components {
             trained_from?: string;
             /** Format: date-time */
             trained_to?: string;
+        };
+        FieldChange: {
+            /** @example min_deviation */
+            field: string;
+            /** @description null when it was not set */
+            from: unknown;
+            /** @description null when it is not set */
+            to: unknown;
+        };
+        Flip: {
+            /**
+             * Format: double
+             * @description The next one, which would not
+             */
+            anomalous: number | null;
+            /** @description What holds the normal one back */
+            gate: string;
+            /**
+             * Format: double
+             * @description The last value that would have been normal
+             */
+            normal: number | null;
+        };
+        Gates: {
+            /**
+             * Format: double
+             * @description Hysteresis: score below which a sample counts towards resolving; null while unknown
+             */
+            calm_below: number | null;
+            /** @enum {string} */
+            direction: "both" | "above" | "below";
+            /** @example 30s */
+            for: string;
+            /** @example 30s */
+            keep_firing_for: string;
+            /** @description Minimum size */
+            min_deviation: components["schemas"]["MinDeviation"];
+            /**
+             * @description Quiet time after an anomaly resolved
+             * @example 30s
+             */
+            refractory: string;
+            /**
+             * Format: double
+             * @description Score above which a sample is anomalous; null while unknown
+             */
+            threshold: number | null;
+        };
+        GateState: {
+            detail: string;
+            /** @example min_deviation */
+            name: string;
         };
         Health: {
             components: {
@@ -1732,6 +2114,70 @@ export interface components {
             /** Format: date-time */
             time: string;
             to: string;
+        };
+        Joint: {
+            /**
+             * @description Labels that make a group; none: all series are one group
+             * @example [
+             *       "job"
+             *     ]
+             */
+            by?: string[];
+            /** @description Judge how surprising all members of a group are together */
+            groups?: boolean;
+            /** @description Compare each member of a group with the median of the group: one replica among many */
+            peers?: boolean;
+        };
+        KnownEvent: {
+            /** Format: date-time */
+            created_at: string;
+            created_by?: string;
+            detector_id?: string;
+            /** Format: date-time */
+            from: string;
+            /** @example evt_4f9k2m */
+            id: string;
+            matchers: {
+                [key: string]: string;
+            };
+            mute: boolean;
+            name: string;
+            /** Format: date-time */
+            to: string;
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: int64 */
+            version: number;
+        };
+        KnownEventInput: {
+            /** @description Only this detector; absent: every one */
+            detector_id?: string;
+            /**
+             * Format: date-time
+             * @description Begin, RFC 3339
+             */
+            from: string;
+            /** @description Labels that a series, or else its detector, must have; none: every series */
+            matchers?: {
+                [key: string]: string;
+            };
+            /** @description Samples inside raise no alarm */
+            mute?: boolean;
+            /**
+             * @description What it is
+             * @example database upgrade
+             */
+            name: string;
+            /**
+             * Format: date-time
+             * @description End, included; at most 90 days after from
+             */
+            to: string;
+        };
+        KnownEventList: {
+            items: components["schemas"]["KnownEvent"][];
+            /** @description For the next page; empty on the last */
+            next_cursor: string;
         };
         LabelInput: {
             /** @description true, false, or null for none */
@@ -2197,12 +2643,35 @@ export interface components {
             /** @description Episodes that touch the range */
             anomalies: components["schemas"]["Anomaly"][];
             detector_id: string;
+            /** @description Those that touch the range and match the series */
+            known_events?: components["schemas"]["KnownEvent"][];
             /** @description true when the range begins before there was enough history */
             learning: boolean;
             points: components["schemas"]["Point"][];
             series: components["schemas"]["SeriesRef"];
             /** Format: double */
             step_seconds: number;
+        };
+        Retrain: {
+            /**
+             * @description At least 1h; absent: not by the clock
+             * @example 7d
+             */
+            every?: string;
+            /**
+             * @description What becomes of the new version; default active
+             * @enum {string}
+             */
+            into?: "active" | "shadow";
+            /** @description When the scores no longer fit their calibration */
+            on_drift?: boolean;
+        };
+        RevertInput: {
+            /**
+             * Format: int64
+             * @description Default: the one before the current
+             */
+            version?: number;
         };
         Sample: {
             /** Format: date-time */
@@ -2213,6 +2682,24 @@ export interface components {
         Scored: {
             detector_id: string;
             points: components["schemas"]["Point"][];
+        };
+        SearchInput: {
+            /**
+             * Format: int64
+             * @description Of the past that are tried; default 30, longer when older alarms are labelled
+             */
+            days?: number;
+            /**
+             * Format: int64
+             * @description Backtests; default 24
+             */
+            evaluations?: number;
+            space: components["schemas"]["TuneSpace"];
+            /**
+             * @description For all backtests together, at most 6h; default 10m
+             * @example 30s
+             */
+            time?: string;
         };
         Series: {
             /**
@@ -2275,12 +2762,155 @@ export interface components {
              */
             via: "none" | "key" | "session" | "local";
         };
-        ShadowInput: {
+        Shadow: {
+            agreement: components["schemas"]["Agreement"];
             /**
              * Format: int64
-             * @description Version of the model
+             * @description Version of the detector that it was derived from
+             */
+            based_on: number;
+            /** @description What differs from the version it is based on */
+            changes: components["schemas"]["FieldChange"][];
+            /** Format: date-time */
+            created_at: string;
+            /** @description What it scores by */
+            definition: components["schemas"]["DetectorInput"];
+            detector_id: string;
+            /** @description Why it is not scored */
+            error?: string;
+            /** @description Alarms that it would have raised and the live definition did not, newest first */
+            gained: components["schemas"]["Anomaly"][];
+            /** @description Alarms of the live definition that it would not have raised, newest first */
+            lost: components["schemas"]["Anomaly"][];
+            /**
+             * Format: int64
+             * @description Of its models; counted with those of the detector
+             */
+            memory_bytes: number;
+            /** Format: int64 */
+            model_version: number;
+            /**
+             * Format: double
+             * @description Of learning
+             */
+            progress: number;
+            reason: string;
+            /**
+             * Format: date-time
+             * @description Last step that it scored
+             */
+            scored_to?: string;
+            /** Format: int64 */
+            series: number;
+            /** Format: int64 */
+            series_learning: number;
+            /** @description Alarms of both on the same series at the same time */
+            shared: components["schemas"]["SharedAlarms"][];
+            /**
+             * Format: date-time
+             * @description First step that both scored; absent while it learns
+             */
+            since?: string;
+            /**
+             * @description learning: it learns from history and does not compare yet; waiting: its detector is stopped or held
+             * @enum {string}
+             */
+            state: "learning" | "running" | "waiting" | "failed";
+            /**
+             * Format: double
+             * @description null while unknown
+             */
+            threshold: number | null;
+            /** @description There are more than the 2,000 newest alarms that are compared */
+            truncated: boolean;
+            /** Format: int64 */
+            version: number;
+        };
+        ShadowInput: {
+            /** @description A merge patch of the live definition */
+            definition?: components["schemas"]["DetectorPatch"];
+            /** @description Why, for people */
+            reason?: string;
+            /**
+             * Format: int64
+             * @description A stored model version of the live definition; not together with definition
+             */
+            version?: number;
+        };
+        SharedAlarms: {
+            live: components["schemas"]["Anomaly"];
+            shadow: components["schemas"]["Anomaly"];
+        };
+        SimilarAnomaly: {
+            /** Format: date-time */
+            acknowledged_at?: string;
+            acknowledged_by?: string;
+            detector_id: string;
+            detector_name: string;
+            /** Format: int64 */
+            detector_version: number;
+            /** Format: double */
+            expected: number | null;
+            /**
+             * Format: date-time
+             * @description Absent while pending
+             */
+            fired_at?: string;
+            /** @example an_2q7c */
+            id: string;
+            /** @description true: a real problem; false: a false alarm; null: nobody said */
+            label: boolean | null;
+            /** @description What lines say about it; only of detectors on logs */
+            logs?: components["schemas"]["LogEvidence"];
+            /** Format: double */
+            lower: number | null;
+            /** Format: int64 */
+            model_version: number;
+            /**
+             * Format: double
+             * @description A value this rare is expected once in so long on this series
+             */
+            once_in_seconds: number | null;
+            /** Format: date-time */
+            peak_at?: string;
+            /** @description A sentence for people */
+            reason: string;
+            /**
+             * Format: date-time
+             * @description Absent while open
+             */
+            resolved_at?: string;
+            /** @description Who ended it by hand; absent when it ended by itself */
+            resolved_by?: string;
+            /** Format: double */
+            score: number | null;
+            series: components["schemas"]["SeriesRef"];
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /**
+             * Format: double
+             * @description 0 to 1
+             */
+            similarity?: number | null;
+            /**
+             * Format: date-time
+             * @description First anomalous step
+             */
+            started_at: string;
+            /** @enum {string} */
+            state: "pending" | "firing" | "resolved";
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: double */
+            upper: number | null;
+            /** Format: double */
+            value: number | null;
+            /**
+             * Format: int64
+             * @description Grows with each change, for If-Match
              */
             version: number;
+            why?: string;
         };
         Source: {
             auth: components["schemas"]["SourceAuth"];
@@ -2400,7 +3030,7 @@ export interface components {
             kind: string;
             /** Format: double */
             progress: number;
-            /** @description A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null */
+            /** @description A Backtest, a ModelVersion, a Suggestion or a LogAnalysis when it succeeded, else null */
             result: unknown;
             /** @enum {string} */
             state: "queued" | "running" | "succeeded" | "failed" | "cancelled";
@@ -2459,11 +3089,45 @@ export interface components {
             /** @enum {string} */
             state: "valid" | "expired" | "revoked";
         };
+        TuneLimits: {
+            /**
+             * Format: int64
+             * @description Of the past that are tried; default 30, longer when older alarms are labelled
+             */
+            days?: number;
+            /**
+             * Format: int64
+             * @description Backtests; default 24
+             */
+            evaluations?: number;
+            /**
+             * @description For all backtests together, at most 6h; default 10m
+             * @example 30s
+             */
+            time?: string;
+        };
+        TuneSpace: {
+            directions?: ("both" | "above" | "below")[];
+            false_alarms_per_week?: number[];
+            for?: string[];
+            keep_firing_for?: string[];
+            min_deviation_absolute?: number[];
+            min_deviation_relative?: number[];
+            /** @description Names of models, with their default parameters */
+            models?: string[];
+        };
         ValidDetector: {
             /** @description The definition with its defaults filled in */
             detector: components["schemas"]["DetectorInput"];
             /** @description Always true; a definition with faults is answered with a problem */
             valid: boolean;
+        };
+        VersionDiff: {
+            changes: components["schemas"]["FieldChange"][];
+            /** Format: int64 */
+            from: number;
+            /** Format: int64 */
+            to: number;
         };
     };
     responses: {
@@ -3934,6 +4598,125 @@ export interface operations {
             504: components["responses"]["504.TIMEOUT"];
         };
     };
+    "revert-detector": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "version": 6
+                 *     }
+                 */
+                "application/json": components["schemas"]["RevertInput"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Detector"];
+                };
+            };
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "search-detector": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "evaluations": 10,
+                 *       "space": {
+                 *         "false_alarms_per_week": [
+                 *           0.5,
+                 *           1
+                 *         ],
+                 *         "for": [
+                 *           "0s",
+                 *           "2m"
+                 *         ],
+                 *         "models": [
+                 *           "auto",
+                 *           "ewma"
+                 *         ]
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["SearchInput"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    Location?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
     "list-detector-series": {
         parameters: {
             query?: {
@@ -3985,12 +4768,60 @@ export interface operations {
             504: components["responses"]["504.TIMEOUT"];
         };
     };
-    "shadow-model": {
+    "get-shadow": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Shadow"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "start-shadow": {
         parameters: {
             query?: never;
             header?: {
                 /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
             };
             path: {
                 /** @description Id of the detector */
@@ -4002,34 +4833,129 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "version": 3
+                 *       "definition": {
+                 *         "for": "2m",
+                 *         "min_deviation": {
+                 *           "relative": 0.2
+                 *         }
+                 *       },
+                 *       "reason": "fewer small ones"
                  *     }
                  */
                 "application/json": components["schemas"]["ShadowInput"];
             };
         };
         responses: {
-            /** @description OK */
-            200: {
+            /** @description Created */
+            201: {
                 headers: {
+                    ETag?: string;
                     /** @description Id of the request, to find it in the log */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ModelVersion"];
+                    "application/json": components["schemas"]["Shadow"];
                 };
             };
-            400: components["responses"]["400.VALIDATION_ERROR"];
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
             401: components["responses"]["401.UNAUTHORIZED"];
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
             409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
             413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
             415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
             500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "discard-shadow": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "promote-shadow": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Detector"];
+                };
+            };
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.DETECTOR_TRAINING_ERROR.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.DETECTOR_RUNTIME_ERROR.DETECTOR_TRAINING_ERROR.INTERNAL_ERROR"];
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
             507: components["responses"]["507.STORAGE_FULL"];
@@ -4171,6 +5097,106 @@ export interface operations {
             507: components["responses"]["507.STORAGE_FULL"];
         };
     };
+    "suggest-detector": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "days": 30,
+                 *       "evaluations": 24,
+                 *       "time": "10m"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TuneLimits"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    Location?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "apply-suggestion": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+                /** @description Id of the task */
+                task: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Detector"];
+                };
+            };
+            400: components["responses"]["400.QUERY_ERROR.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT.DETECTOR_CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
     "train-detector": {
         parameters: {
             query?: never;
@@ -4221,6 +5247,151 @@ export interface operations {
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
             507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "list-detector-versions": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetectorVersionList"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "get-detector-version": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+                /** @description Version of the definition */
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetectorVersion"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "diff-detector-versions": {
+        parameters: {
+            query?: {
+                /** @description The version to compare with; default the one before */
+                against?: number;
+            };
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the detector */
+                id: string;
+                /** @description Version of the definition */
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionDiff"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
         };
     };
     "backtest-definition": {
@@ -4427,6 +5598,262 @@ export interface operations {
             500: components["responses"]["500.INTERNAL_ERROR"];
             503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
             504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "list-known-events": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the answer before; empty for the first page */
+                cursor?: string;
+                /** @description Only those that count for this detector */
+                detector?: string;
+                /** @description Only those that end at this time or later */
+                from?: string;
+                /** @description Items in one answer */
+                limit?: number;
+                /** @description Only those that begin at this time or before */
+                to?: string;
+            };
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownEventList"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "create-known-event": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "from": "2026-11-08T22:00:00Z",
+                 *       "matchers": {
+                 *         "job": "shop"
+                 *       },
+                 *       "mute": true,
+                 *       "name": "database upgrade",
+                 *       "to": "2026-11-08T23:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["KnownEventInput"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownEvent"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "get-known-event": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of an answer that the client has; the same answer is then not sent again */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description Id of the event */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownEvent"];
+                };
+            };
+            /** @description The client has this answer already */
+            304: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "replace-known-event": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the event */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "from": "2026-11-08T22:00:00Z",
+                 *       "matchers": {
+                 *         "job": "shop"
+                 *       },
+                 *       "mute": true,
+                 *       "name": "database upgrade",
+                 *       "to": "2026-11-08T23:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["KnownEventInput"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownEvent"];
+                };
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.DETECTOR_NOT_FOUND.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
+        };
+    };
+    "delete-known-event": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours. */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the version that the change is based on; without it the current version is changed */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description Id of the event */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400.VALIDATION_ERROR"];
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
+            404: components["responses"]["404.NOT_FOUND"];
+            409: components["responses"]["409.CONFLICT"];
+            412: components["responses"]["412.PRECONDITION_FAILED"];
+            413: components["responses"]["413.PAYLOAD_TOO_LARGE"];
+            415: components["responses"]["415.UNSUPPORTED_MEDIA_TYPE"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.DATABASE_ERROR.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+            507: components["responses"]["507.STORAGE_FULL"];
         };
     };
     "get-log-level": {
