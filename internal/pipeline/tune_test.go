@@ -3,7 +3,9 @@ package pipeline
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,20 +111,28 @@ func TestRetraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testDetector(func(d *model.Detector) { d.Retrain.Every = model.Duration(2 * time.Hour) })
 		g := newRig(t, 2, d)
-		var asked []string
+		var mu sync.Mutex
+		var wishes []string
+		asked := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(wishes)
+		}
 		g.cfg.Retrain = func(_ context.Context, id, reason string) error {
-			asked = append(asked, id+" "+reason)
+			mu.Lock()
+			defer mu.Unlock()
+			wishes = append(wishes, id+" "+reason)
 			return nil
 		}
 		g.start()
 		defer g.stop()
 		elapse(time.Hour)
-		if len(asked) != 0 {
-			t.Fatalf("asked too early: %v", asked)
+		if got := asked(); len(got) != 0 {
+			t.Fatalf("asked too early: %v", got)
 		}
 		elapse(90 * time.Minute)
-		if len(asked) != 1 || asked[0] != "det_test retrained by schedule" {
-			t.Fatalf("%v", asked)
+		if got := asked(); len(got) != 1 || got[0] != "det_test retrained by schedule" {
+			t.Fatalf("%v", got)
 		}
 		v, err := g.engine.Retrain(t.Context(), "det_test", "retrained by schedule", nil)
 		if err != nil || v.Version != 2 || v.State != model.ModelActive || v.Reason != "retrained by schedule" {
