@@ -50,7 +50,7 @@ func (e *Engine) Suggest(ctx context.Context, id string, limits model.TuneLimits
 		return model.TuneResult{}, model.Errorf(model.KindTooLittleData, model.SubjectDetector,
 			"no alarm of this detector was called true or false in the last %d days; label some first", maxTuneDays)
 	}
-	return e.tune(ctx, d, past, spaceOf(d, past.labelled), limits, progress)
+	return e.tune(ctx, d, past, true, spaceOf(d, past.labelled), limits, progress)
 }
 
 // Search tries the values of space one field after the other, each time keeping
@@ -67,7 +67,7 @@ func (e *Engine) Search(ctx context.Context, id string, space model.TuneSpace, l
 	if err != nil {
 		return model.TuneResult{}, err
 	}
-	return e.tune(ctx, d, past, space, limits, progress)
+	return e.tune(ctx, d, past, false, space, limits, progress)
 }
 
 // labelledPast is what people said of the alarms of a detector.
@@ -109,7 +109,9 @@ type tuner struct {
 	progress func(float64)
 }
 
-func (e *Engine) tune(ctx context.Context, d model.Detector, past labelledPast, space model.TuneSpace, limits model.TuneLimits, progress func(float64)) (model.TuneResult, error) {
+// tune searches space. With byLabels only labels count: that none of them can
+// be judged is then an error.
+func (e *Engine) tune(ctx context.Context, d model.Detector, past labelledPast, byLabels bool, space model.TuneSpace, limits model.TuneLimits, progress func(float64)) (model.TuneResult, error) {
 	limits, err := tuneLimits(limits)
 	if err != nil {
 		return model.TuneResult{}, err
@@ -130,6 +132,11 @@ func (e *Engine) tune(ctx context.Context, d model.Detector, past labelledPast, 
 	base, err := t.baseline(ctx, d)
 	if err != nil {
 		return model.TuneResult{}, err
+	}
+	if byLabels && len(t.kept.labelled) == 0 {
+		return model.TuneResult{}, model.Errorf(model.KindTooLittleData, model.SubjectDetector,
+			"a backtest from %s to %s raises none of the %d labelled alarms again, so that there is nothing to judge a change by; label newer ones",
+			t.from.UTC().Format(time.RFC3339), t.to.UTC().Format(time.RFC3339), len(past.labelled))
 	}
 	best, stopped, err := t.descend(ctx, base, space)
 	if err != nil {

@@ -68,6 +68,16 @@ func TestSuggestRemovesFalseAndKeepsTrue(t *testing.T) {
 		if r, err := g.engine.Suggest(t.Context(), "det_test", model.TuneLimits{Days: 1}, nil); err != nil || r.Best.Counts.FalseRemoved != 0 && r.Best.Counts.TrueKept != r.Best.Counts.True {
 			t.Errorf("%v: %s", err, r.Summary)
 		}
+		// Labels of alarms that no backtest raises again say nothing.
+		g.store.set(func(s *fakeStore) {
+			for id, a := range s.anomalies {
+				a.Series = model.LabelsFromMap(map[string]string{"instance": "gone"})
+				s.anomalies[id] = a
+			}
+		})
+		if r, err := g.engine.Suggest(t.Context(), "det_test", model.TuneLimits{Days: 1}, nil); model.KindOf(err) != model.KindTooLittleData {
+			t.Errorf("labels of series that are gone: %v, %s", err, r.Summary)
+		}
 	})
 }
 

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +22,6 @@ const (
 	partConcurrency = 2                   // parts of one long range at a time
 	longestPart     = 30 * 24 * time.Hour // Loki refuses ranges beyond 721 h
 	checkTimeout    = 5 * time.Second
-	checkAgain      = 2 * time.Second // between checks of a source that is not well
 	checkWindow     = 5 * time.Minute
 	mostNames       = 10_000 // labels or streams that are listed
 )
@@ -102,26 +99,7 @@ func (c *Client) Collectors(context.Context) ([]model.Collector, error) {
 // Run checks the source's health every CheckInterval, and more often while it
 // is down, and tells of changes, until ctx ends. It returns nil.
 func (c *Client) Run(ctx context.Context) error {
-	var telling sync.WaitGroup
-	telling.Go(func() { c.tracker.Run(ctx) })
-	defer telling.Wait()
-	for {
-		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
-			c.log.Debug("health check failed", "err", err)
-		}
-		wait := c.cfg.CheckInterval
-		if s := c.Health().State; s == model.SourceDown || s == model.SourceUnknown {
-			wait = min(wait, checkAgain)
-		}
-		// A little jitter keeps several sources, or processes, out of step.
-		timer := time.NewTimer(wait - wait/20 + rand.N(wait/10+1))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-	}
+	return c.way.Watch(ctx, c.cfg.CheckInterval, c.Check)
 }
 
 // Check asks the source for the names of its labels, within 5 s and without

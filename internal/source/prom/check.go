@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"aiops/internal/model"
@@ -20,7 +18,6 @@ import (
 
 const (
 	checkTimeout      = 5 * time.Second
-	checkAgain        = 2 * time.Second // between checks of a source that is not well
 	targetsBytes      = 32 << 20
 	mostTargets       = 10_000
 	latestPlausible   = 24 * time.Hour // how far ahead of us a source's clock may be
@@ -33,26 +30,7 @@ const (
 // Run checks the source's health every CheckInterval, and more often while it
 // is down, and tells of changes, until ctx ends. It returns nil.
 func (c *Client) Run(ctx context.Context) error {
-	var telling sync.WaitGroup
-	telling.Go(func() { c.tracker.Run(ctx) })
-	defer telling.Wait()
-	for {
-		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
-			c.log.Debug("health check failed", "err", err)
-		}
-		wait := c.cfg.CheckInterval
-		if s := c.Health().State; s == model.SourceDown || s == model.SourceUnknown {
-			wait = min(wait, checkAgain)
-		}
-		// A little jitter keeps several sources, or processes, out of step.
-		timer := time.NewTimer(wait - wait/20 + rand.N(wait/10+1))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-	}
+	return c.way.Watch(ctx, c.cfg.CheckInterval, c.Check)
 }
 
 // Check asks the source one cheap query, within 5 s and without retry, and

@@ -22,7 +22,6 @@ const partConcurrency = 2
 // methods block for at most Source.Timeout, unless they say otherwise.
 type Client struct {
 	cfg     Config
-	log     *slog.Logger
 	way     *outward.Peer
 	tracker *source.Tracker
 	metrics *metrics
@@ -38,7 +37,6 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) (*Client, e
 	}
 	c := &Client{
 		cfg: cfg,
-		log: logger.With("component", "source/prom", "source", cfg.Source.Name),
 		tracker: source.NewTracker(source.TrackerConfig{
 			Interval: cfg.Interval, Learn: true, LateData: cfg.Source.LateData,
 		}, nil),
