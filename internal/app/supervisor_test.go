@@ -41,6 +41,7 @@ func TestPartsThatFailAreStartedAgain(t *testing.T) {
 		}()
 		go func() { ended <- s.run(ctx, "well", func(ctx context.Context) error { <-ctx.Done(); return nil }) }()
 		<-time.After(10 * time.Second)
+		synctest.Wait()
 		if len(starts) != 4 || starts[1] != time.Second || starts[2] != 3*time.Second || starts[3] != 7*time.Second {
 			t.Errorf("started at %v, want at 0, 1, 3 and 7 s", starts)
 		}
