@@ -434,6 +434,27 @@ func (e DetectorPatchMissingData) Valid() bool {
 	}
 }
 
+// Defines values for DetectorPatchRetrainInto.
+const (
+	DetectorPatchRetrainIntoActive      DetectorPatchRetrainInto = "active"
+	DetectorPatchRetrainIntoLessThannil DetectorPatchRetrainInto = "<nil>"
+	DetectorPatchRetrainIntoShadow      DetectorPatchRetrainInto = "shadow"
+)
+
+// Valid indicates whether the value is a known member of the DetectorPatchRetrainInto enum.
+func (e DetectorPatchRetrainInto) Valid() bool {
+	switch e {
+	case DetectorPatchRetrainIntoActive:
+		return true
+	case DetectorPatchRetrainIntoLessThannil:
+		return true
+	case DetectorPatchRetrainIntoShadow:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DetectorPatchSensitivity.
 const (
 	DetectorPatchSensitivityHigh        DetectorPatchSensitivity = "high"
@@ -500,6 +521,27 @@ func (e DetectorStatusState) Valid() bool {
 	case DetectorStatusStateRunning:
 		return true
 	case DetectorStatusStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GatesDirection.
+const (
+	GatesDirectionAbove GatesDirection = "above"
+	GatesDirectionBelow GatesDirection = "below"
+	GatesDirectionBoth  GatesDirection = "both"
+)
+
+// Valid indicates whether the value is a known member of the GatesDirection enum.
+func (e GatesDirection) Valid() bool {
+	switch e {
+	case GatesDirectionAbove:
+		return true
+	case GatesDirectionBelow:
+		return true
+	case GatesDirectionBoth:
 		return true
 	default:
 		return false
@@ -574,22 +616,22 @@ func (e LiveClientRole) Valid() bool {
 
 // Defines values for LiveClientState.
 const (
-	Closing   LiveClientState = "closing"
-	Live      LiveClientState = "live"
-	Replaying LiveClientState = "replaying"
-	Waiting   LiveClientState = "waiting"
+	LiveClientStateClosing   LiveClientState = "closing"
+	LiveClientStateLive      LiveClientState = "live"
+	LiveClientStateReplaying LiveClientState = "replaying"
+	LiveClientStateWaiting   LiveClientState = "waiting"
 )
 
 // Valid indicates whether the value is a known member of the LiveClientState enum.
 func (e LiveClientState) Valid() bool {
 	switch e {
-	case Closing:
+	case LiveClientStateClosing:
 		return true
-	case Live:
+	case LiveClientStateLive:
 		return true
-	case Replaying:
+	case LiveClientStateReplaying:
 		return true
-	case Waiting:
+	case LiveClientStateWaiting:
 		return true
 	default:
 		return false
@@ -751,19 +793,19 @@ func (e LogRuleSeverity) Valid() bool {
 
 // Defines values for ModelVersionState.
 const (
-	Active  ModelVersionState = "active"
-	Retired ModelVersionState = "retired"
-	Shadow  ModelVersionState = "shadow"
+	ModelVersionStateActive  ModelVersionState = "active"
+	ModelVersionStateRetired ModelVersionState = "retired"
+	ModelVersionStateShadow  ModelVersionState = "shadow"
 )
 
 // Valid indicates whether the value is a known member of the ModelVersionState enum.
 func (e ModelVersionState) Valid() bool {
 	switch e {
-	case Active:
+	case ModelVersionStateActive:
 		return true
-	case Retired:
+	case ModelVersionStateRetired:
 		return true
-	case Shadow:
+	case ModelVersionStateShadow:
 		return true
 	default:
 		return false
@@ -851,6 +893,24 @@ func (e ProblemFieldIn) Valid() bool {
 	}
 }
 
+// Defines values for RetrainInto.
+const (
+	RetrainIntoActive RetrainInto = "active"
+	RetrainIntoShadow RetrainInto = "shadow"
+)
+
+// Valid indicates whether the value is a known member of the RetrainInto enum.
+func (e RetrainInto) Valid() bool {
+	switch e {
+	case RetrainIntoActive:
+		return true
+	case RetrainIntoShadow:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SeriesAnomaly.
 const (
 	SeriesAnomalyFiring   SeriesAnomaly = "firing"
@@ -911,6 +971,72 @@ func (e SessionVia) Valid() bool {
 	case SessionViaNone:
 		return true
 	case SessionViaSession:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ShadowState.
+const (
+	ShadowStateFailed   ShadowState = "failed"
+	ShadowStateLearning ShadowState = "learning"
+	ShadowStateRunning  ShadowState = "running"
+	ShadowStateWaiting  ShadowState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ShadowState enum.
+func (e ShadowState) Valid() bool {
+	switch e {
+	case ShadowStateFailed:
+		return true
+	case ShadowStateLearning:
+		return true
+	case ShadowStateRunning:
+		return true
+	case ShadowStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SimilarAnomalySeverity.
+const (
+	SimilarAnomalySeverityCritical SimilarAnomalySeverity = "critical"
+	SimilarAnomalySeverityInfo     SimilarAnomalySeverity = "info"
+	SimilarAnomalySeverityWarning  SimilarAnomalySeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the SimilarAnomalySeverity enum.
+func (e SimilarAnomalySeverity) Valid() bool {
+	switch e {
+	case SimilarAnomalySeverityCritical:
+		return true
+	case SimilarAnomalySeverityInfo:
+		return true
+	case SimilarAnomalySeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SimilarAnomalyState.
+const (
+	SimilarAnomalyStateFiring   SimilarAnomalyState = "firing"
+	SimilarAnomalyStatePending  SimilarAnomalyState = "pending"
+	SimilarAnomalyStateResolved SimilarAnomalyState = "resolved"
+)
+
+// Valid indicates whether the value is a known member of the SimilarAnomalyState enum.
+func (e SimilarAnomalyState) Valid() bool {
+	switch e {
+	case SimilarAnomalyStateFiring:
+		return true
+	case SimilarAnomalyStatePending:
+		return true
+	case SimilarAnomalyStateResolved:
 		return true
 	default:
 		return false
@@ -1046,6 +1172,27 @@ func (e TokenState) Valid() bool {
 	case TokenStateRevoked:
 		return true
 	case TokenStateValid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TuneSpaceDirections.
+const (
+	TuneSpaceDirectionsAbove TuneSpaceDirections = "above"
+	TuneSpaceDirectionsBelow TuneSpaceDirections = "below"
+	TuneSpaceDirectionsBoth  TuneSpaceDirections = "both"
+)
+
+// Valid indicates whether the value is a known member of the TuneSpaceDirections enum.
+func (e TuneSpaceDirections) Valid() bool {
+	switch e {
+	case TuneSpaceDirectionsAbove:
+		return true
+	case TuneSpaceDirectionsBelow:
+		return true
+	case TuneSpaceDirectionsBoth:
 		return true
 	default:
 		return false
@@ -1394,6 +1541,18 @@ func (e ListTasksParamsState) Valid() bool {
 	}
 }
 
+// Agreement defines model for Agreement.
+type Agreement struct {
+	// Both Anomalous for both
+	Both       int64 `json:"both"`
+	OnlyLive   int64 `json:"only_live"`
+	OnlyShadow int64 `json:"only_shadow"`
+	Samples    int64 `json:"samples"`
+
+	// Share Of the samples that either called anomalous, those that both did; null without any
+	Share *float64 `json:"share"`
+}
+
 // AnalyzeInput defines model for AnalyzeInput.
 type AnalyzeInput struct {
 	// Contains Only lines with this text
@@ -1611,7 +1770,8 @@ type Detector struct {
 	For string `json:"for"`
 
 	// Id Examples: det_4f9k2m
-	Id string `json:"id"`
+	Id    string `json:"id"`
+	Joint *Joint `json:"joint,omitempty"`
 
 	// KeepFiringFor How long values stay normal before it resolves
 	//
@@ -1638,6 +1798,12 @@ type Detector struct {
 
 	// Query PromQL, or the source's own language; of a detector on logs the streams
 	Query string `json:"query"`
+
+	// Refractory How long a series stays quiet after an anomaly resolved
+	//
+	// Examples: 30s
+	Refractory *string  `json:"refractory,omitempty"`
+	Retrain    *Retrain `json:"retrain,omitempty"`
 
 	// Signal What it watches
 	Signal DetectorSignal `json:"signal"`
@@ -1704,7 +1870,8 @@ type DetectorInput struct {
 	// For How long a deviation lasts before the anomaly fires, up to 7d; default 0s
 	//
 	// Examples: 30s
-	For *string `json:"for,omitempty"`
+	For   *string `json:"for,omitempty"`
+	Joint *Joint  `json:"joint,omitempty"`
 
 	// KeepFiringFor How long values stay normal before it resolves, up to 7d; default 0s
 	//
@@ -1736,6 +1903,12 @@ type DetectorInput struct {
 	//
 	// Examples: rate(http_requests_total[5m])
 	Query string `json:"query"`
+
+	// Refractory How long a series stays quiet after an anomaly resolved, up to 7d; default 0s
+	//
+	// Examples: 30s
+	Refractory *string  `json:"refractory,omitempty"`
+	Retrain    *Retrain `json:"retrain,omitempty"`
 
 	// Sensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 	Sensitivity *DetectorInputSensitivity `json:"sensitivity,omitempty"`
@@ -1793,7 +1966,19 @@ type DetectorPatch struct {
 	// For How long a deviation lasts before the anomaly fires, up to 7d; default 0s
 	//
 	// Examples: 30s
-	For *string `json:"for,omitempty"`
+	For   *string `json:"for,omitempty"`
+	Joint *struct {
+		// By Labels that make a group; none: all series are one group
+		//
+		// Examples: ["job"]
+		By *[]string `json:"by,omitempty"`
+
+		// Groups Judge how surprising all members of a group are together
+		Groups *bool `json:"groups,omitempty"`
+
+		// Peers Compare each member of a group with the median of the group: one replica among many
+		Peers *bool `json:"peers,omitempty"`
+	} `json:"joint,omitempty"`
 
 	// KeepFiringFor How long values stay normal before it resolves, up to 7d; default 0s
 	//
@@ -1844,6 +2029,23 @@ type DetectorPatch struct {
 	// Examples: rate(http_requests_total[5m])
 	Query *string `json:"query,omitempty"`
 
+	// Refractory How long a series stays quiet after an anomaly resolved, up to 7d; default 0s
+	//
+	// Examples: 30s
+	Refractory *string `json:"refractory,omitempty"`
+	Retrain    *struct {
+		// Every At least 1h; absent: not by the clock
+		//
+		// Examples: 7d
+		Every *string `json:"every,omitempty"`
+
+		// Into What becomes of the new version; default active
+		Into *DetectorPatchRetrainInto `json:"into,omitempty"`
+
+		// OnDrift When the scores no longer fit their calibration
+		OnDrift *bool `json:"on_drift,omitempty"`
+	} `json:"retrain,omitempty"`
+
 	// Sensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 	Sensitivity *DetectorPatchSensitivity `json:"sensitivity,omitempty"`
 
@@ -1876,6 +2078,9 @@ type DetectorPatchLogSeverity string
 // DetectorPatchMissingData What a step without a sample means while the source is healthy; default ignore
 type DetectorPatchMissingData string
 
+// DetectorPatchRetrainInto What becomes of the new version; default active
+type DetectorPatchRetrainInto string
+
 // DetectorPatchSensitivity Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two.
 type DetectorPatchSensitivity string
 
@@ -1884,6 +2089,9 @@ type DetectorPatchSignal string
 
 // DetectorStatus defines model for DetectorStatus.
 type DetectorStatus struct {
+	Drift *Drift `json:"drift,omitempty"`
+	Gates *Gates `json:"gates,omitempty"`
+
 	// LagSeconds From the last step that is due to the last one evaluated
 	LagSeconds float64 `json:"lag_seconds"`
 
@@ -1909,6 +2117,43 @@ type DetectorStatus struct {
 
 // DetectorStatusState defines model for DetectorStatus.State.
 type DetectorStatusState string
+
+// DetectorVersion defines model for DetectorVersion.
+type DetectorVersion struct {
+	// Changes What differs from the version before; empty for the first
+	Changes    []FieldChange `json:"changes"`
+	CreatedAt  time.Time     `json:"created_at"`
+	Definition DetectorInput `json:"definition"`
+	Version    int64         `json:"version"`
+}
+
+// DetectorVersionList defines model for DetectorVersionList.
+type DetectorVersionList struct {
+	Items []DetectorVersion `json:"items"`
+
+	// NextCursor Always empty
+	NextCursor string `json:"next_cursor"`
+}
+
+// Drift defines model for Drift.
+type Drift struct {
+	// Blocks That the test has seen; it begins after 24
+	Blocks   int64 `json:"blocks"`
+	Drifting bool  `json:"drifting"`
+
+	// Expected What the calibration promises
+	Expected *float64 `json:"expected"`
+
+	// Limit Sum at which the scores are said to drift
+	Limit *float64 `json:"limit"`
+
+	// Share Of the samples of the last hour or longer that score 1 or more; 0 before the first
+	Share *float64   `json:"share"`
+	Since *time.Time `json:"since,omitempty"`
+
+	// Sum Of the sequential test (CUSUM)
+	Sum *float64 `json:"sum"`
+}
 
 // ErrorCode defines model for ErrorCode.
 type ErrorCode struct {
@@ -1967,13 +2212,21 @@ type Explanation struct {
 	DetectorVersion int64  `json:"detector_version"`
 
 	// Difference What differs when it was not reproduced
-	Difference *string      `json:"difference,omitempty"`
-	Logs       *LogEvidence `json:"logs,omitempty"`
+	Difference *string `json:"difference,omitempty"`
+
+	// Gates What the alarm had to pass, as it was then
+	Gates *[]GateState `json:"gates,omitempty"`
+	Logs  *LogEvidence `json:"logs,omitempty"`
 
 	// Model The algorithm
 	Model        string `json:"model"`
 	ModelVersion int64  `json:"model_version"`
+	NormalAbove  *Flip  `json:"normal_above,omitempty"`
+	NormalBelow  *Flip  `json:"normal_below,omitempty"`
 	Peak         Point  `json:"peak"`
+
+	// Probability In words, such as: about once in 12 days on this series at this step
+	Probability *string `json:"probability,omitempty"`
 
 	// Reproduced The stored evidence, scored again, gives the same bit for bit
 	Reproduced bool `json:"reproduced"`
@@ -1981,8 +2234,8 @@ type Explanation struct {
 	// SeriesActive Series that shared the false-alarm budget
 	SeriesActive int64 `json:"series_active"`
 
-	// Similar Earlier episodes of the same detector
-	Similar []Anomaly `json:"similar"`
+	// Similar Earlier episodes of the same detector with their labels, most similar first
+	Similar []SimilarAnomaly `json:"similar"`
 
 	// Summary A sentence for people
 	Summary string `json:"summary"`
@@ -1994,6 +2247,63 @@ type Explanation struct {
 	TrainedFrom *time.Time `json:"trained_from,omitempty"`
 	TrainedTo   *time.Time `json:"trained_to,omitempty"`
 }
+
+// FieldChange defines model for FieldChange.
+type FieldChange struct {
+	// Field Examples: min_deviation
+	Field string `json:"field"`
+
+	// From null when it was not set
+	From interface{} `json:"from"`
+
+	// To null when it is not set
+	To interface{} `json:"to"`
+}
+
+// Flip defines model for Flip.
+type Flip struct {
+	// Anomalous The next one, which would not
+	Anomalous *float64 `json:"anomalous"`
+
+	// Gate What holds the normal one back
+	Gate string `json:"gate"`
+
+	// Normal The last value that would have been normal
+	Normal *float64 `json:"normal"`
+}
+
+// GateState defines model for GateState.
+type GateState struct {
+	Detail string `json:"detail"`
+
+	// Name Examples: min_deviation
+	Name string `json:"name"`
+}
+
+// Gates defines model for Gates.
+type Gates struct {
+	// CalmBelow Hysteresis: score below which a sample counts towards resolving; null while unknown
+	CalmBelow *float64       `json:"calm_below"`
+	Direction GatesDirection `json:"direction"`
+
+	// For Examples: 30s
+	For string `json:"for"`
+
+	// KeepFiringFor Examples: 30s
+	KeepFiringFor string       `json:"keep_firing_for"`
+	MinDeviation  MinDeviation `json:"min_deviation"`
+
+	// Refractory Quiet time after an anomaly resolved
+	//
+	// Examples: 30s
+	Refractory string `json:"refractory"`
+
+	// Threshold Score above which a sample is anomalous; null while unknown
+	Threshold *float64 `json:"threshold"`
+}
+
+// GatesDirection defines model for Gates.Direction.
+type GatesDirection string
 
 // Health defines model for Health.
 type Health struct {
@@ -2016,6 +2326,68 @@ type HealthChange struct {
 	Message   string    `json:"message"`
 	Time      time.Time `json:"time"`
 	To        string    `json:"to"`
+}
+
+// Joint defines model for Joint.
+type Joint struct {
+	// By Labels that make a group; none: all series are one group
+	//
+	// Examples: ["job"]
+	By *[]string `json:"by,omitempty"`
+
+	// Groups Judge how surprising all members of a group are together
+	Groups *bool `json:"groups,omitempty"`
+
+	// Peers Compare each member of a group with the median of the group: one replica among many
+	Peers *bool `json:"peers,omitempty"`
+}
+
+// KnownEvent defines model for KnownEvent.
+type KnownEvent struct {
+	CreatedAt  time.Time `json:"created_at"`
+	CreatedBy  *string   `json:"created_by,omitempty"`
+	DetectorId *string   `json:"detector_id,omitempty"`
+	From       time.Time `json:"from"`
+
+	// Id Examples: evt_4f9k2m
+	Id        string            `json:"id"`
+	Matchers  map[string]string `json:"matchers"`
+	Mute      bool              `json:"mute"`
+	Name      string            `json:"name"`
+	To        time.Time         `json:"to"`
+	UpdatedAt time.Time         `json:"updated_at"`
+	Version   int64             `json:"version"`
+}
+
+// KnownEventInput defines model for KnownEventInput.
+type KnownEventInput struct {
+	// DetectorId Only this detector; absent: every one
+	DetectorId *string `json:"detector_id,omitempty"`
+
+	// From Begin, RFC 3339
+	From time.Time `json:"from"`
+
+	// Matchers Labels that a series, or else its detector, must have; none: every series
+	Matchers *map[string]string `json:"matchers,omitempty"`
+
+	// Mute Samples inside raise no alarm
+	Mute *bool `json:"mute,omitempty"`
+
+	// Name What it is
+	//
+	// Examples: database upgrade
+	Name string `json:"name"`
+
+	// To End, included; at most 90 days after from
+	To time.Time `json:"to"`
+}
+
+// KnownEventList defines model for KnownEventList.
+type KnownEventList struct {
+	Items []KnownEvent `json:"items"`
+
+	// NextCursor For the next page; empty on the last
+	NextCursor string `json:"next_cursor"`
 }
 
 // LabelInput defines model for LabelInput.
@@ -2502,11 +2874,37 @@ type Replay struct {
 	Anomalies  []Anomaly `json:"anomalies"`
 	DetectorId string    `json:"detector_id"`
 
+	// KnownEvents Those that touch the range and match the series
+	KnownEvents *[]KnownEvent `json:"known_events,omitempty"`
+
 	// Learning true when the range begins before there was enough history
 	Learning    bool      `json:"learning"`
 	Points      []Point   `json:"points"`
 	Series      SeriesRef `json:"series"`
 	StepSeconds float64   `json:"step_seconds"`
+}
+
+// Retrain defines model for Retrain.
+type Retrain struct {
+	// Every At least 1h; absent: not by the clock
+	//
+	// Examples: 7d
+	Every *string `json:"every,omitempty"`
+
+	// Into What becomes of the new version; default active
+	Into *RetrainInto `json:"into,omitempty"`
+
+	// OnDrift When the scores no longer fit their calibration
+	OnDrift *bool `json:"on_drift,omitempty"`
+}
+
+// RetrainInto What becomes of the new version; default active
+type RetrainInto string
+
+// RevertInput defines model for RevertInput.
+type RevertInput struct {
+	// Version Default: the one before the current
+	Version *int64 `json:"version,omitempty"`
 }
 
 // Sample defines model for Sample.
@@ -2519,6 +2917,21 @@ type Sample struct {
 type Scored struct {
 	DetectorId string  `json:"detector_id"`
 	Points     []Point `json:"points"`
+}
+
+// SearchInput defines model for SearchInput.
+type SearchInput struct {
+	// Days Of the past that are tried; default 30, longer when older alarms are labelled
+	Days *int64 `json:"days,omitempty"`
+
+	// Evaluations Backtests; default 24
+	Evaluations *int64    `json:"evaluations,omitempty"`
+	Space       TuneSpace `json:"space"`
+
+	// Time For all backtests together, at most 6h; default 10m
+	//
+	// Examples: 30s
+	Time *string `json:"time,omitempty"`
 }
 
 // Series defines model for Series.
@@ -2588,11 +3001,136 @@ type SessionRole string
 // SessionVia How that was proven
 type SessionVia string
 
+// Shadow defines model for Shadow.
+type Shadow struct {
+	Agreement Agreement `json:"agreement"`
+
+	// BasedOn Version of the detector that it was derived from
+	BasedOn int64 `json:"based_on"`
+
+	// Changes What differs from the version it is based on
+	Changes    []FieldChange `json:"changes"`
+	CreatedAt  time.Time     `json:"created_at"`
+	Definition DetectorInput `json:"definition"`
+	DetectorId string        `json:"detector_id"`
+
+	// Error Why it is not scored
+	Error *string `json:"error,omitempty"`
+
+	// Gained Alarms that it would have raised and the live definition did not, newest first
+	Gained []Anomaly `json:"gained"`
+
+	// Lost Alarms of the live definition that it would not have raised, newest first
+	Lost []Anomaly `json:"lost"`
+
+	// MemoryBytes Of its models; counted with those of the detector
+	MemoryBytes  int64 `json:"memory_bytes"`
+	ModelVersion int64 `json:"model_version"`
+
+	// Progress Of learning
+	Progress float64 `json:"progress"`
+	Reason   string  `json:"reason"`
+
+	// ScoredTo Last step that it scored
+	ScoredTo       *time.Time `json:"scored_to,omitempty"`
+	Series         int64      `json:"series"`
+	SeriesLearning int64      `json:"series_learning"`
+
+	// Shared Alarms of both on the same series at the same time
+	Shared []SharedAlarms `json:"shared"`
+
+	// Since First step that both scored; absent while it learns
+	Since *time.Time `json:"since,omitempty"`
+
+	// State learning: it learns from history and does not compare yet; waiting: its detector is stopped or held
+	State ShadowState `json:"state"`
+
+	// Threshold null while unknown
+	Threshold *float64 `json:"threshold"`
+
+	// Truncated There are more than the 2,000 newest alarms that are compared
+	Truncated bool  `json:"truncated"`
+	Version   int64 `json:"version"`
+}
+
+// ShadowState learning: it learns from history and does not compare yet; waiting: its detector is stopped or held
+type ShadowState string
+
 // ShadowInput defines model for ShadowInput.
 type ShadowInput struct {
-	// Version Version of the model
-	Version int64 `json:"version"`
+	// Definition A JSON merge patch (RFC 7386): what is left out stays, null restores the default.
+	Definition *DetectorPatch `json:"definition,omitempty"`
+
+	// Reason Why, for people
+	Reason *string `json:"reason,omitempty"`
+
+	// Version A stored model version of the live definition; not together with definition
+	Version *int64 `json:"version,omitempty"`
 }
+
+// SharedAlarms defines model for SharedAlarms.
+type SharedAlarms struct {
+	Live   Anomaly `json:"live"`
+	Shadow Anomaly `json:"shadow"`
+}
+
+// SimilarAnomaly defines model for SimilarAnomaly.
+type SimilarAnomaly struct {
+	AcknowledgedAt  *time.Time `json:"acknowledged_at,omitempty"`
+	AcknowledgedBy  *string    `json:"acknowledged_by,omitempty"`
+	DetectorId      string     `json:"detector_id"`
+	DetectorName    string     `json:"detector_name"`
+	DetectorVersion int64      `json:"detector_version"`
+	Expected        *float64   `json:"expected"`
+
+	// FiredAt Absent while pending
+	FiredAt *time.Time `json:"fired_at,omitempty"`
+
+	// Id Examples: an_2q7c
+	Id string `json:"id"`
+
+	// Label true: a real problem; false: a false alarm; null: nobody said
+	Label        *bool        `json:"label"`
+	Logs         *LogEvidence `json:"logs,omitempty"`
+	Lower        *float64     `json:"lower"`
+	ModelVersion int64        `json:"model_version"`
+
+	// OnceInSeconds A value this rare is expected once in so long on this series
+	OnceInSeconds *float64   `json:"once_in_seconds"`
+	PeakAt        *time.Time `json:"peak_at,omitempty"`
+
+	// Reason A sentence for people
+	Reason string `json:"reason"`
+
+	// ResolvedAt Absent while open
+	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
+
+	// ResolvedBy Who ended it by hand; absent when it ended by itself
+	ResolvedBy *string                `json:"resolved_by,omitempty"`
+	Score      *float64               `json:"score"`
+	Series     SeriesRef              `json:"series"`
+	Severity   SimilarAnomalySeverity `json:"severity"`
+
+	// Similarity 0 to 1
+	Similarity *float64 `json:"similarity,omitempty"`
+
+	// StartedAt First anomalous step
+	StartedAt time.Time           `json:"started_at"`
+	State     SimilarAnomalyState `json:"state"`
+	UpdatedAt time.Time           `json:"updated_at"`
+	Upper     *float64            `json:"upper"`
+	Value     *float64            `json:"value"`
+
+	// Version Grows with each change, for If-Match
+	Version int64   `json:"version"`
+	Why     *string `json:"why,omitempty"`
+}
+
+// SimilarAnomalySeverity defines model for SimilarAnomaly.Severity.
+type SimilarAnomalySeverity string
+
+// SimilarAnomalyState defines model for SimilarAnomaly.State.
+type SimilarAnomalyState string
 
 // Source defines model for Source.
 type Source struct {
@@ -2743,7 +3281,7 @@ type Task struct {
 	Kind     string  `json:"kind"`
 	Progress float64 `json:"progress"`
 
-	// Result A Backtest, a ModelVersion or a LogAnalysis when it succeeded, else null
+	// Result A Backtest, a ModelVersion, a Suggestion or a LogAnalysis when it succeeded, else null
 	Result    interface{} `json:"result"`
 	State     TaskState   `json:"state"`
 	UpdatedAt time.Time   `json:"updated_at"`
@@ -2798,12 +3336,49 @@ type TokenRole string
 // TokenState defines model for Token.State.
 type TokenState string
 
+// TuneLimits defines model for TuneLimits.
+type TuneLimits struct {
+	// Days Of the past that are tried; default 30, longer when older alarms are labelled
+	Days *int64 `json:"days,omitempty"`
+
+	// Evaluations Backtests; default 24
+	Evaluations *int64 `json:"evaluations,omitempty"`
+
+	// Time For all backtests together, at most 6h; default 10m
+	//
+	// Examples: 30s
+	Time *string `json:"time,omitempty"`
+}
+
+// TuneSpace defines model for TuneSpace.
+type TuneSpace struct {
+	Directions           *[]TuneSpaceDirections `json:"directions,omitempty"`
+	FalseAlarmsPerWeek   *[]float64             `json:"false_alarms_per_week,omitempty"`
+	For                  *[]string              `json:"for,omitempty"`
+	KeepFiringFor        *[]string              `json:"keep_firing_for,omitempty"`
+	MinDeviationAbsolute *[]float64             `json:"min_deviation_absolute,omitempty"`
+	MinDeviationRelative *[]float64             `json:"min_deviation_relative,omitempty"`
+
+	// Models Names of models, with their default parameters
+	Models *[]string `json:"models,omitempty"`
+}
+
+// TuneSpaceDirections defines model for TuneSpace.Directions.
+type TuneSpaceDirections string
+
 // ValidDetector defines model for ValidDetector.
 type ValidDetector struct {
 	Detector DetectorInput `json:"detector"`
 
 	// Valid Always true; a definition with faults is answered with a problem
 	Valid bool `json:"valid"`
+}
+
+// VersionDiff defines model for VersionDiff.
+type VersionDiff struct {
+	Changes []FieldChange `json:"changes"`
+	From    int64         `json:"from"`
+	To      int64         `json:"to"`
 }
 
 // GetOpenapiJsonParams defines parameters for GetOpenapiJson.
@@ -3043,6 +3618,21 @@ type ReplayDetectorParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
+// RevertDetectorParams defines parameters for RevertDetector.
+type RevertDetectorParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// SearchDetectorParams defines parameters for SearchDetector.
+type SearchDetectorParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
 // ListDetectorSeriesParams defines parameters for ListDetectorSeries.
 type ListDetectorSeriesParams struct {
 	// Limit Items in one answer
@@ -3055,8 +3645,35 @@ type ListDetectorSeriesParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
-// ShadowModelParams defines parameters for ShadowModel.
-type ShadowModelParams struct {
+// DiscardShadowParams defines parameters for DiscardShadow.
+type DiscardShadowParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// GetShadowParams defines parameters for GetShadow.
+type GetShadowParams struct {
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// StartShadowParams defines parameters for StartShadow.
+type StartShadowParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// PromoteShadowParams defines parameters for PromoteShadow.
+type PromoteShadowParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
 	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
@@ -3085,10 +3702,46 @@ type StopDetectorParams struct {
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
+// SuggestDetectorParams defines parameters for SuggestDetector.
+type SuggestDetectorParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// ApplySuggestionParams defines parameters for ApplySuggestion.
+type ApplySuggestionParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
 // TrainDetectorParams defines parameters for TrainDetector.
 type TrainDetectorParams struct {
 	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// ListDetectorVersionsParams defines parameters for ListDetectorVersions.
+type ListDetectorVersionsParams struct {
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// GetDetectorVersionParams defines parameters for GetDetectorVersion.
+type GetDetectorVersionParams struct {
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// DiffDetectorVersionsParams defines parameters for DiffDetectorVersions.
+type DiffDetectorVersionsParams struct {
+	// Against The version to compare with; default the one before
+	Against *int64 `form:"against,omitempty" json:"against,omitempty"`
+
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // ListErrorsParams defines parameters for ListErrors.
@@ -3101,6 +3754,57 @@ type ListErrorsParams struct {
 type GetErrorParams struct {
 	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ListKnownEventsParams defines parameters for ListKnownEvents.
+type ListKnownEventsParams struct {
+	// Limit Items in one answer
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor next_cursor of the answer before; empty for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Detector Only those that count for this detector
+	Detector *string `form:"detector,omitempty" json:"detector,omitempty"`
+
+	// From Only those that end at this time or later
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only those that begin at this time or before
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// CreateKnownEventParams defines parameters for CreateKnownEvent.
+type CreateKnownEventParams struct {
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteKnownEventParams defines parameters for DeleteKnownEvent.
+type DeleteKnownEventParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// GetKnownEventParams defines parameters for GetKnownEvent.
+type GetKnownEventParams struct {
+	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ReplaceKnownEventParams defines parameters for ReplaceKnownEvent.
+type ReplaceKnownEventParams struct {
+	// IfMatch ETag of the version that the change is based on; without it the current version is changed
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// IdempotencyKey Makes the request safe to repeat: the first answer is sent again. Made by the client, new for each request, kept for 24 hours.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // SetLogLevelParams defines parameters for SetLogLevel.
@@ -3370,11 +4074,26 @@ type BacktestDetectorJSONRequestBody = TimeRange
 // DetectJSONRequestBody defines body for Detect for application/json ContentType.
 type DetectJSONRequestBody = DetectInput
 
-// ShadowModelJSONRequestBody defines body for ShadowModel for application/json ContentType.
-type ShadowModelJSONRequestBody = ShadowInput
+// RevertDetectorJSONRequestBody defines body for RevertDetector for application/json ContentType.
+type RevertDetectorJSONRequestBody = RevertInput
+
+// SearchDetectorJSONRequestBody defines body for SearchDetector for application/json ContentType.
+type SearchDetectorJSONRequestBody = SearchInput
+
+// StartShadowJSONRequestBody defines body for StartShadow for application/json ContentType.
+type StartShadowJSONRequestBody = ShadowInput
+
+// SuggestDetectorJSONRequestBody defines body for SuggestDetector for application/json ContentType.
+type SuggestDetectorJSONRequestBody = TuneLimits
 
 // TrainDetectorJSONRequestBody defines body for TrainDetector for application/json ContentType.
 type TrainDetectorJSONRequestBody = TimeRange
+
+// CreateKnownEventJSONRequestBody defines body for CreateKnownEvent for application/json ContentType.
+type CreateKnownEventJSONRequestBody = KnownEventInput
+
+// ReplaceKnownEventJSONRequestBody defines body for ReplaceKnownEvent for application/json ContentType.
+type ReplaceKnownEventJSONRequestBody = KnownEventInput
 
 // SetLogLevelJSONRequestBody defines body for SetLogLevel for application/json ContentType.
 type SetLogLevelJSONRequestBody = LogLevel
@@ -3738,6 +4457,42 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/detectors/{id}/replay (the `ReplayDetector` operationId).
 	ReplayDetector(ctx context.Context, id string, params *ReplayDetectorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RevertDetectorWithBody Go back to an earlier version of a definition
+	//
+	// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+	RevertDetectorWithBody(ctx context.Context, id string, params *RevertDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevertDetector Go back to an earlier version of a definition
+	//
+	// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+	RevertDetector(ctx context.Context, id string, params *RevertDetectorParams, body RevertDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchDetectorWithBody Search parameters by backtest
+	//
+	// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+	SearchDetectorWithBody(ctx context.Context, id string, params *SearchDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchDetector Search parameters by backtest
+	//
+	// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+	SearchDetector(ctx context.Context, id string, params *SearchDetectorParams, body SearchDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDetectorSeries List the series of a detector
 	//
 	// In the order of their keys, with the last scored sample of each.
@@ -3745,23 +4500,42 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/detectors/{id}/series (the `ListDetectorSeries` operationId).
 	ListDetectorSeries(ctx context.Context, id string, params *ListDetectorSeriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShadowModelWithBody Let a model version score in the shadow
+	// DiscardShadow Discard the shadow
 	//
-	// It scores beside the active one and never alerts.
+	// Corresponds with DELETE /api/v1/detectors/{id}/shadow (the `DiscardShadow` operationId).
+	DiscardShadow(ctx context.Context, id string, params *DiscardShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetShadow Compare the shadow with the live definition
+	//
+	// Alarms gained, lost and shared since it began, and how often both agree.
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/shadow (the `GetShadow` operationId).
+	GetShadow(ctx context.Context, id string, params *GetShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartShadowWithBody Let a changed definition score in the shadow
+	//
+	// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 	//
 	// Takes any type of body and a specified content type.
 	//
-	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-	ShadowModelWithBody(ctx context.Context, id string, params *ShadowModelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+	StartShadowWithBody(ctx context.Context, id string, params *StartShadowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShadowModel Let a model version score in the shadow
+	// StartShadow Let a changed definition score in the shadow
 	//
-	// It scores beside the active one and never alerts.
+	// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 	//
 	// Takes a body of the `application/json` content type.
 	//
-	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-	ShadowModel(ctx context.Context, id string, params *ShadowModelParams, body ShadowModelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+	StartShadow(ctx context.Context, id string, params *StartShadowParams, body StartShadowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PromoteShadow Make the shadow the live definition
+	//
+	// As a new version of the detector, with the models as they are: nothing is learned again. revert-detector undoes it. If-Match takes the ETag of the shadow.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/shadow/promote (the `PromoteShadow` operationId).
+	PromoteShadow(ctx context.Context, id string, params *PromoteShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StartDetector Start a detector
 	//
@@ -3782,6 +4556,31 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/detectors/{id}/stop (the `StopDetector` operationId).
 	StopDetector(ctx context.Context, id string, params *StopDetectorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SuggestDetectorWithBody Suggest a better definition
+	//
+	// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+	SuggestDetectorWithBody(ctx context.Context, id string, params *SuggestDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuggestDetector Suggest a better definition
+	//
+	// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+	SuggestDetector(ctx context.Context, id string, params *SuggestDetectorParams, body SuggestDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApplySuggestion Apply what a suggestion or search found
+	//
+	// Makes it a new version of the definition. When the definition was changed since the task began, it is refused. If-Match takes the ETag of the detector.
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggestions/{task}/apply (the `ApplySuggestion` operationId).
+	ApplySuggestion(ctx context.Context, id string, task string, params *ApplySuggestionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// TrainDetectorWithBody Train a detector anew
 	//
 	// Learns from the source's history as a task. Without a range, from the last 7 days.
@@ -3800,6 +4599,25 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/detectors/{id}/train (the `TrainDetector` operationId).
 	TrainDetector(ctx context.Context, id string, params *TrainDetectorParams, body TrainDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDetectorVersions List the versions of a definition
+	//
+	// Newest first, each with what it changed of the version before.
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions (the `ListDetectorVersions` operationId).
+	ListDetectorVersions(ctx context.Context, id string, params *ListDetectorVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDetectorVersion Get a version of a definition
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions/{version} (the `GetDetectorVersion` operationId).
+	GetDetectorVersion(ctx context.Context, id string, version int64, params *GetDetectorVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiffDetectorVersions Compare two versions of a definition
+	//
+	// What changed from the version against to this one.
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions/{version}/diff (the `DiffDetectorVersions` operationId).
+	DiffDetectorVersions(ctx context.Context, id string, version int64, params *DiffDetectorVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListErrors List every error code
 	//
 	// The same table that every problem is made from.
@@ -3813,6 +4631,57 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListKnownEvents List known events
+	//
+	// Maintenance, deploys and the like; those that begin latest first.
+	//
+	// Corresponds with GET /api/v1/known-events (the `ListKnownEvents` operationId).
+	ListKnownEvents(ctx context.Context, params *ListKnownEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateKnownEventWithBody Enter a known event
+	//
+	// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+	CreateKnownEventWithBody(ctx context.Context, params *CreateKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateKnownEvent Enter a known event
+	//
+	// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+	CreateKnownEvent(ctx context.Context, params *CreateKnownEventParams, body CreateKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteKnownEvent Delete a known event
+	//
+	// Its samples count again from the next step on.
+	//
+	// Corresponds with DELETE /api/v1/known-events/{id} (the `DeleteKnownEvent` operationId).
+	DeleteKnownEvent(ctx context.Context, id string, params *DeleteKnownEventParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetKnownEvent Get a known event
+	//
+	// Corresponds with GET /api/v1/known-events/{id} (the `GetKnownEvent` operationId).
+	GetKnownEvent(ctx context.Context, id string, params *GetKnownEventParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceKnownEventWithBody Replace a known event
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+	ReplaceKnownEventWithBody(ctx context.Context, id string, params *ReplaceKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceKnownEvent Replace a known event
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+	ReplaceKnownEvent(ctx context.Context, id string, params *ReplaceKnownEventParams, body ReplaceKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLogLevel Get the level of the log
 	//
@@ -4743,6 +5612,82 @@ func (c *Client) ReplayDetector(ctx context.Context, id string, params *ReplayDe
 	return c.Client.Do(req)
 }
 
+// RevertDetectorWithBody Go back to an earlier version of a definition
+//
+// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+func (c *Client) RevertDetectorWithBody(ctx context.Context, id string, params *RevertDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevertDetectorRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevertDetector Go back to an earlier version of a definition
+//
+// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+func (c *Client) RevertDetector(ctx context.Context, id string, params *RevertDetectorParams, body RevertDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevertDetectorRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchDetectorWithBody Search parameters by backtest
+//
+// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+func (c *Client) SearchDetectorWithBody(ctx context.Context, id string, params *SearchDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchDetectorRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchDetector Search parameters by backtest
+//
+// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+func (c *Client) SearchDetector(ctx context.Context, id string, params *SearchDetectorParams, body SearchDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchDetectorRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDetectorSeries List the series of a detector
 //
 // In the order of their keys, with the last scored sample of each.
@@ -4760,15 +5705,11 @@ func (c *Client) ListDetectorSeries(ctx context.Context, id string, params *List
 	return c.Client.Do(req)
 }
 
-// ShadowModelWithBody Let a model version score in the shadow
+// DiscardShadow Discard the shadow
 //
-// It scores beside the active one and never alerts.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-func (c *Client) ShadowModelWithBody(ctx context.Context, id string, params *ShadowModelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShadowModelRequestWithBody(c.Server, id, params, contentType, body)
+// Corresponds with DELETE /api/v1/detectors/{id}/shadow (the `DiscardShadow` operationId).
+func (c *Client) DiscardShadow(ctx context.Context, id string, params *DiscardShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardShadowRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4779,15 +5720,68 @@ func (c *Client) ShadowModelWithBody(ctx context.Context, id string, params *Sha
 	return c.Client.Do(req)
 }
 
-// ShadowModel Let a model version score in the shadow
+// GetShadow Compare the shadow with the live definition
 //
-// It scores beside the active one and never alerts.
+// Alarms gained, lost and shared since it began, and how often both agree.
+//
+// Corresponds with GET /api/v1/detectors/{id}/shadow (the `GetShadow` operationId).
+func (c *Client) GetShadow(ctx context.Context, id string, params *GetShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetShadowRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartShadowWithBody Let a changed definition score in the shadow
+//
+// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+func (c *Client) StartShadowWithBody(ctx context.Context, id string, params *StartShadowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartShadowRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartShadow Let a changed definition score in the shadow
+//
+// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 //
 // Takes a body of the `application/json` content type.
 //
-// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-func (c *Client) ShadowModel(ctx context.Context, id string, params *ShadowModelParams, body ShadowModelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShadowModelRequest(c.Server, id, params, body)
+// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+func (c *Client) StartShadow(ctx context.Context, id string, params *StartShadowParams, body StartShadowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartShadowRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PromoteShadow Make the shadow the live definition
+//
+// As a new version of the detector, with the models as they are: nothing is learned again. revert-detector undoes it. If-Match takes the ETag of the shadow.
+//
+// Corresponds with POST /api/v1/detectors/{id}/shadow/promote (the `PromoteShadow` operationId).
+func (c *Client) PromoteShadow(ctx context.Context, id string, params *PromoteShadowParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPromoteShadowRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4847,6 +5841,61 @@ func (c *Client) StopDetector(ctx context.Context, id string, params *StopDetect
 	return c.Client.Do(req)
 }
 
+// SuggestDetectorWithBody Suggest a better definition
+//
+// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+func (c *Client) SuggestDetectorWithBody(ctx context.Context, id string, params *SuggestDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuggestDetectorRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuggestDetector Suggest a better definition
+//
+// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+func (c *Client) SuggestDetector(ctx context.Context, id string, params *SuggestDetectorParams, body SuggestDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuggestDetectorRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApplySuggestion Apply what a suggestion or search found
+//
+// Makes it a new version of the definition. When the definition was changed since the task began, it is refused. If-Match takes the ETag of the detector.
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggestions/{task}/apply (the `ApplySuggestion` operationId).
+func (c *Client) ApplySuggestion(ctx context.Context, id string, task string, params *ApplySuggestionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApplySuggestionRequest(c.Server, id, task, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // TrainDetectorWithBody Train a detector anew
 //
 // Learns from the source's history as a task. Without a range, from the last 7 days.
@@ -4885,6 +5934,55 @@ func (c *Client) TrainDetector(ctx context.Context, id string, params *TrainDete
 	return c.Client.Do(req)
 }
 
+// ListDetectorVersions List the versions of a definition
+//
+// Newest first, each with what it changed of the version before.
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions (the `ListDetectorVersions` operationId).
+func (c *Client) ListDetectorVersions(ctx context.Context, id string, params *ListDetectorVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDetectorVersionsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDetectorVersion Get a version of a definition
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions/{version} (the `GetDetectorVersion` operationId).
+func (c *Client) GetDetectorVersion(ctx context.Context, id string, version int64, params *GetDetectorVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDetectorVersionRequest(c.Server, id, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiffDetectorVersions Compare two versions of a definition
+//
+// What changed from the version against to this one.
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions/{version}/diff (the `DiffDetectorVersions` operationId).
+func (c *Client) DiffDetectorVersions(ctx context.Context, id string, version int64, params *DiffDetectorVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiffDetectorVersionsRequest(c.Server, id, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListErrors List every error code
 //
 // The same table that every problem is made from.
@@ -4909,6 +6007,127 @@ func (c *Client) ListErrors(ctx context.Context, params *ListErrorsParams, reqEd
 // Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 func (c *Client) GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetErrorRequest(c.Server, code, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListKnownEvents List known events
+//
+// Maintenance, deploys and the like; those that begin latest first.
+//
+// Corresponds with GET /api/v1/known-events (the `ListKnownEvents` operationId).
+func (c *Client) ListKnownEvents(ctx context.Context, params *ListKnownEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListKnownEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateKnownEventWithBody Enter a known event
+//
+// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+func (c *Client) CreateKnownEventWithBody(ctx context.Context, params *CreateKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateKnownEventRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateKnownEvent Enter a known event
+//
+// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+func (c *Client) CreateKnownEvent(ctx context.Context, params *CreateKnownEventParams, body CreateKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateKnownEventRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteKnownEvent Delete a known event
+//
+// Its samples count again from the next step on.
+//
+// Corresponds with DELETE /api/v1/known-events/{id} (the `DeleteKnownEvent` operationId).
+func (c *Client) DeleteKnownEvent(ctx context.Context, id string, params *DeleteKnownEventParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteKnownEventRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetKnownEvent Get a known event
+//
+// Corresponds with GET /api/v1/known-events/{id} (the `GetKnownEvent` operationId).
+func (c *Client) GetKnownEvent(ctx context.Context, id string, params *GetKnownEventParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetKnownEventRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceKnownEventWithBody Replace a known event
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+func (c *Client) ReplaceKnownEventWithBody(ctx context.Context, id string, params *ReplaceKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceKnownEventRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceKnownEvent Replace a known event
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+func (c *Client) ReplaceKnownEvent(ctx context.Context, id string, params *ReplaceKnownEventParams, body ReplaceKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceKnownEventRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7304,6 +8523,141 @@ func NewReplayDetectorRequest(server string, id string, params *ReplayDetectorPa
 	return req, nil
 }
 
+// NewRevertDetectorRequest calls the generic RevertDetector builder with application/json body
+func NewRevertDetectorRequest(server string, id string, params *RevertDetectorParams, body RevertDetectorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevertDetectorRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewRevertDetectorRequestWithBody constructs an http.Request for the RevertDetector method, with any body, and a specified content type
+func NewRevertDetectorRequestWithBody(server string, id string, params *RevertDetectorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/revert", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSearchDetectorRequest calls the generic SearchDetector builder with application/json body
+func NewSearchDetectorRequest(server string, id string, params *SearchDetectorParams, body SearchDetectorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSearchDetectorRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewSearchDetectorRequestWithBody constructs an http.Request for the SearchDetector method, with any body, and a specified content type
+func NewSearchDetectorRequestWithBody(server string, id string, params *SearchDetectorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/search", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListDetectorSeriesRequest constructs an http.Request for the ListDetectorSeries method
 func NewListDetectorSeriesRequest(server string, id string, params *ListDetectorSeriesParams) (*http.Request, error) {
 	var err error
@@ -7392,19 +8746,128 @@ func NewListDetectorSeriesRequest(server string, id string, params *ListDetector
 	return req, nil
 }
 
-// NewShadowModelRequest calls the generic ShadowModel builder with application/json body
-func NewShadowModelRequest(server string, id string, params *ShadowModelParams, body ShadowModelJSONRequestBody) (*http.Request, error) {
+// NewDiscardShadowRequest constructs an http.Request for the DiscardShadow method
+func NewDiscardShadowRequest(server string, id string, params *DiscardShadowParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/shadow", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetShadowRequest constructs an http.Request for the GetShadow method
+func NewGetShadowRequest(server string, id string, params *GetShadowParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/shadow", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewStartShadowRequest calls the generic StartShadow builder with application/json body
+func NewStartShadowRequest(server string, id string, params *StartShadowParams, body StartShadowJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewShadowModelRequestWithBody(server, id, params, "application/json", bodyReader)
+	return NewStartShadowRequestWithBody(server, id, params, "application/json", bodyReader)
 }
 
-// NewShadowModelRequestWithBody constructs an http.Request for the ShadowModel method, with any body, and a specified content type
-func NewShadowModelRequestWithBody(server string, id string, params *ShadowModelParams, contentType string, body io.Reader) (*http.Request, error) {
+// NewStartShadowRequestWithBody constructs an http.Request for the StartShadow method, with any body, and a specified content type
+func NewStartShadowRequestWithBody(server string, id string, params *StartShadowParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7438,15 +8901,86 @@ func NewShadowModelRequestWithBody(server string, id string, params *ShadowModel
 
 	if params != nil {
 
-		if params.IdempotencyKey != nil {
+		if params.IfMatch != nil {
 			var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}
 
-			req.Header.Set("Idempotency-Key", headerParam0)
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPromoteShadowRequest constructs an http.Request for the PromoteShadow method
+func NewPromoteShadowRequest(server string, id string, params *PromoteShadowParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/shadow/promote", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
 		}
 
 	}
@@ -7623,6 +9157,135 @@ func NewStopDetectorRequest(server string, id string, params *StopDetectorParams
 	return req, nil
 }
 
+// NewSuggestDetectorRequest calls the generic SuggestDetector builder with application/json body
+func NewSuggestDetectorRequest(server string, id string, params *SuggestDetectorParams, body SuggestDetectorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuggestDetectorRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewSuggestDetectorRequestWithBody constructs an http.Request for the SuggestDetector method, with any body, and a specified content type
+func NewSuggestDetectorRequestWithBody(server string, id string, params *SuggestDetectorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/suggest", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewApplySuggestionRequest constructs an http.Request for the ApplySuggestion method
+func NewApplySuggestionRequest(server string, id string, task string, params *ApplySuggestionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "task", task, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/suggestions/%s/apply", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewTrainDetectorRequest calls the generic TrainDetector builder with application/json body
 func NewTrainDetectorRequest(server string, id string, params *TrainDetectorParams, body TrainDetectorJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7678,6 +9341,194 @@ func NewTrainDetectorRequestWithBody(server string, id string, params *TrainDete
 			}
 
 			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListDetectorVersionsRequest constructs an http.Request for the ListDetectorVersions method
+func NewListDetectorVersionsRequest(server string, id string, params *ListDetectorVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/versions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetDetectorVersionRequest constructs an http.Request for the GetDetectorVersion method
+func NewGetDetectorVersionRequest(server string, id string, version int64, params *GetDetectorVersionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/versions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDiffDetectorVersionsRequest constructs an http.Request for the DiffDetectorVersions method
+func NewDiffDetectorVersionsRequest(server string, id string, version int64, params *DiffDetectorVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/detectors/%s/versions/%s/diff", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Against != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "against", *params.Against, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
 		}
 
 	}
@@ -7769,6 +9620,360 @@ func NewGetErrorRequest(server string, code string, params *GetErrorParams) (*ht
 			}
 
 			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListKnownEventsRequest constructs an http.Request for the ListKnownEvents method
+func NewListKnownEventsRequest(server string, params *ListKnownEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/known-events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Detector != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "detector", *params.Detector, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateKnownEventRequest calls the generic CreateKnownEvent builder with application/json body
+func NewCreateKnownEventRequest(server string, params *CreateKnownEventParams, body CreateKnownEventJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateKnownEventRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateKnownEventRequestWithBody constructs an http.Request for the CreateKnownEvent method, with any body, and a specified content type
+func NewCreateKnownEventRequestWithBody(server string, params *CreateKnownEventParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/known-events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteKnownEventRequest constructs an http.Request for the DeleteKnownEvent method
+func NewDeleteKnownEventRequest(server string, id string, params *DeleteKnownEventParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/known-events/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetKnownEventRequest constructs an http.Request for the GetKnownEvent method
+func NewGetKnownEventRequest(server string, id string, params *GetKnownEventParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/known-events/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReplaceKnownEventRequest calls the generic ReplaceKnownEvent builder with application/json body
+func NewReplaceKnownEventRequest(server string, id string, params *ReplaceKnownEventParams, body ReplaceKnownEventJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReplaceKnownEventRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewReplaceKnownEventRequestWithBody constructs an http.Request for the ReplaceKnownEvent method, with any body, and a specified content type
+func NewReplaceKnownEventRequestWithBody(server string, id string, params *ReplaceKnownEventParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/known-events/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
 		}
 
 	}
@@ -10025,6 +12230,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/detectors/{id}/replay (the `ReplayDetector` operationId).
 	ReplayDetectorWithResponse(ctx context.Context, id string, params *ReplayDetectorParams, reqEditors ...RequestEditorFn) (*ReplayDetectorResponse, error)
 
+	// RevertDetectorWithBodyWithResponse Go back to an earlier version of a definition
+	//
+	// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+	RevertDetectorWithBodyWithResponse(ctx context.Context, id string, params *RevertDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevertDetectorResponse, error)
+
+	// RevertDetectorWithResponse Go back to an earlier version of a definition
+	//
+	// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+	RevertDetectorWithResponse(ctx context.Context, id string, params *RevertDetectorParams, body RevertDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*RevertDetectorResponse, error)
+
+	// SearchDetectorWithBodyWithResponse Search parameters by backtest
+	//
+	// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+	SearchDetectorWithBodyWithResponse(ctx context.Context, id string, params *SearchDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchDetectorResponse, error)
+
+	// SearchDetectorWithResponse Search parameters by backtest
+	//
+	// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+	SearchDetectorWithResponse(ctx context.Context, id string, params *SearchDetectorParams, body SearchDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchDetectorResponse, error)
+
 	// ListDetectorSeriesWithResponse List the series of a detector
 	//
 	// In the order of their keys, with the last scored sample of each.
@@ -10034,23 +12275,48 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/detectors/{id}/series (the `ListDetectorSeries` operationId).
 	ListDetectorSeriesWithResponse(ctx context.Context, id string, params *ListDetectorSeriesParams, reqEditors ...RequestEditorFn) (*ListDetectorSeriesResponse, error)
 
-	// ShadowModelWithBodyWithResponse Let a model version score in the shadow
+	// DiscardShadowWithResponse Discard the shadow
 	//
-	// It scores beside the active one and never alerts.
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/detectors/{id}/shadow (the `DiscardShadow` operationId).
+	DiscardShadowWithResponse(ctx context.Context, id string, params *DiscardShadowParams, reqEditors ...RequestEditorFn) (*DiscardShadowResponse, error)
+
+	// GetShadowWithResponse Compare the shadow with the live definition
+	//
+	// Alarms gained, lost and shared since it began, and how often both agree.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/shadow (the `GetShadow` operationId).
+	GetShadowWithResponse(ctx context.Context, id string, params *GetShadowParams, reqEditors ...RequestEditorFn) (*GetShadowResponse, error)
+
+	// StartShadowWithBodyWithResponse Let a changed definition score in the shadow
+	//
+	// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-	ShadowModelWithBodyWithResponse(ctx context.Context, id string, params *ShadowModelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShadowModelResponse, error)
+	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+	StartShadowWithBodyWithResponse(ctx context.Context, id string, params *StartShadowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartShadowResponse, error)
 
-	// ShadowModelWithResponse Let a model version score in the shadow
+	// StartShadowWithResponse Let a changed definition score in the shadow
 	//
-	// It scores beside the active one and never alerts.
+	// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-	ShadowModelWithResponse(ctx context.Context, id string, params *ShadowModelParams, body ShadowModelJSONRequestBody, reqEditors ...RequestEditorFn) (*ShadowModelResponse, error)
+	// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+	StartShadowWithResponse(ctx context.Context, id string, params *StartShadowParams, body StartShadowJSONRequestBody, reqEditors ...RequestEditorFn) (*StartShadowResponse, error)
+
+	// PromoteShadowWithResponse Make the shadow the live definition
+	//
+	// As a new version of the detector, with the models as they are: nothing is learned again. revert-detector undoes it. If-Match takes the ETag of the shadow.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/shadow/promote (the `PromoteShadow` operationId).
+	PromoteShadowWithResponse(ctx context.Context, id string, params *PromoteShadowParams, reqEditors ...RequestEditorFn) (*PromoteShadowResponse, error)
 
 	// StartDetectorWithResponse Start a detector
 	//
@@ -10077,6 +12343,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/detectors/{id}/stop (the `StopDetector` operationId).
 	StopDetectorWithResponse(ctx context.Context, id string, params *StopDetectorParams, reqEditors ...RequestEditorFn) (*StopDetectorResponse, error)
 
+	// SuggestDetectorWithBodyWithResponse Suggest a better definition
+	//
+	// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+	SuggestDetectorWithBodyWithResponse(ctx context.Context, id string, params *SuggestDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuggestDetectorResponse, error)
+
+	// SuggestDetectorWithResponse Suggest a better definition
+	//
+	// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+	SuggestDetectorWithResponse(ctx context.Context, id string, params *SuggestDetectorParams, body SuggestDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*SuggestDetectorResponse, error)
+
+	// ApplySuggestionWithResponse Apply what a suggestion or search found
+	//
+	// Makes it a new version of the definition. When the definition was changed since the task began, it is refused. If-Match takes the ETag of the detector.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/detectors/{id}/suggestions/{task}/apply (the `ApplySuggestion` operationId).
+	ApplySuggestionWithResponse(ctx context.Context, id string, task string, params *ApplySuggestionParams, reqEditors ...RequestEditorFn) (*ApplySuggestionResponse, error)
+
 	// TrainDetectorWithBodyWithResponse Train a detector anew
 	//
 	// Learns from the source's history as a task. Without a range, from the last 7 days.
@@ -10095,6 +12388,31 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/detectors/{id}/train (the `TrainDetector` operationId).
 	TrainDetectorWithResponse(ctx context.Context, id string, params *TrainDetectorParams, body TrainDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*TrainDetectorResponse, error)
 
+	// ListDetectorVersionsWithResponse List the versions of a definition
+	//
+	// Newest first, each with what it changed of the version before.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions (the `ListDetectorVersions` operationId).
+	ListDetectorVersionsWithResponse(ctx context.Context, id string, params *ListDetectorVersionsParams, reqEditors ...RequestEditorFn) (*ListDetectorVersionsResponse, error)
+
+	// GetDetectorVersionWithResponse Get a version of a definition
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions/{version} (the `GetDetectorVersion` operationId).
+	GetDetectorVersionWithResponse(ctx context.Context, id string, version int64, params *GetDetectorVersionParams, reqEditors ...RequestEditorFn) (*GetDetectorVersionResponse, error)
+
+	// DiffDetectorVersionsWithResponse Compare two versions of a definition
+	//
+	// What changed from the version against to this one.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/detectors/{id}/versions/{version}/diff (the `DiffDetectorVersions` operationId).
+	DiffDetectorVersionsWithResponse(ctx context.Context, id string, version int64, params *DiffDetectorVersionsParams, reqEditors ...RequestEditorFn) (*DiffDetectorVersionsResponse, error)
+
 	// ListErrorsWithResponse List every error code
 	//
 	// The same table that every problem is made from.
@@ -10112,6 +12430,63 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetErrorWithResponse(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*GetErrorResponse, error)
+
+	// ListKnownEventsWithResponse List known events
+	//
+	// Maintenance, deploys and the like; those that begin latest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/known-events (the `ListKnownEvents` operationId).
+	ListKnownEventsWithResponse(ctx context.Context, params *ListKnownEventsParams, reqEditors ...RequestEditorFn) (*ListKnownEventsResponse, error)
+
+	// CreateKnownEventWithBodyWithResponse Enter a known event
+	//
+	// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+	CreateKnownEventWithBodyWithResponse(ctx context.Context, params *CreateKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateKnownEventResponse, error)
+
+	// CreateKnownEventWithResponse Enter a known event
+	//
+	// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+	CreateKnownEventWithResponse(ctx context.Context, params *CreateKnownEventParams, body CreateKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateKnownEventResponse, error)
+
+	// DeleteKnownEventWithResponse Delete a known event
+	//
+	// Its samples count again from the next step on.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/known-events/{id} (the `DeleteKnownEvent` operationId).
+	DeleteKnownEventWithResponse(ctx context.Context, id string, params *DeleteKnownEventParams, reqEditors ...RequestEditorFn) (*DeleteKnownEventResponse, error)
+
+	// GetKnownEventWithResponse Get a known event
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/known-events/{id} (the `GetKnownEvent` operationId).
+	GetKnownEventWithResponse(ctx context.Context, id string, params *GetKnownEventParams, reqEditors ...RequestEditorFn) (*GetKnownEventResponse, error)
+
+	// ReplaceKnownEventWithBodyWithResponse Replace a known event
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+	ReplaceKnownEventWithBodyWithResponse(ctx context.Context, id string, params *ReplaceKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceKnownEventResponse, error)
+
+	// ReplaceKnownEventWithResponse Replace a known event
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+	ReplaceKnownEventWithResponse(ctx context.Context, id string, params *ReplaceKnownEventParams, body ReplaceKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceKnownEventResponse, error)
 
 	// GetLogLevelWithResponse Get the level of the log
 	//
@@ -11710,6 +14085,102 @@ func (r ReplayDetectorResponse) ContentType() string {
 	return ""
 }
 
+type RevertDetectorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Detector
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevertDetectorResponse) GetJSON200() *Detector {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevertDetectorResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevertDetectorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevertDetectorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevertDetectorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevertDetectorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SearchDetectorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Task
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SearchDetectorResponse) GetJSON202() *Task {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SearchDetectorResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SearchDetectorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SearchDetectorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SearchDetectorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SearchDetectorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDetectorSeriesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11758,32 +14229,25 @@ func (r ListDetectorSeriesResponse) ContentType() string {
 	return ""
 }
 
-type ShadowModelResponse struct {
+type DiscardShadowResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ModelVersion
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
 }
 
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ShadowModelResponse) GetJSON200() *ModelVersion {
-	return r.JSON200
-}
-
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ShadowModelResponse) GetApplicationproblemJSONDefault() *Problem {
+func (r DiscardShadowResponse) GetApplicationproblemJSONDefault() *Problem {
 	return r.ApplicationproblemJSONDefault
 }
 
 // GetBody returns the raw response body bytes
-func (r ShadowModelResponse) GetBody() []byte {
+func (r DiscardShadowResponse) GetBody() []byte {
 	return r.Body
 }
 
 // Status returns HTTPResponse.Status
-func (r ShadowModelResponse) Status() string {
+func (r DiscardShadowResponse) Status() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Status
 	}
@@ -11791,7 +14255,7 @@ func (r ShadowModelResponse) Status() string {
 }
 
 // StatusCode returns HTTPResponse.StatusCode
-func (r ShadowModelResponse) StatusCode() int {
+func (r DiscardShadowResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -11799,7 +14263,151 @@ func (r ShadowModelResponse) StatusCode() int {
 }
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ShadowModelResponse) ContentType() string {
+func (r DiscardShadowResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetShadowResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Shadow
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetShadowResponse) GetJSON200() *Shadow {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetShadowResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetShadowResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetShadowResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetShadowResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetShadowResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartShadowResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Shadow
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r StartShadowResponse) GetJSON201() *Shadow {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartShadowResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartShadowResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartShadowResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartShadowResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartShadowResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PromoteShadowResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Detector
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PromoteShadowResponse) GetJSON200() *Detector {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PromoteShadowResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PromoteShadowResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PromoteShadowResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PromoteShadowResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PromoteShadowResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11950,6 +14558,102 @@ func (r StopDetectorResponse) ContentType() string {
 	return ""
 }
 
+type SuggestDetectorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Task
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SuggestDetectorResponse) GetJSON202() *Task {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SuggestDetectorResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SuggestDetectorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuggestDetectorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuggestDetectorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuggestDetectorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ApplySuggestionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Detector
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApplySuggestionResponse) GetJSON200() *Detector {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApplySuggestionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApplySuggestionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApplySuggestionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApplySuggestionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApplySuggestionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type TrainDetectorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11992,6 +14696,150 @@ func (r TrainDetectorResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r TrainDetectorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDetectorVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DetectorVersionList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDetectorVersionsResponse) GetJSON200() *DetectorVersionList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDetectorVersionsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDetectorVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDetectorVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDetectorVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDetectorVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDetectorVersionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DetectorVersion
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDetectorVersionResponse) GetJSON200() *DetectorVersion {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDetectorVersionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDetectorVersionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDetectorVersionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDetectorVersionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDetectorVersionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DiffDetectorVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VersionDiff
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DiffDetectorVersionsResponse) GetJSON200() *VersionDiff {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DiffDetectorVersionsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DiffDetectorVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiffDetectorVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiffDetectorVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiffDetectorVersionsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12088,6 +14936,239 @@ func (r GetErrorResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetErrorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListKnownEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KnownEventList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListKnownEventsResponse) GetJSON200() *KnownEventList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListKnownEventsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListKnownEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListKnownEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListKnownEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListKnownEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateKnownEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *KnownEvent
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateKnownEventResponse) GetJSON201() *KnownEvent {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateKnownEventResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateKnownEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateKnownEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateKnownEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateKnownEventResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteKnownEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteKnownEventResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteKnownEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteKnownEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteKnownEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteKnownEventResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetKnownEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KnownEvent
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetKnownEventResponse) GetJSON200() *KnownEvent {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetKnownEventResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetKnownEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetKnownEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetKnownEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetKnownEventResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReplaceKnownEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KnownEvent
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReplaceKnownEventResponse) GetJSON200() *KnownEvent {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReplaceKnownEventResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReplaceKnownEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReplaceKnownEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReplaceKnownEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReplaceKnownEventResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14212,6 +17293,66 @@ func (c *ClientWithResponses) ReplayDetectorWithResponse(ctx context.Context, id
 	return ParseReplayDetectorResponse(rsp)
 }
 
+// RevertDetectorWithBodyWithResponse Go back to an earlier version of a definition
+//
+// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+func (c *ClientWithResponses) RevertDetectorWithBodyWithResponse(ctx context.Context, id string, params *RevertDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevertDetectorResponse, error) {
+	rsp, err := c.RevertDetectorWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevertDetectorResponse(rsp)
+}
+
+// RevertDetectorWithResponse Go back to an earlier version of a definition
+//
+// It becomes a new version. Models that were trained for it and are still stored go on from where they were; only the time since is learned. Without a version, the one before the current. Name, labels and whether it is enabled stay as they are.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/revert (the `RevertDetector` operationId).
+func (c *ClientWithResponses) RevertDetectorWithResponse(ctx context.Context, id string, params *RevertDetectorParams, body RevertDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*RevertDetectorResponse, error) {
+	rsp, err := c.RevertDetector(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevertDetectorResponse(rsp)
+}
+
+// SearchDetectorWithBodyWithResponse Search parameters by backtest
+//
+// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+func (c *ClientWithResponses) SearchDetectorWithBodyWithResponse(ctx context.Context, id string, params *SearchDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchDetectorResponse, error) {
+	rsp, err := c.SearchDetectorWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchDetectorResponse(rsp)
+}
+
+// SearchDetectorWithResponse Search parameters by backtest
+//
+// As a task: tries the given values one field after the other, each time keeping the best so far. With labelled alarms the measure is that of suggest-detector, without any it is how far the rate of alarms is from the budget.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/search (the `SearchDetector` operationId).
+func (c *ClientWithResponses) SearchDetectorWithResponse(ctx context.Context, id string, params *SearchDetectorParams, body SearchDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchDetectorResponse, error) {
+	rsp, err := c.SearchDetector(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchDetectorResponse(rsp)
+}
+
 // ListDetectorSeriesWithResponse List the series of a detector
 //
 // In the order of their keys, with the last scored sample of each.
@@ -14227,34 +17368,77 @@ func (c *ClientWithResponses) ListDetectorSeriesWithResponse(ctx context.Context
 	return ParseListDetectorSeriesResponse(rsp)
 }
 
-// ShadowModelWithBodyWithResponse Let a model version score in the shadow
+// DiscardShadowWithResponse Discard the shadow
 //
-// It scores beside the active one and never alerts.
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/detectors/{id}/shadow (the `DiscardShadow` operationId).
+func (c *ClientWithResponses) DiscardShadowWithResponse(ctx context.Context, id string, params *DiscardShadowParams, reqEditors ...RequestEditorFn) (*DiscardShadowResponse, error) {
+	rsp, err := c.DiscardShadow(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardShadowResponse(rsp)
+}
+
+// GetShadowWithResponse Compare the shadow with the live definition
+//
+// Alarms gained, lost and shared since it began, and how often both agree.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/detectors/{id}/shadow (the `GetShadow` operationId).
+func (c *ClientWithResponses) GetShadowWithResponse(ctx context.Context, id string, params *GetShadowParams, reqEditors ...RequestEditorFn) (*GetShadowResponse, error) {
+	rsp, err := c.GetShadow(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetShadowResponse(rsp)
+}
+
+// StartShadowWithBodyWithResponse Let a changed definition score in the shadow
+//
+// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-func (c *ClientWithResponses) ShadowModelWithBodyWithResponse(ctx context.Context, id string, params *ShadowModelParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShadowModelResponse, error) {
-	rsp, err := c.ShadowModelWithBody(ctx, id, params, contentType, body, reqEditors...)
+// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+func (c *ClientWithResponses) StartShadowWithBodyWithResponse(ctx context.Context, id string, params *StartShadowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartShadowResponse, error) {
+	rsp, err := c.StartShadowWithBody(ctx, id, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseShadowModelResponse(rsp)
+	return ParseStartShadowResponse(rsp)
 }
 
-// ShadowModelWithResponse Let a model version score in the shadow
+// StartShadowWithResponse Let a changed definition score in the shadow
 //
-// It scores beside the active one and never alerts.
+// A changed definition, or another stored model version, scores the same samples as the live one, in the same rounds, and tells nobody. Give definition (a merge patch of the live one) or version. Source, query and step stay as they are. A detector has at most one shadow. If-Match takes the ETag of the detector.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /api/v1/detectors/{id}/shadow (the `ShadowModel` operationId).
-func (c *ClientWithResponses) ShadowModelWithResponse(ctx context.Context, id string, params *ShadowModelParams, body ShadowModelJSONRequestBody, reqEditors ...RequestEditorFn) (*ShadowModelResponse, error) {
-	rsp, err := c.ShadowModel(ctx, id, params, body, reqEditors...)
+// Corresponds with POST /api/v1/detectors/{id}/shadow (the `StartShadow` operationId).
+func (c *ClientWithResponses) StartShadowWithResponse(ctx context.Context, id string, params *StartShadowParams, body StartShadowJSONRequestBody, reqEditors ...RequestEditorFn) (*StartShadowResponse, error) {
+	rsp, err := c.StartShadow(ctx, id, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseShadowModelResponse(rsp)
+	return ParseStartShadowResponse(rsp)
+}
+
+// PromoteShadowWithResponse Make the shadow the live definition
+//
+// As a new version of the detector, with the models as they are: nothing is learned again. revert-detector undoes it. If-Match takes the ETag of the shadow.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/shadow/promote (the `PromoteShadow` operationId).
+func (c *ClientWithResponses) PromoteShadowWithResponse(ctx context.Context, id string, params *PromoteShadowParams, reqEditors ...RequestEditorFn) (*PromoteShadowResponse, error) {
+	rsp, err := c.PromoteShadow(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePromoteShadowResponse(rsp)
 }
 
 // StartDetectorWithResponse Start a detector
@@ -14300,6 +17484,51 @@ func (c *ClientWithResponses) StopDetectorWithResponse(ctx context.Context, id s
 	return ParseStopDetectorResponse(rsp)
 }
 
+// SuggestDetectorWithBodyWithResponse Suggest a better definition
+//
+// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+func (c *ClientWithResponses) SuggestDetectorWithBodyWithResponse(ctx context.Context, id string, params *SuggestDetectorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuggestDetectorResponse, error) {
+	rsp, err := c.SuggestDetectorWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuggestDetectorResponse(rsp)
+}
+
+// SuggestDetectorWithResponse Suggest a better definition
+//
+// As a task: from the alarms that people labelled, looks for direction, least deviation, hold times, budget and model that remove the false ones and keep the true ones. Every candidate is run by backtest. apply-suggestion puts the result in force; its patch can also be given to start-shadow.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggest (the `SuggestDetector` operationId).
+func (c *ClientWithResponses) SuggestDetectorWithResponse(ctx context.Context, id string, params *SuggestDetectorParams, body SuggestDetectorJSONRequestBody, reqEditors ...RequestEditorFn) (*SuggestDetectorResponse, error) {
+	rsp, err := c.SuggestDetector(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuggestDetectorResponse(rsp)
+}
+
+// ApplySuggestionWithResponse Apply what a suggestion or search found
+//
+// Makes it a new version of the definition. When the definition was changed since the task began, it is refused. If-Match takes the ETag of the detector.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/detectors/{id}/suggestions/{task}/apply (the `ApplySuggestion` operationId).
+func (c *ClientWithResponses) ApplySuggestionWithResponse(ctx context.Context, id string, task string, params *ApplySuggestionParams, reqEditors ...RequestEditorFn) (*ApplySuggestionResponse, error) {
+	rsp, err := c.ApplySuggestion(ctx, id, task, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApplySuggestionResponse(rsp)
+}
+
 // TrainDetectorWithBodyWithResponse Train a detector anew
 //
 // Learns from the source's history as a task. Without a range, from the last 7 days.
@@ -14330,6 +17559,49 @@ func (c *ClientWithResponses) TrainDetectorWithResponse(ctx context.Context, id 
 	return ParseTrainDetectorResponse(rsp)
 }
 
+// ListDetectorVersionsWithResponse List the versions of a definition
+//
+// Newest first, each with what it changed of the version before.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions (the `ListDetectorVersions` operationId).
+func (c *ClientWithResponses) ListDetectorVersionsWithResponse(ctx context.Context, id string, params *ListDetectorVersionsParams, reqEditors ...RequestEditorFn) (*ListDetectorVersionsResponse, error) {
+	rsp, err := c.ListDetectorVersions(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDetectorVersionsResponse(rsp)
+}
+
+// GetDetectorVersionWithResponse Get a version of a definition
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions/{version} (the `GetDetectorVersion` operationId).
+func (c *ClientWithResponses) GetDetectorVersionWithResponse(ctx context.Context, id string, version int64, params *GetDetectorVersionParams, reqEditors ...RequestEditorFn) (*GetDetectorVersionResponse, error) {
+	rsp, err := c.GetDetectorVersion(ctx, id, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDetectorVersionResponse(rsp)
+}
+
+// DiffDetectorVersionsWithResponse Compare two versions of a definition
+//
+// What changed from the version against to this one.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/detectors/{id}/versions/{version}/diff (the `DiffDetectorVersions` operationId).
+func (c *ClientWithResponses) DiffDetectorVersionsWithResponse(ctx context.Context, id string, version int64, params *DiffDetectorVersionsParams, reqEditors ...RequestEditorFn) (*DiffDetectorVersionsResponse, error) {
+	rsp, err := c.DiffDetectorVersions(ctx, id, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiffDetectorVersionsResponse(rsp)
+}
+
 // ListErrorsWithResponse List every error code
 //
 // The same table that every problem is made from.
@@ -14358,6 +17630,105 @@ func (c *ClientWithResponses) GetErrorWithResponse(ctx context.Context, code str
 		return nil, err
 	}
 	return ParseGetErrorResponse(rsp)
+}
+
+// ListKnownEventsWithResponse List known events
+//
+// Maintenance, deploys and the like; those that begin latest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/known-events (the `ListKnownEvents` operationId).
+func (c *ClientWithResponses) ListKnownEventsWithResponse(ctx context.Context, params *ListKnownEventsParams, reqEditors ...RequestEditorFn) (*ListKnownEventsResponse, error) {
+	rsp, err := c.ListKnownEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListKnownEventsResponse(rsp)
+}
+
+// CreateKnownEventWithBodyWithResponse Enter a known event
+//
+// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+func (c *ClientWithResponses) CreateKnownEventWithBodyWithResponse(ctx context.Context, params *CreateKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateKnownEventResponse, error) {
+	rsp, err := c.CreateKnownEventWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateKnownEventResponse(rsp)
+}
+
+// CreateKnownEventWithResponse Enter a known event
+//
+// Samples inside are not learned and, with mute, raise no alarm. What was scored before it was entered stays as it is; trainings and backtests leave all of it out.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/known-events (the `CreateKnownEvent` operationId).
+func (c *ClientWithResponses) CreateKnownEventWithResponse(ctx context.Context, params *CreateKnownEventParams, body CreateKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateKnownEventResponse, error) {
+	rsp, err := c.CreateKnownEvent(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateKnownEventResponse(rsp)
+}
+
+// DeleteKnownEventWithResponse Delete a known event
+//
+// Its samples count again from the next step on.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/known-events/{id} (the `DeleteKnownEvent` operationId).
+func (c *ClientWithResponses) DeleteKnownEventWithResponse(ctx context.Context, id string, params *DeleteKnownEventParams, reqEditors ...RequestEditorFn) (*DeleteKnownEventResponse, error) {
+	rsp, err := c.DeleteKnownEvent(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteKnownEventResponse(rsp)
+}
+
+// GetKnownEventWithResponse Get a known event
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/known-events/{id} (the `GetKnownEvent` operationId).
+func (c *ClientWithResponses) GetKnownEventWithResponse(ctx context.Context, id string, params *GetKnownEventParams, reqEditors ...RequestEditorFn) (*GetKnownEventResponse, error) {
+	rsp, err := c.GetKnownEvent(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetKnownEventResponse(rsp)
+}
+
+// ReplaceKnownEventWithBodyWithResponse Replace a known event
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+func (c *ClientWithResponses) ReplaceKnownEventWithBodyWithResponse(ctx context.Context, id string, params *ReplaceKnownEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceKnownEventResponse, error) {
+	rsp, err := c.ReplaceKnownEventWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceKnownEventResponse(rsp)
+}
+
+// ReplaceKnownEventWithResponse Replace a known event
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/known-events/{id} (the `ReplaceKnownEvent` operationId).
+func (c *ClientWithResponses) ReplaceKnownEventWithResponse(ctx context.Context, id string, params *ReplaceKnownEventParams, body ReplaceKnownEventJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceKnownEventResponse, error) {
+	rsp, err := c.ReplaceKnownEvent(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceKnownEventResponse(rsp)
 }
 
 // GetLogLevelWithResponse Get the level of the log
@@ -15830,6 +19201,72 @@ func ParseReplayDetectorResponse(rsp *http.Response) (*ReplayDetectorResponse, e
 	return response, nil
 }
 
+// ParseRevertDetectorResponse parses an HTTP response from a RevertDetectorWithResponse call
+func ParseRevertDetectorResponse(rsp *http.Response) (*RevertDetectorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevertDetectorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Detector
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSearchDetectorResponse parses an HTTP response from a SearchDetectorWithResponse call
+func ParseSearchDetectorResponse(rsp *http.Response) (*SearchDetectorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SearchDetectorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Task
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListDetectorSeriesResponse parses an HTTP response from a ListDetectorSeriesWithResponse call
 func ParseListDetectorSeriesResponse(rsp *http.Response) (*ListDetectorSeriesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -15863,22 +19300,117 @@ func ParseListDetectorSeriesResponse(rsp *http.Response) (*ListDetectorSeriesRes
 	return response, nil
 }
 
-// ParseShadowModelResponse parses an HTTP response from a ShadowModelWithResponse call
-func ParseShadowModelResponse(rsp *http.Response) (*ShadowModelResponse, error) {
+// ParseDiscardShadowResponse parses an HTTP response from a DiscardShadowWithResponse call
+func ParseDiscardShadowResponse(rsp *http.Response) (*DiscardShadowResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
 	defer func() { _ = rsp.Body.Close() }()
 	if err != nil {
 		return nil, err
 	}
 
-	response := &ShadowModelResponse{
+	response := &DiscardShadowResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetShadowResponse parses an HTTP response from a GetShadowWithResponse call
+func ParseGetShadowResponse(rsp *http.Response) (*GetShadowResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetShadowResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ModelVersion
+		var dest Shadow
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartShadowResponse parses an HTTP response from a StartShadowWithResponse call
+func ParseStartShadowResponse(rsp *http.Response) (*StartShadowResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartShadowResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Shadow
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePromoteShadowResponse parses an HTTP response from a PromoteShadowWithResponse call
+func ParsePromoteShadowResponse(rsp *http.Response) (*PromoteShadowResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PromoteShadowResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Detector
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15995,6 +19527,72 @@ func ParseStopDetectorResponse(rsp *http.Response) (*StopDetectorResponse, error
 	return response, nil
 }
 
+// ParseSuggestDetectorResponse parses an HTTP response from a SuggestDetectorWithResponse call
+func ParseSuggestDetectorResponse(rsp *http.Response) (*SuggestDetectorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuggestDetectorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Task
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseApplySuggestionResponse parses an HTTP response from a ApplySuggestionWithResponse call
+func ParseApplySuggestionResponse(rsp *http.Response) (*ApplySuggestionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApplySuggestionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Detector
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseTrainDetectorResponse parses an HTTP response from a TrainDetectorWithResponse call
 func ParseTrainDetectorResponse(rsp *http.Response) (*TrainDetectorResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -16015,6 +19613,105 @@ func ParseTrainDetectorResponse(rsp *http.Response) (*TrainDetectorResponse, err
 			return nil, err
 		}
 		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDetectorVersionsResponse parses an HTTP response from a ListDetectorVersionsWithResponse call
+func ParseListDetectorVersionsResponse(rsp *http.Response) (*ListDetectorVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDetectorVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DetectorVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDetectorVersionResponse parses an HTTP response from a GetDetectorVersionWithResponse call
+func ParseGetDetectorVersionResponse(rsp *http.Response) (*GetDetectorVersionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDetectorVersionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DetectorVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDiffDetectorVersionsResponse parses an HTTP response from a DiffDetectorVersionsWithResponse call
+func ParseDiffDetectorVersionsResponse(rsp *http.Response) (*DiffDetectorVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiffDetectorVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VersionDiff
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -16077,6 +19774,167 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ErrorCode
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListKnownEventsResponse parses an HTTP response from a ListKnownEventsWithResponse call
+func ParseListKnownEventsResponse(rsp *http.Response) (*ListKnownEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListKnownEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KnownEventList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateKnownEventResponse parses an HTTP response from a CreateKnownEventWithResponse call
+func ParseCreateKnownEventResponse(rsp *http.Response) (*CreateKnownEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateKnownEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest KnownEvent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteKnownEventResponse parses an HTTP response from a DeleteKnownEventWithResponse call
+func ParseDeleteKnownEventResponse(rsp *http.Response) (*DeleteKnownEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteKnownEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetKnownEventResponse parses an HTTP response from a GetKnownEventWithResponse call
+func ParseGetKnownEventResponse(rsp *http.Response) (*GetKnownEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetKnownEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KnownEvent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReplaceKnownEventResponse parses an HTTP response from a ReplaceKnownEventWithResponse call
+func ParseReplaceKnownEventResponse(rsp *http.Response) (*ReplaceKnownEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReplaceKnownEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KnownEvent
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
