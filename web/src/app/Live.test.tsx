@@ -130,7 +130,7 @@ test('a change that is refused after its view is gone is said to be taken back',
   expect(row()).toHaveTextContent('acknowledged');
   refuse();
   expect(await screen.findByRole('alert')).toHaveTextContent('Taken back: acknowledging the anomaly of latency was not saved. Your role may not do this.');
-  expect(row()).not.toHaveTextContent('acknowledged');
+  await waitFor(() => expect(row()).not.toHaveTextContent('acknowledged'));
   await user.click(screen.getByRole('button', { name: 'Dismiss this notice' }));
   expect(screen.queryByRole('alert')).toBeNull();
 });
