@@ -29,7 +29,8 @@ var errGaveUp = errors.New("no answer in time")
 // dropped when that fails, as a client does that gives up.
 func (c *loadConn) ask(request []byte, deadline time.Time) (status int, retryAfter bool, err error) {
 	if c.conn == nil {
-		if c.conn, err = net.DialTimeout("tcp", c.address, time.Until(deadline)); err != nil {
+		dialer := net.Dialer{Deadline: deadline}
+		if c.conn, err = dialer.DialContext(context.Background(), "tcp", c.address); err != nil {
 			c.conn = nil
 			return 0, false, err
 		}
@@ -160,7 +161,8 @@ func openLoop(ctx context.Context, address string, targets []string, connections
 			c := &loadConn{address: address}
 			defer c.close()
 			open <- struct{}{}
-			c.conn, _ = net.DialTimeout("tcp", address, 5*time.Second)
+			dialer := net.Dialer{Timeout: 5 * time.Second}
+			c.conn, _ = dialer.DialContext(context.Background(), "tcp", address)
 			<-open
 			if c.conn != nil {
 				c.in = bufio.NewReaderSize(c.conn, 4096)

@@ -54,7 +54,7 @@ func (r *LoadReport) pin() (undo func()) {
 		return func() {}
 	}
 	set := func(cores string) error {
-		return exec.Command(taskset, "-a", "-p", "-c", cores, strconv.Itoa(os.Getpid())).Run()
+		return exec.CommandContext(context.Background(), taskset, "-a", "-p", "-c", cores, strconv.Itoa(os.Getpid())).Run()
 	}
 	if set("1") != nil {
 		return func() {}
@@ -111,7 +111,11 @@ type plainAnswer struct {
 
 func (s *loadServer) raw(path string) (plainAnswer, error) {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
-	r, err := client.Get("http://" + s.address + path)
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+s.address+path, nil)
+	if err != nil {
+		return plainAnswer{}, fmt.Errorf("asking for %s: %w", path, err)
+	}
+	r, err := client.Do(request)
 	if err != nil {
 		return plainAnswer{}, fmt.Errorf("asking for %s: %w", path, err)
 	}

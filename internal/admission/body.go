@@ -55,12 +55,12 @@ func (a *ahead) read(w http.ResponseWriter, r *http.Request, class Class) (done 
 			}
 			held += aheadChunk
 		}
-		_, err := io.CopyN(&text, r.Body, min(aheadChunk, aheadBytes-int64(text.Len())))
-		if errors.Is(err, io.EOF) {
+		_, fault := io.CopyN(&text, r.Body, min(aheadChunk, aheadBytes-int64(text.Len())))
+		if errors.Is(fault, io.EOF) {
 			break
 		}
-		if err != nil {
-			r.Body = &joined{Reader: io.MultiReader(&text, failing{err}), Closer: r.Body}
+		if fault != nil { // whoever reads the body meets it there
+			r.Body = &joined{Reader: io.MultiReader(&text, failing{fault}), Closer: r.Body}
 			return done, nil
 		}
 	}

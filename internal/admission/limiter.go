@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -40,6 +41,19 @@ const (
 	maxControl = 256                   // of Control in flight
 )
 
+// Requests that never wait for anything but a CPU are not in flight together,
+// so that no bound on those in flight sees them pile up: they queue in the
+// scheduler, before they get here. While work waits too long for a CPU and
+// requests come in numbers, only a share of them is let in: a flood of fewer
+// than floodTick in a tick is none.
+const (
+	floodTick  = 32
+	leastShare = 0.04
+)
+
+// lean is the exponent with which a class feels the share.
+var lean = [classes]float64{Ingest: 0.25, UI: 0.5, Read: 1, Batch: 2}
+
 // limiter bounds the requests in flight. The limit is the smaller of two: the
 // adaptive one, which follows how long requests take against how long they
 // usually take, and a ceiling that follows at once how long work waits for a
@@ -52,6 +66,9 @@ type limiter struct {
 
 	mu       sync.Mutex
 	ceiling  float64
+	share    float64          // of the requests that are let in; 1 is all
+	due      [classes]float64 // how near the next one of a class is to being let in
+	arrived  int              // since the last adjustment
 	inFlight int
 	peak     int // the most in flight since the last adjustment
 	queued   int
@@ -66,7 +83,7 @@ func newLimiter(hardMax int) *limiter {
 	// A quiet program keeps room for a page that asks for everything at once.
 	resting := min(hardMax, max(32, 16*runtime.GOMAXPROCS(0)))
 	return &limiter{
-		floor: floor, hardMax: hardMax, ceiling: float64(hardMax),
+		floor: floor, hardMax: hardMax, ceiling: float64(hardMax), share: 1,
 		adaptive: adaptivelimiter.NewBuilder[any]().
 			WithLimits(uint(floor), uint(hardMax), uint(resting)).
 			WithRecentWindow(time.Second, 30*time.Second, 50).
@@ -87,6 +104,12 @@ func (l *limiter) roomFor(c Class, limit int) bool {
 // its end.
 func (l *limiter) acquire(ctx context.Context, c Class) (release func(complete bool), ok bool) {
 	l.mu.Lock()
+	l.arrived++
+	if !l.turn(c) {
+		l.shed++
+		l.mu.Unlock()
+		return nil, false
+	}
 	limit := l.limit()
 	if l.queueBefore(c) == 0 && l.roomFor(c, limit) {
 		l.enter()
@@ -119,6 +142,19 @@ func (l *limiter) acquire(ctx context.Context, c Class) (release func(complete b
 		return nil, false
 	}
 	return l.releaser(), true // let in at the last moment
+}
+
+// turn lets the share of a class through, evenly; mu is held.
+func (l *limiter) turn(c Class) bool {
+	if l.share >= 1 {
+		return true
+	}
+	l.due[c] += math.Pow(l.share, lean[c])
+	if l.due[c] < 1 {
+		return false
+	}
+	l.due[c]--
+	return true
 }
 
 // queueBefore is how many wait that would go first; mu is held.
@@ -169,9 +205,9 @@ func (l *limiter) admit() {
 	}
 }
 
-// adjust moves the ceiling by how long work has waited for a CPU: down to four
-// fifths of what was in flight when that is too long, up by a tenth when it is
-// short. It is called ten times a second.
+// adjust moves the ceiling and the share by how long work has waited for a CPU:
+// the ceiling down to four fifths of what was in flight when that is too long,
+// the share to three fifths; up by a tenth and by a quarter when it is short. It is called ten times a second.
 func (l *limiter) adjust(delay, target time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,6 +217,13 @@ func (l *limiter) adjust(delay, target time.Duration) {
 	case delay < target/2:
 		l.ceiling = min(float64(l.hardMax), 1.1*l.ceiling+1)
 	}
+	switch flood := l.arrived >= floodTick; {
+	case flood && delay > target:
+		l.share = max(leastShare, 0.6*l.share)
+	case !flood || delay < target/2:
+		l.share = min(1, 1.25*l.share+0.01)
+	}
+	l.arrived = 0
 	l.peak = l.inFlight
 	l.admit()
 }

@@ -54,7 +54,7 @@ func (s *supervisor) run(ctx context.Context, part string, f func(ctx context.Co
 		err := guard(part, ctx, f)
 		if ctx.Err() != nil {
 			s.forget(part)
-			return nil
+			return nil //nolint:nilerr // it ended because it was asked to
 		}
 		if err == nil {
 			err = errors.New("it ended by itself")

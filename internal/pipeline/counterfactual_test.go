@@ -240,7 +240,7 @@ func TestDriftIsSeen(t *testing.T) {
 	run := func(share func(block int) float64) int {
 		rng := rand.New(rand.NewPCG(7, 7))
 		var d drift
-		steps := int64(time.Hour.Milliseconds() / testStep)
+		steps := time.Hour.Milliseconds() / testStep
 		for n := range int64(1000) * steps {
 			d.turn(def, n*testStep+1)
 			score := 0.5

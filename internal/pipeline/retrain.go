@@ -22,7 +22,7 @@ func (r *runner) askForRetraining(ctx context.Context, now time.Time) {
 	if r.e.cfg.Retrain == nil || r.stage != stageLive || r.shadow != nil || now.Before(r.retrainAt) {
 		return
 	}
-	reason := ""
+	var reason string
 	switch {
 	case want.OnDrift && r.core.drift.since != 0:
 		reason = "retrained because the scores drift"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -290,17 +289,3 @@ func ids(events []model.Event) []int64 {
 }
 
 func at(n int64) *int64 { return &n }
-
-func (r *rig) get(path string) []byte {
-	r.t.Helper()
-	response, err := http.Get(r.url(path))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		r.t.Fatalf("%s: %d %s %v", path, response.StatusCode, body, err)
-	}
-	return body
-}

@@ -41,7 +41,7 @@ func identify(f *os.File) (identity, int64, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return identity{}, 0, errNotRegular
 	}
-	return identity{uint64(st.Dev), st.Ino}, st.Size, nil
+	return identity{uint64(st.Dev), st.Ino}, st.Size, nil //nolint:unconvert // its type differs between systems
 }
 
 var errNotRegular = errors.New("it is no regular file")

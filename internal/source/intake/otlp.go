@@ -94,7 +94,6 @@ const (
 // resource is what the records of one resource and scope have in common.
 type resource struct {
 	labels map[string]string
-	logger string
 }
 
 func newResource() *resource {

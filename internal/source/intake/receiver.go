@@ -347,12 +347,12 @@ func errBusy() error {
 
 // statusOf is the status that tells a sender whether to send again.
 func statusOf(err error) int {
-	switch kind := model.KindOf(err); {
-	case kind == model.KindInvalid:
+	switch model.KindOf(err) {
+	case model.KindInvalid:
 		return http.StatusBadRequest
-	case kind == model.KindTooLarge:
+	case model.KindTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case kind == model.KindOverloaded:
+	case model.KindOverloaded:
 		return http.StatusTooManyRequests
 	default:
 		return http.StatusServiceUnavailable

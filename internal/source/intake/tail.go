@@ -91,7 +91,6 @@ func (t *tails) run(ctx context.Context) error {
 	t.load()
 	defer t.close()
 	t.resume()
-	wait := pollEvery
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -101,7 +100,8 @@ func (t *tails) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		err := t.round(ctx)
-		if wait = pollEvery; err != nil {
+		wait := pollEvery
+		if err != nil {
 			wait = max(pollEvery, min(retryAfter(err), backoffMost))
 		}
 		timer.Reset(wait)

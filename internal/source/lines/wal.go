@@ -86,8 +86,8 @@ func replayWAL(path string, take func([]entry)) (left int64, err error) {
 		if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(rest[4:]) {
 			break
 		}
-		entries, err := decodeRecord(string(payload))
-		if err != nil {
+		entries, torn := decodeRecord(string(payload))
+		if torn != nil {
 			break
 		}
 		take(entries)

@@ -308,7 +308,7 @@ func (c *Client) openTail(ctx context.Context, query string, from int64) (*tail,
 	}
 	bounded, stop := context.WithTimeout(ctx, handshakeTime)
 	defer stop()
-	conn, resp, err := dialer.DialContext(bounded, way.URL, way.Header)
+	conn, resp, err := dialer.DialContext(bounded, way.URL, way.Header) //nolint:bodyclose // nothing to close: the library has read it
 	if err != nil {
 		return nil, c.tailFailure(ctx, resp, err, query)
 	}

@@ -254,7 +254,7 @@ func (p *Peer) exchange(ctx context.Context, r Request, read ReadFunc) error {
 	}
 	var held atomic.Bool
 	defer p.pool.release(&held)
-	resp, err := p.http.Do(p.pool.trace(req, &held))
+	resp, err := p.http.Do(p.pool.trace(req, &held)) //nolint:bodyclose // the meter closes it
 	if err != nil {
 		return p.explain(ctx, err, left)
 	}
