@@ -194,10 +194,23 @@ func (s *server) send(method, path string, body any) (int, []byte) {
 	return response.StatusCode, data
 }
 
-// json sends a request that has to succeed and decodes the answer.
+// json sends a request that has to succeed and decodes the answer. A refusal
+// for overload, which the machine's other work may cause, is obeyed as a client
+// should: nothing was done, so it is sent again when it may be.
 func (s *server) json(method, path string, body, into any) {
 	s.t.Helper()
 	status, data := s.send(method, path, body)
+	for tries := 0; status == http.StatusServiceUnavailable && tries < 10; tries++ {
+		var problem struct {
+			Code  string `json:"code"`
+			After int64  `json:"retry_after_ms"`
+		}
+		if json.Unmarshal(data, &problem) != nil || problem.Code != "OVERLOADED" {
+			break
+		}
+		<-time.After(time.Duration(min(problem.After, 2000)) * time.Millisecond)
+		status, data = s.send(method, path, body)
+	}
 	if status < 200 || status > 299 {
 		s.t.Fatalf("%s %s: %d\n%s", method, path, status, data)
 	}

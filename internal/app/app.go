@@ -308,6 +308,12 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 		p.live.Drain(bounded)
 		return nil
 	})
+	select {
+	case <-p.live.Started(): // a page that connects at once is not sent away
+	case <-time.After(startTimeout):
+		p.log.Warn("serving although the live stream cannot be followed yet")
+	case <-ctx.Done():
+	}
 	p.gate.open(handler)
 	url := "http://" + listener.Addr().String()
 	address := filepath.Join(c.DataDir, addressFile)
@@ -317,6 +323,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.onStop("address", func(context.Context) error { return os.Remove(address) })
 	return url, nil
 }
+
+// startTimeout is how long serving waits for the live stream.
+const startTimeout = 10 * time.Second
 
 // addressFile tells other commands on the same data directory where the
 // server is.

@@ -52,6 +52,8 @@ type Gateway struct {
 	streams  sync.WaitGroup // readers of WebSockets and replays
 	writers  sync.WaitGroup // writers that wait for a slow client
 
+	started chan struct{} // closed when running
+
 	mu        sync.Mutex
 	running   bool
 	stopping  bool
@@ -77,6 +79,7 @@ func New(c Config, s Store, a Authority, log *slog.Logger, r prometheus.Register
 		accepts:   rate.NewLimiter(rate.Limit(c.MaxAccepts), max(1, c.MaxAccepts/5)),
 		ready:     make(chan *client, c.MaxClients),
 		replays:   make(chan struct{}, 8),
+		started:   make(chan struct{}),
 		addresses: map[string]int{}, subjects: map[string]int{}, holders: map[string]*holder{},
 		topics: index{topics: map[string]*[]member{}, live: map[string]map[string]bool{}}, recent: recent{limit: c.Recent},
 	}
@@ -383,6 +386,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// Started is closed once streams are accepted: when Run has found its place in
+// the log.
+func (g *Gateway) Started() <-chan struct{} { return g.started }
+
 func (g *Gateway) state() (running, stopping bool, streams int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -392,10 +399,11 @@ func (g *Gateway) state() (running, stopping bool, streams int) {
 // Check reports whether events get through: whether the gateway reaches the
 // newest event of the log within ctx.
 func (g *Gateway) Check(ctx context.Context) health.Result {
-	running, stopping, streams := g.state()
-	for !running && !stopping && sleep(ctx, 5*time.Millisecond) { // it is just starting
-		running, stopping, streams = g.state()
+	select {
+	case <-g.started:
+	case <-ctx.Done():
 	}
+	running, stopping, streams := g.state()
 	details := map[string]any{"clients": streams, "last_event_id": g.position.Load(), "queued_frames": g.queued.Load()}
 	if !running || stopping {
 		return health.Result{State: health.Unhealthy, Message: "the live stream is not running", Details: details}

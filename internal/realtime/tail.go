@@ -159,6 +159,7 @@ func (g *Gateway) begin(ctx context.Context) error {
 	}
 	g.position.Store(max(last, from))
 	g.running = true
+	close(g.started)
 	return nil
 }
 
