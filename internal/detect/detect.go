@@ -72,12 +72,13 @@ type Result struct {
 	// model does not say, or there is none.
 	Distance float64
 
-	// Expected is the most likely value, NaN while unknown.
+	// Expected is the most likely value, NaN while unknown and in models of a
+	// whole stretch that expect no value.
 	Expected float64
 
 	// Lower and Upper end the band: the values whose score is the threshold.
-	// They are NaN while unknown, and infinite on a side that the direction
-	// does not watch.
+	// They are NaN while unknown and where no single value ends a band, and
+	// infinite on a side that the direction does not watch.
 	Lower, Upper float64
 
 	// Learning is true while the model has less than its least history.
@@ -104,6 +105,10 @@ const (
 	ReasonAboveBound               // above a fixed bound
 	ReasonBelowBound               // below a fixed bound
 	ReasonPattern                  // an unusual pattern, not an unusual value
+	ReasonFlat                     // the series has stopped moving
+	ReasonWider                    // it varies more than usual
+	ReasonCalmer                   // it varies less than usual
+	ReasonMix                      // its values are spread over their range in another way
 )
 
 // String returns a few words for people.
@@ -125,6 +130,14 @@ func (r Reason) String() string {
 		return "below the fixed bound"
 	case ReasonPattern:
 		return "an unusual pattern"
+	case ReasonFlat:
+		return "it has stopped moving"
+	case ReasonWider:
+		return "it varies more than usual"
+	case ReasonCalmer:
+		return "it varies less than usual"
+	case ReasonMix:
+		return "its values are distributed in another way"
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }

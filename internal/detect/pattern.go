@@ -27,6 +27,20 @@ type scorer interface {
 	read(d *reader)
 }
 
+// whole is a scorer of the last stretch of a series with the value at its end,
+// not of the value alone. There is no band, because no single value ends it, and
+// expect may return NaN.
+type whole interface {
+	scorer
+	// side returns on which side the stretch of the last oddness lies. sided:
+	// there are two; else the direction does not matter.
+	side() (side int, sided bool)
+	// reason names what an odd stretch on a side is.
+	reason(side int) Reason
+	// note says in words what the last oddness came from.
+	note() string
+}
+
 const (
 	bandSteps  = 14 // halvings that place the end of a band
 	bandGrowth = 30 // steps of a factor 4 that look for it inwards
@@ -36,31 +50,59 @@ const (
 // one is calibrated against the oddness of such values, one below likewise.
 // Where the band ends is found by search outwards from the expected value, so
 // that it is exact to a four-thousandth of its width; a value inside may still be
-// odd.
+// odd. A whole has no band and says itself on which side it is odd.
 type pattern struct {
 	name      string
 	ident     uint64
 	direction model.Direction
 	scorer    scorer
+	whole     whole // the scorer, when it is one
 	threshold float64
 	lastT     int64
 	floor     floor
 	cal       calibrator
 
 	// scratch
-	last    Result
-	lastZ   float64
-	hasLast bool
-	scored  bool // lastZ is the oddness of scoredV
-	scoredV float64
+	last     Result
+	lastZ    float64
+	lastSide int
+	hasLast  bool
+	scored   bool // lastZ and lastSide are those of scoredV
+	scoredV  float64
 }
 
 func newPattern(c config, s scorer) *pattern {
-	return &pattern{
+	m := &pattern{
 		name: c.entry.Name, ident: c.ident, direction: c.direction, scorer: s,
 		threshold: DefaultThreshold, lastT: math.MinInt64,
 		cal: newCalibrator(float64(4*week) / float64(c.step)),
 	}
+	if w, ok := s.(whole); ok {
+		m.whole = w
+		if _, sided := w.side(); !sided {
+			m.direction = model.DirectionAbove // the only side there is
+		}
+	}
+	return m
+}
+
+// measure works out the oddness of v and its side.
+func (m *pattern) measure(v, center, least float64) {
+	m.lastZ = m.scorer.oddness(v, least)
+	m.lastSide = sideOf(v, center)
+	if m.whole != nil {
+		side, _ := m.whole.side()
+		m.lastSide = side
+	}
+	m.scored, m.scoredV = true, v
+}
+
+// least returns the size of a deviation from center that means nothing.
+func (m *pattern) least(center float64) float64 {
+	if center != center {
+		center = 0
+	}
+	return m.floor.at(center)
 }
 
 func sideOf(v, center float64) int {
@@ -74,9 +116,11 @@ func sideOf(v, center float64) int {
 func (m *pattern) Score(_ int64, v float64) Result {
 	r := Result{Expected: math.NaN(), Lower: math.NaN(), Upper: math.NaN(), Learning: m.scorer.missing() > 0}
 	center, ok := m.scorer.expect()
-	least := m.floor.at(center)
+	least := m.least(center)
 	if ok {
 		r.Expected = center
+	}
+	if ok && m.whole == nil {
 		r.Lower = m.end(center, least, sideBelow)
 		r.Upper = m.end(center, least, sideAbove)
 	}
@@ -88,8 +132,7 @@ func (m *pattern) Score(_ int64, v float64) Result {
 		r.Reason = ReasonLearning
 	default:
 		v = clampValue(v) + 0
-		m.lastZ = m.scorer.oddness(v, least)
-		m.scored, m.scoredV = true, v
+		m.measure(v, center, least)
 		lnP, beyond := m.lnProbability(v, center, least)
 		r.Score = min(max(-mul(lnP, invLn10), 0), MaxScore)
 		r.Extrapolated = beyond
@@ -101,6 +144,8 @@ func (m *pattern) Score(_ int64, v float64) Result {
 
 func (m *pattern) reason(r *Result, v float64) Reason {
 	switch {
+	case r.Score > m.threshold && m.whole != nil:
+		return m.whole.reason(m.lastSide)
 	case r.Score > m.threshold && v > r.Upper:
 		return ReasonAbove
 	case r.Score > m.threshold && v < r.Lower:
@@ -116,11 +161,10 @@ func (m *pattern) reason(r *Result, v float64) Reason {
 // lnProbability is the logarithm of the probability of an oddness of at least
 // lastZ, which is that of v.
 func (m *pattern) lnProbability(v, center, least float64) (lnP float64, beyond bool) {
-	side := sideOf(v, center)
-	if !watches(m.direction, side) {
+	if !watches(m.direction, m.lastSide) {
 		return 0, false
 	}
-	lnP, beyond = m.cal.lnExceed(side, m.lastZ)
+	lnP, beyond = m.cal.lnExceed(m.lastSide, m.lastZ)
 	if d := math.Abs(v - center); d < least && m.floor.constant() {
 		// As in standard: less than the floor means little.
 		lnP = max(lnP, mul(d/least, m.cal.lnFloor()))
@@ -198,11 +242,10 @@ func (m *pattern) Learn(t int64, v float64) {
 	m.lastT = t
 	deviation := math.NaN()
 	if center, ok := m.scorer.expect(); ok {
-		z := m.lastZ
 		if !m.scored || m.scoredV != v {
-			z = m.scorer.oddness(v, m.floor.at(center))
+			m.measure(v, center, m.least(center))
 		}
-		m.cal.learn(sideOf(v, center), z)
+		m.cal.learn(m.lastSide, m.lastZ)
 		deviation = v - center
 	}
 	m.scored = false
@@ -264,8 +307,12 @@ func (m *pattern) Contributions() []model.Contribution {
 	note := "nothing is expected yet"
 	if m.last.Reason == ReasonNotANumber {
 		note = "the value is not a number"
-	} else if center, ok := m.scorer.expect(); ok {
-		note = fmt.Sprintf("oddness %.3g; %s", m.lastZ, m.cal.describe(sideOf(m.scoredV, center), m.last.Extrapolated))
+	} else if _, ok := m.scorer.expect(); ok {
+		what := fmt.Sprintf("oddness %.3g", m.lastZ)
+		if m.whole != nil {
+			what = m.whole.note()
+		}
+		note = fmt.Sprintf("%s; %s", what, m.cal.describe(m.lastSide, m.last.Extrapolated))
 	}
 	return []model.Contribution{{Name: m.name, Score: m.last.Score, Share: 1, Note: note}}
 }

@@ -72,6 +72,9 @@ func table() []row {
 		{Info: Info{Name: "counts",
 			Summary:    "tail of a Poisson or negative binomial distribution; for events that are few per step",
 			Parameters: countsParameters(), MinHistory: countsMinHistory}, build: newCounts},
+		{Info: Info{Name: "flat_line",
+			Summary:    "samples without any movement, where the series used to move",
+			Parameters: flatParameters(), MinHistory: flatMinHistory}, build: newFlat},
 		{Info: Info{Name: "isolation_forest",
 			Summary: "values, differences and short means that random cuts separate quickly from the recent past",
 			Parameters: []Parameter{

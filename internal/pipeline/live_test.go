@@ -300,6 +300,34 @@ func noDataIsNotHealth(t *testing.T, fault func(*fakeSource), policy model.Missi
 	}
 }
 
+// With missing_data last, silence is the last value again and again, and
+// flat_line says how rare that is. With ignore, the control, it says nothing.
+func TestFlatLineSeesSilence(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[model.MissingData]int{model.MissingLast: 2, model.MissingIgnore: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newRig(t, 2, testDetector(func(d *model.Detector) { d.Model, d.Parameters, d.MissingData = "flat_line", nil, policy }))
+			silent := time.Now().Add(10 * time.Minute)
+			g.src.value = func(i int, ms int64) (float64, bool) { return noise(i, ms), ms < silent.UnixMilli() }
+			g.start()
+			defer g.stop()
+			elapse(20 * time.Minute)
+			open, _ := g.store.OpenAnomalies(t.Context(), "det_test")
+			if len(open) != want {
+				t.Fatalf("%s: %d open anomalies: %+v", policy, len(open), open)
+			}
+			for _, a := range open {
+				if !strings.Contains(a.Reason, "it has stopped moving") {
+					t.Errorf("%s: %s", policy, a.Reason)
+				}
+				if x, err := g.engine.Explain(t.Context(), a.ID); err != nil || !x.Recomputed.Reproduced {
+					t.Errorf("%+v, %v", x.Recomputed, err)
+				}
+			}
+		})
+	}
+}
+
 // The control: a healthy source whose series fall silent is not an outage.
 func TestSilenceOfAHealthySourceIsAnAnomaly(t *testing.T) {
 	t.Parallel()

@@ -51,8 +51,11 @@ func reasonText(e *episode, d model.Detector, made string) string {
 		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
 	default:
 		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
-		if e.cause == cause(detect.ReasonPattern) {
+		switch e.cause {
+		case cause(detect.ReasonPattern):
 			b.WriteString(", part of an unusual pattern,")
+		case cause(detect.ReasonFlat), cause(detect.ReasonWider), cause(detect.ReasonCalmer), cause(detect.ReasonMix):
+			fmt.Fprintf(&b, ": %v", detect.Reason(e.cause))
 		}
 		if band := bandText(p); band != "" {
 			fmt.Fprintf(&b, " where %s was expected", band)
