@@ -10,14 +10,11 @@ import (
 )
 
 const (
-	autoLeast   = 64      // samples before it judges
-	autoGrow    = 1 << 40 // a value of so many units makes the unit larger
-	autoShrink  = 1.0 / (1 << 30)
-	autoSkill   = 0.01 // weight of a sample in the errors of the expectations
-	autoPrefer  = 0.9  // share of the error at which another expectation takes over
-	autoClip    = 8    // usual errors that one sample counts for at most
-	autoTrack   = 1.07 // factor by which the ends of the band follow, every fourth sample
-	autoInfinit = 1e30
+	autoLeast  = 64   // samples before it judges
+	autoSkill  = 0.01 // weight of a sample in the errors of the expectations
+	autoPrefer = 0.9  // share of the error at which another expectation takes over
+	autoClip   = 8    // usual errors that one sample counts for at most
+	autoTrack  = 1.07 // factor by which the ends of the band follow, every fourth sample
 )
 
 // autoWeights says how much each component counts.
@@ -67,8 +64,7 @@ type auto struct {
 	threshold float64
 	lastT     int64
 
-	anchor float64 // the first value
-	unit   float64 // a power of two; 0: all values were equal so far
+	ruler
 	parts  parts
 	gauges [partsN]gauge
 	top    float64 // what a record counts for
@@ -99,16 +95,6 @@ func newAuto(c config) (Model, error) {
 	}
 	return m, nil
 }
-
-// units returns v in units, relative to the anchor.
-func (m *auto) units(v float64) float64 {
-	if m.unit == 0 {
-		return 0
-	}
-	return min(max((clampValue(v)-m.anchor)/m.unit, -autoInfinit), autoInfinit)
-}
-
-func (m *auto) value(x float64) float64 { return m.anchor + mul(x, m.unit) }
 
 // read takes the readings of v at t into the scratch.
 func (m *auto) read(t int64, v float64) {
@@ -215,7 +201,7 @@ func (m *auto) end(center float64, side int) float64 {
 	if side == sideBelow {
 		sign = -1
 	}
-	if reach := m.reach[side]; watches(m.direction, side) && reach < autoInfinit {
+	if reach := m.reach[side]; watches(m.direction, side) && reach < rulerMost {
 		return m.value(center + mul(sign, reach))
 	}
 	return math.Inf(int(sign))
@@ -273,38 +259,26 @@ func (m *auto) Learn(t int64, v float64) {
 	m.follow()
 }
 
-// measure sets the anchor and the unit and makes the unit larger when values
-// outgrow it.
+// measure fits the unit to v.
 func (m *auto) measure(v float64) {
-	if m.parts.n == 0 {
-		m.anchor = v
-		return
+	shrinks, changed := m.ruler.measure(v, m.parts.n == 0)
+	if changed {
+		m.isRead = false
 	}
-	d := math.Abs(v - m.anchor)
-	if m.unit == 0 {
-		if d > 0 {
-			_, e := math.Frexp(d)
-			m.unit = math.Ldexp(1, max(e, -1000))
-			m.isRead = false
-		}
-		return
-	}
-	for d > mul(autoGrow, m.unit) {
-		m.unit /= autoShrink
-		m.parts.scale(autoShrink)
+	for range shrinks {
+		m.parts.scale(rulerShrink)
 		for i := range m.gauges {
 			if partDimensional[i] {
-				m.gauges[i].scale(autoShrink)
+				m.gauges[i].scale(rulerShrink)
 			}
 		}
 		for i := range m.errors {
-			m.errors[i] = mul(m.errors[i], autoShrink)
+			m.errors[i] = mul(m.errors[i], rulerShrink)
 		}
 		if m.deep != nil {
-			m.deep.scale(autoShrink)
+			m.deep.scale(rulerShrink)
 		}
-		m.reach[0], m.reach[1] = mul(m.reach[0], autoShrink), mul(m.reach[1], autoShrink)
-		m.isRead = false
+		m.reach[0], m.reach[1] = mul(m.reach[0], rulerShrink), mul(m.reach[1], rulerShrink)
 	}
 }
 
@@ -361,7 +335,7 @@ func (m *auto) track(side int) {
 		return
 	}
 	reach := m.reach[side]
-	if reach == 0 || reach >= autoInfinit {
+	if reach == 0 || reach >= rulerMost {
 		reach = max(m.parts.levelDist, 1e-9)
 	}
 	x := center + reach

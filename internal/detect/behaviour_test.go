@@ -14,7 +14,7 @@ import (
 var learners = []string{"robust_zscore", "ewma", "iqr", "window", "seasonal", "holt_winters", "level_shift", "isolation_forest", "random_cut_forest"}
 
 // slow are the models that cost tens of microseconds a sample.
-var slow = map[string]bool{"isolation_forest": true, "random_cut_forest": true}
+var slow = map[string]bool{"isolation_forest": true, "random_cut_forest": true, "matrix_profile": true}
 
 const minute = int64(time.Minute / time.Millisecond)
 
@@ -263,6 +263,7 @@ func TestSizesAreBounded(t *testing.T) {
 		"threshold": {256, 64}, "surprise": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
 		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048},
 		"level_shift": {1200, 700}, "rate_of_change": {1200, 700}, "counts": {1200, 700}, "flat_line": {1200, 700}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
+		"matrix_profile": {256 << 10, 256 << 10},
 	}
 	for name, limit := range limits {
 		s := detect.Spec{Model: name, Step: time.Minute}
@@ -309,9 +310,9 @@ func TestAYearDoesNotGrow(t *testing.T) {
 	}{
 		"auto": {5 * time.Minute, 4 << 10, 4 << 10}, "deep": {15 * time.Minute, 256 << 10, 256 << 10},
 		"level_shift": {5 * time.Minute, 1200, 700}, "rate_of_change": {5 * time.Minute, 1200, 700}, "counts": {15 * time.Minute, 1200, 700},
-		"flat_line": {15 * time.Minute, 1200, 700},
+		"flat_line": {15 * time.Minute, 1200, 700}, "matrix_profile": {15 * time.Minute, 256 << 10, 256 << 10},
 	} {
-		if raceEnabled && name == "deep" {
+		if raceEnabled && (name == "deep" || slow[name]) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

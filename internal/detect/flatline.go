@@ -93,6 +93,8 @@ func (m *flat) side() (side int, sided bool) { return sideAbove, false }
 
 func (m *flat) reason(int) Reason { return ReasonFlat }
 
+func (m *flat) due() bool { return true }
+
 func (m *flat) note() string {
 	return fmt.Sprintf("no movement in %.0f samples, at most %.0f are usual", m.length, m.record())
 }

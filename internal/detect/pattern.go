@@ -39,6 +39,17 @@ type whole interface {
 	reason(side int) Reason
 	// note says in words what the last oddness came from.
 	note() string
+	// due reports whether the calibrator learns the oddness of the next value.
+	// Stretches that overlap are odd together; learning all of them would make
+	// few independent ones look like many.
+	due() bool
+}
+
+// gapped is a scorer that wants to know of the time between samples.
+type gapped interface {
+	// elapse tells how long before the value that is learned next the one before
+	// was, in milliseconds.
+	elapse(ms int64)
 }
 
 const (
@@ -239,16 +250,20 @@ func (m *pattern) Learn(t int64, v float64) {
 		return
 	}
 	v = clampValue(v) + 0
+	last := m.lastT
 	m.lastT = t
 	deviation := math.NaN()
-	if center, ok := m.scorer.expect(); ok {
+	if center, ok := m.scorer.expect(); ok && (m.whole == nil || m.whole.due()) {
 		if !m.scored || m.scoredV != v {
 			m.measure(v, center, m.least(center))
 		}
 		m.cal.learn(m.lastSide, m.lastZ)
-		deviation = v - center
+		deviation = v - center // NaN in models that expect no value
 	}
 	m.scored = false
+	if g, ok := m.scorer.(gapped); ok && last != math.MinInt64 {
+		g.elapse(t - last)
+	}
 	m.scorer.learn(v)
 	m.floor.learn(v, deviation)
 }

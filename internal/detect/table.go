@@ -86,6 +86,9 @@ func table() []row {
 		{Info: Info{Name: "random_cut_forest",
 			Summary:    "runs of values that random cuts separate quickly from the recent past",
 			Parameters: cutParameters(), MinHistory: cutMinHistory}, build: newCutForest},
+		{Info: Info{Name: "matrix_profile",
+			Summary:    "patterns unlike any earlier one, of the length of the series' own period",
+			MinHistory: profileMinHistory}, build: newMatrixProfile},
 		{Info: Info{Name: "threshold",
 			Summary: "fixed bounds above and below; needs no history",
 			Parameters: []Parameter{

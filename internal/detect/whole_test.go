@@ -136,3 +136,59 @@ func TestFlatLineAcrossAGap(t *testing.T) {
 		t.Errorf("the same value behind a long gap: %+v", got)
 	}
 }
+
+// heartbeat is a wave with a sharp beat and an echo, of a period of 50 samples.
+func heartbeat(i int, r *rand.Rand) float64 {
+	v := 0.3*r.NormFloat64() + 4*math.Sin(2*math.Pi*float64(i)/50)
+	switch i % 50 {
+	case 10, 11:
+		v += 20
+	case 30:
+		v += 8
+	}
+	return v
+}
+
+// A beat in the wrong order, of which each value is usual, is a discord. A
+// model of values, the control, cannot see it.
+func TestMatrixProfileFindsADiscord(t *testing.T) {
+	t.Parallel()
+	run := func(name string) (before, during, after int) {
+		m := learner(t, name)
+		r := rand.New(rand.NewPCG(24, 1))
+		var at int64
+		feed(m, &at, 6000, func(i int) float64 { return heartbeat(i, r) })
+		before, _ = outcome(m, &at, 2000, 4, func(i int) float64 { return heartbeat(i, r) })
+		during, _ = outcome(m, &at, 50, 4, func(i int) float64 { return heartbeat(49-i, r) })
+		after, _ = outcome(m, &at, 1000, 4, func(i int) float64 { return heartbeat(i, r) })
+		return before, during, after
+	}
+	before, during, after := run("matrix_profile")
+	if before > 1 || during < 5 || after > 60 {
+		t.Errorf("%d alarms before, %d in the odd period, %d in the twenty periods behind it", before, during, after)
+	}
+	if _, during, _ := run("robust_zscore"); during > 0 {
+		t.Errorf("the control sees the odd period %d times: the test proves nothing", during)
+	}
+}
+
+// A gap does not shift the phase. The control is taught the same samples
+// without the gap in time.
+func TestMatrixProfileBridgesAGap(t *testing.T) {
+	t.Parallel()
+	run := func(gap int64) (alarms int) {
+		m := learner(t, "matrix_profile")
+		r := rand.New(rand.NewPCG(25, 1))
+		var at int64
+		feed(m, &at, 6000, func(i int) float64 { return heartbeat(i, r) })
+		at += gap * minute
+		alarms, _ = outcome(m, &at, 200, 4, func(i int) float64 { return heartbeat(i+23, r) })
+		return alarms
+	}
+	if alarms := run(23); alarms > 1 {
+		t.Errorf("%d alarms behind a gap", alarms)
+	}
+	if alarms := run(0); alarms < 5 {
+		t.Errorf("the control, whose phase is cut, alarms %d times: the test proves nothing", alarms)
+	}
+}

@@ -169,6 +169,65 @@ func (d *discord) compare() {
 	d.distance = math.Sqrt(max(own+best, 0))
 }
 
+// peek returns what the distance would be with x as the next sample. It changes
+// nothing and costs a pass over the history. The oldest subsequence is left out.
+func (d *discord) peek(x float64) float64 {
+	if d.count+1 < d.thin {
+		return d.distance
+	}
+	x = float64(float32((d.sum + x) / float64(d.count+1)))
+	m, n := d.length, min(int(d.n)+1, discordHistory)
+	if n-2*m+1 < m {
+		return math.NaN()
+	}
+	e := x - d.mean
+	fresh := max(1/float64((d.seen+1)/uint64(d.thin)+1), 1e-4)
+	spread := d.variance + mul(fresh, mul(e, e)-d.variance)
+	mean := x
+	for k := 1; k < m; k++ {
+		mean += float64(d.values[d.at(uint32(k))])
+	}
+	mean /= float64(m)
+	variance := mul(x-mean, x-mean)
+	for k := 1; k < m; k++ {
+		e := float64(d.values[d.at(uint32(k))]) - mean
+		variance += mul(e, e)
+	}
+	variance /= float64(m)
+	raised := math.Sqrt(variance + mul(discordSteady*discordSteady, spread))
+	if !(raised > discordFlat) {
+		return math.NaN()
+	}
+	center, scale := mul(float64(m), mean), 1/mul(float64(m), raised)
+	leaving := float64(d.values[d.at(uint32(m))])
+	best := math.Inf(1)
+	for k := m; k < n-m; {
+		i, p, j := int(d.at(uint32(k))), int(d.at(uint32(k+1))), int(d.at(uint32(k+m)))
+		stretch := min(n-m-k, i+1, p+1, j+1)
+		best = min(best, d.nearestNext(i+1-stretch, p+1-stretch, j+1-stretch, stretch, x, leaving, center, scale))
+		k += stretch
+	}
+	own := math.Sqrt(variance) / raised
+	return math.Sqrt(max(mul(own, own)+best, 0))
+}
+
+// nearestNext is nearest for subsequences that end at i and the n-1 positions
+// behind it, whose dot products follow from those at p as in advance.
+func (d *discord) nearestNext(i, p, j, n int, entering, leaving, center, scale float64) float64 {
+	best := math.Inf(1)
+	dots, first := d.dots[p:p+n], d.values[j:j+n]
+	last, means, spread, raw := d.values[i:i+n], d.means[i:i+n], d.spread[i:i+n], d.raw[i:i+n]
+	for k, q := range dots {
+		q += float64(entering*float64(last[k])) - float64(leaving*float64(first[k]))
+		r := float64(raw[k])
+		c := float64(float64(q-float64(center*float64(means[k]))) * scale * float64(spread[k]))
+		if v := float64(r*r) - float64(2*c); v < best {
+			best = v
+		}
+	}
+	return best
+}
+
 // nearest returns the least squared distance, without the part of the latest
 // subsequence itself.
 func nearest(dots []float64, means, spread, raw []float32, center, scale float64) float64 {
