@@ -89,6 +89,13 @@ func (e *encoder) words(w *wordMemory) {
 	}
 }
 
+func (e *encoder) vocabulary(v *vocabulary) {
+	for _, h := range v {
+		e.word32(h.word)
+		e.word32(h.shape)
+	}
+}
+
 func (e *encoder) cache(c *cache) {
 	n := 0
 	for i := range c.sets {
@@ -301,6 +308,12 @@ func (d *decoder) words(w *wordMemory) {
 	}
 	for i := range w.keys {
 		w.keys[i] = keyed{d.word32(), d.word32()}
+	}
+}
+
+func (d *decoder) vocabulary(v *vocabulary) {
+	for i := range v {
+		v[i] = heard{d.word32(), d.word32()}
 	}
 }
 

@@ -6,19 +6,20 @@ package logmine
 // A line costs about 300 ns per 100 bytes when its skeleton was seen before,
 // and a few microseconds when not.
 type Miner struct {
-	cfg       Config
-	scan      scanner
-	cache     cache
-	templates []*template
-	free      []int32
-	byID      map[ID]int32
-	byShape   map[uint64]*bucket
-	children  map[uint64]int32
-	aliases   aliases
-	words     wordMemory
-	stats     Stats
-	bytes     int    // of the live templates
-	age       uint64 // see makeRoom
+	cfg        Config
+	scan       scanner
+	cache      cache
+	templates  []*template
+	free       []int32
+	byID       map[ID]int32
+	byShape    map[uint64]*bucket
+	children   map[uint64]int32
+	aliases    aliases
+	words      wordMemory
+	vocabulary vocabulary
+	stats      Stats
+	bytes      int    // of the live templates
+	age        uint64 // see makeRoom
 
 	// Scratch, empty between calls.
 	gapBuf   []byte
@@ -73,7 +74,7 @@ func (m *Miner) Stats() Stats { return m.stats }
 // SizeBytes returns about how much memory the state takes.
 func (m *Miner) SizeBytes() int {
 	const alias = 48
-	return m.bytes + cacheSets*64 + len(m.words.values)*4 + len(m.words.keys)*8 + len(m.aliases.order)*alias + len(m.free)*recordBytes/2 + 16<<10
+	return m.bytes + cacheSets*64 + len(m.words.values)*4 + len(m.words.keys)*8 + len(m.vocabulary)*8 + len(m.aliases.order)*alias + len(m.free)*recordBytes/2 + 16<<10
 }
 
 // Add mines one line, without its newline, and returns the id of its template.
@@ -171,6 +172,7 @@ func (m *Miner) create(d *template) int32 {
 	m.stats.Created++
 	m.stats.Changes++
 	m.words.learn(t, m.scan.seed)
+	m.vocabulary.learn(t)
 	return i
 }
 

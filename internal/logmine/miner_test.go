@@ -2,8 +2,10 @@ package logmine
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -464,5 +466,33 @@ func TestSeedsDoNotChangeIds(t *testing.T) {
 	b.scan.scan([]byte("one line"), defaultLineBytes, defaultTokens)
 	if a.scan.h == b.scan.h {
 		t.Error("the seed is not in the hash")
+	}
+}
+
+// A snapshot of before the vocabulary is read, and its words are known.
+func TestSnapshotWithoutVocabulary(t *testing.T) {
+	t.Parallel()
+	m := newMiner(t, Config{})
+	for _, l := range []string{"shutdown began", "shutdown ended", "the work of this node has began"} {
+		m.Add([]byte(l))
+	}
+	var e encoder
+	e.vocabulary(&m.vocabulary)
+	before, after, found := bytes.Cut(m.AppendSnapshot(nil), e.b)
+	if !found {
+		t.Fatal("the snapshot has no vocabulary")
+	}
+	old := append(before, after[:len(after)-4]...)
+	old[len(snapshotMagic)] = 1
+	old = binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, castagnoli))
+	again := newMiner(t, Config{})
+	if err := again.Restore(old); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(m.Templates(), again.Templates()); d != "" {
+		t.Error(d)
+	}
+	if again.vocabulary != m.vocabulary {
+		t.Error("the vocabulary is another")
 	}
 }

@@ -12,13 +12,13 @@ import (
 // A snapshot is, in order: the magic, the version of this format, the version
 // of the scanner, the seed, the counters, the records of the templates in
 // their order with the free ones among them, the buckets, the children, the
-// aliases, the memory of words, the cache, and a checksum of all before it.
+// aliases, the memory of words, the vocabulary, the cache, and a checksum of all before it.
 // Numbers are varints where they tend to be small and eight bytes little
 // endian where they are hashes.
 
 const (
 	snapshotMagic   = "AIOPSLM"
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1 was without the vocabulary
 	// scannerVersion grows with every change of what the scanner makes of a
 	// line. A snapshot of another version is read by scanning the templates'
 	// own lines again, so ids and what people decided outlive the change.
@@ -69,6 +69,7 @@ func (m *Miner) AppendSnapshot(dst []byte) []byte {
 		e.hash(uint64(m.aliases.to[from]))
 	}
 	e.words(&m.words)
+	e.vocabulary(&m.vocabulary)
 	e.cache(&m.cache)
 	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
@@ -93,7 +94,8 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 	if len(snapshot) < len(snapshotMagic)+1 || string(snapshot[:len(snapshotMagic)]) != snapshotMagic {
 		return errForeign
 	}
-	if snapshot[len(snapshotMagic)] != snapshotVersion {
+	version := snapshot[len(snapshotMagic)]
+	if version < 1 || version > snapshotVersion {
 		return errNewer
 	}
 	body := snapshot[:max(len(snapshot)-4, len(snapshotMagic)+1)]
@@ -124,6 +126,9 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 		m.aliases.add(from, to)
 	}
 	d.words(&m.words)
+	if version > 1 {
+		d.vocabulary(&m.vocabulary)
+	}
 	d.cache(&m.cache, len(m.templates))
 	if d.bad || len(d.b) != 0 {
 		return errTruncated
@@ -131,7 +136,15 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 	if anew {
 		return m.rescan()
 	}
-	return m.relink()
+	if err := m.relink(); err != nil || version > 1 {
+		return err
+	}
+	for _, t := range m.templates {
+		if t.live {
+			m.vocabulary.learn(t)
+		}
+	}
+	return nil
 }
 
 // relink derives the indexes that a snapshot leaves out, and checks that its
@@ -252,6 +265,7 @@ func (m *Miner) rescan() error {
 		n.reopen()
 		m.bytes += n.sizeBytes()
 		m.words.learn(n, m.scan.seed)
+		m.vocabulary.learn(n)
 	}
 	for _, t := range m.templates {
 		if _, ok := m.byID[t.emit]; !ok {

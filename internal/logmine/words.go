@@ -48,6 +48,38 @@ func (w *wordMemory) known(s *slot, text []byte) bool {
 	return w.values.has(s.exact) || s.kind == kindAlnum && w.values.has(s.key) || literal(text)
 }
 
+// vocabulary remembers, within a fixed size, which words are parts of messages,
+// and of which shape. It forgets a word when another takes its place.
+type vocabulary [4096]heard
+
+// heard is a word and the shape of the messages that it is a part of; several
+// shapes are 0.
+type heard struct{ word, shape uint32 }
+
+// learn notes the words of a new template.
+func (v *vocabulary) learn(t *template) {
+	shape := uint32(t.shape) | 1
+	for i := range t.slots {
+		s := &t.slots[i]
+		if s.kind != kindWord {
+			continue
+		}
+		switch h := &v[s.exact>>52]; {
+		case h.word != uint32(s.exact):
+			*h = heard{uint32(s.exact), shape}
+		case h.shape != shape:
+			h.shape = 0
+		}
+	}
+}
+
+// elsewhere reports whether the word of a slot is a part of messages of
+// another shape.
+func (v *vocabulary) elsewhere(s *slot, shape uint64) bool {
+	h := &v[s.exact>>52]
+	return h.word == uint32(s.exact) && h.shape != uint32(shape)|1
+}
+
 // literal reports whether b is one of the literals that are values in every
 // programming language.
 func literal(b []byte) bool {
