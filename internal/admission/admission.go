@@ -57,7 +57,7 @@ type Load struct {
 	Refused     uint64 // for want of a place, since the start
 }
 
-// New returns an Admission. It adapts only while Run runs.
+// New returns an Admission. The load state is followed only while Run runs.
 func New(config Config, opts Options) (*Admission, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func New(config Config, opts Options) (*Admission, error) {
 		opts.Registerer = prometheus.NewRegistry()
 	}
 	a := &Admission{
-		config: config, opts: opts, proxies: trusted, limiter: newLimiter(config.MaxConcurrency), control: make(chan struct{}, maxControl),
+		config: config, opts: opts, proxies: trusted, limiter: newLimiter(config.MaxConcurrency, config.TargetDelay.Std()), control: make(chan struct{}, maxControl),
 		clients: newRates[clientKey]("client", config.MaxClients),
 		keys:    newRates[string]("key", config.MaxClients), ahead: newAhead(),
 	}
@@ -143,16 +143,14 @@ func (a *Admission) serve(w http.ResponseWriter, r *http.Request, class Class, n
 		a.refuse(w, r, class, "body", err)
 		return
 	}
-	release, ok := a.limiter.acquire(r.Context(), class)
-	if !ok {
+	place := a.limiter.acquire(r.Context(), class)
+	if place == nil {
 		a.refuse(w, r, class, "overloaded", busy("The program is busy with more important requests. Send it again shortly."))
 		return
 	}
-	complete := false
-	defer func() { release(complete && r.Context().Err() == nil) }()
+	defer a.limiter.release(place)
 	a.metrics.admitted[class].Inc()
 	next.ServeHTTP(w, r)
-	complete = true
 }
 
 func (a *Admission) serveControl(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -224,11 +222,11 @@ func (a *Admission) Load() Load {
 }
 
 const (
-	tick         = 100 * time.Millisecond // how often the limit is adjusted and the load read
+	tick         = 100 * time.Millisecond // how often the load is read
 	shedRecently = 500 * time.Millisecond // how long a refusal counts
 )
 
-// Run adapts the limit and follows the load until ctx ends.
+// Run follows the load until ctx ends.
 func (a *Admission) Run(ctx context.Context) error {
 	changes := make(chan Change, 16)
 	told := make(chan struct{})
@@ -255,12 +253,11 @@ func (a *Admission) Run(ctx context.Context) error {
 		if a.config.MemoryBytes > 0 {
 			s.memory = float64(memory) / float64(a.config.MemoryBytes)
 		}
-		a.limiter.adjust(s.delay, s.target)
-		now := a.limiter.state()
-		if now.shed != shed {
-			shed, shedAt = now.shed, time.Now()
+		now := time.Now()
+		if n := a.limiter.state().shed; n != shed {
+			shed, shedAt = n, now
 		}
-		s.limit, s.inFlight, s.shedding = now.limit, now.inFlight, time.Since(shedAt) < shedRecently
+		s.waited, s.shedding = a.limiter.waited(now), now.Sub(shedAt) < shedRecently
 		a.follow(&m, s, changes)
 	}
 }

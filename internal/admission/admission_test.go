@@ -69,137 +69,26 @@ func request(path, from string) *http.Request {
 
 // full takes every place that class may have and returns how to give them
 // back.
-func full(t *testing.T, a *Admission, c Class) (n int, free func()) {
+func full(t *testing.T, l *limiter, c Class) (n int, free func()) {
 	t.Helper()
-	var all []func(bool)
-	for a.limiter.roomFor(c, a.limiter.limit()) {
-		release, ok := a.limiter.acquire(t.Context(), c)
-		if !ok {
+	var all []*ticket
+	for {
+		l.mu.Lock()
+		room := l.roomFor(c)
+		l.mu.Unlock()
+		if !room {
+			break
+		}
+		place := l.acquire(t.Context(), c)
+		if place == nil {
 			t.Fatal("refused although there is room")
 		}
-		all = append(all, release)
+		all = append(all, place)
 	}
 	return len(all), func() {
-		for _, f := range all {
-			f(true)
+		for _, place := range all {
+			l.release(place)
 		}
-	}
-}
-
-// TestClassesYieldInOrder fills the places of each class: whoever is less
-// important is refused, whoever is more important is let in.
-func TestClassesYieldInOrder(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		for _, of := range []Class{Batch, Read, UI, Ingest} {
-			a := setup(t, Config{})
-			h := a.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-			n, free := full(t, a, of)
-			limit := a.limiter.state().limit
-			if want := int(shares[of] * float64(limit)); n != want {
-				t.Errorf("%s has %d of %d places, want %d", of, n, limit, want)
-			}
-			for c := Probe; c < classes; c++ {
-				rec := httptest.NewRecorder()
-				began := time.Now()
-				h.ServeHTTP(rec, request("/"+c.String(), "192.0.2.1:1"))
-				want := http.StatusNoContent
-				if c >= of {
-					want = http.StatusServiceUnavailable
-				}
-				if rec.Code != want {
-					t.Errorf("%s while %s is full: %d, want %d", c, of, rec.Code, want)
-				}
-				if took := time.Since(began); took > 50*time.Millisecond {
-					t.Errorf("refused after %s", took)
-				}
-				if d, err := time.ParseDuration(rec.Header().Get("Retry-After")); want == 503 && (err != nil || d < time.Second || d > 2*time.Second) {
-					t.Errorf("Retry-After %q", rec.Header().Get("Retry-After"))
-				}
-			}
-			free()
-			if s := a.limiter.state(); s.inFlight != 0 || s.queued != 0 {
-				t.Errorf("places leaked: %+v", s)
-			}
-		}
-	})
-}
-
-// TestTheImportantOneGoesFirst lets two wait for one place.
-func TestTheImportantOneGoesFirst(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(floorOf())
-		var held []func(bool)
-		for range floorOf() {
-			release, ok := l.acquire(t.Context(), Ingest)
-			if !ok {
-				t.Fatal("refused")
-			}
-			held = append(held, release)
-		}
-		order := make(chan Class, 2)
-		wait := func(c Class) {
-			if release, ok := l.acquire(t.Context(), c); ok {
-				order <- c
-				release(true)
-			}
-		}
-		go wait(UI)
-		synctest.Wait()
-		go wait(Ingest)
-		synctest.Wait()
-		for _, f := range held {
-			f(true)
-			synctest.Wait()
-		}
-		if first, second := <-order, <-order; first != Ingest || second != UI {
-			t.Errorf("%s was let in before %s", first, second)
-		}
-	})
-}
-
-func TestAWaiterThatLeavesHoldsNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		a := setup(t, Config{})
-		_, free := full(t, a, Ingest)
-		ctx, cancel := context.WithCancel(t.Context())
-		go cancel()
-		if _, ok := a.limiter.acquire(ctx, Read); ok {
-			t.Error("let in")
-		}
-		free()
-		if s := a.limiter.state(); s.inFlight != 0 || s.queued != 0 {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-// TestTheCeilingFollowsTheDelay: down at once, never below the floor, up again.
-func TestTheCeilingFollowsTheDelay(t *testing.T) {
-	t.Parallel()
-	l := newLimiter(128)
-	before := l.state().limit
-	for range 30 {
-		l.mu.Lock()
-		l.peak = 100
-		l.mu.Unlock()
-		l.adjust(50*time.Millisecond, 20*time.Millisecond)
-	}
-	if got := l.state().limit; got != l.floor {
-		t.Errorf("limit %d after three seconds of waiting, want the floor %d", got, l.floor)
-	}
-	for range 50 {
-		l.adjust(time.Millisecond, 20*time.Millisecond)
-	}
-	if got := l.state().limit; got != before {
-		t.Errorf("limit %d after five calm seconds, want %d", got, before)
-	}
-	// A busy machine is no reason to refuse when hardly anybody asks.
-	l.adjust(50*time.Millisecond, 20*time.Millisecond)
-	if got := l.state().limit; got != before {
-		t.Errorf("limit %d with nothing in flight, want %d", got, before)
 	}
 }
 
@@ -435,11 +324,11 @@ func TestLoadState(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	t.Parallel()
-	calm := signals{target: 20 * time.Millisecond, limit: 32, inFlight: 3}
+	calm := signals{target: 10 * time.Millisecond}
 	for want, change := range map[State][]func(*signals){
 		Normal:     {func(*signals) {}},
-		Elevated:   {func(s *signals) { s.delay = 30 * time.Millisecond }, func(s *signals) { s.memory = 0.85 }, func(s *signals) { s.inFlight = 25 }},
-		Overloaded: {func(s *signals) { s.delay = 50 * time.Millisecond }, func(s *signals) { s.memory = 0.95 }, func(s *signals) { s.shedding = true }},
+		Elevated:   {func(s *signals) { s.delay = 30 * time.Millisecond }, func(s *signals) { s.memory = 0.85 }, func(s *signals) { s.waited = 150 * time.Millisecond }},
+		Overloaded: {func(s *signals) { s.delay = 150 * time.Millisecond }, func(s *signals) { s.memory = 0.95 }, func(s *signals) { s.shedding = true }},
 	} {
 		for i, f := range change {
 			s := calm
@@ -491,7 +380,7 @@ func TestRunTellsOfOverload(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	t.Parallel()
 	a := setup(t, Config{Disabled: true, Client: Rate{PerSecond: 0.001, Burst: 1}})
-	_, free := full(t, a, Ingest)
+	_, free := full(t, a.limiter, Ingest)
 	defer free()
 	h := a.PerKey(a.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })))
 	for range 10 {

@@ -16,11 +16,11 @@ type Config struct {
 	// Disabled lets everything in: for a program behind a gateway that does
 	// this work already, and to measure what it is good for.
 	Disabled bool `yaml:"disabled,omitempty"`
-	// MaxConcurrency is the most requests in flight, whatever the adaptive
-	// limit thinks; 0 is 64 for each CPU.
+	// MaxConcurrency is the most requests in flight, however long they wait for
+	// something else than a CPU; 0 is 64 for each CPU.
 	MaxConcurrency int `yaml:"max_concurrency,omitempty"`
 	// TargetDelay is how long work may wait for a CPU before the limit is
-	// cut; 0 is 20 ms.
+	// cut; 0 is 10 ms.
 	TargetDelay model.Duration `yaml:"target_delay,omitempty"`
 	// Client is the rate of one address (an IPv6 network of 64 bits counts as
 	// one); 0 is 200 requests a second with bursts of 1,000.
@@ -108,17 +108,13 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
-// floorOf is the least limit of requests in flight: below it no CPU is busy
-// enough for refusing to help.
-func floorOf() int { return max(8, 4*runtime.GOMAXPROCS(0)) }
-
 // WithDefaults returns the configuration with every default in its place.
 func (c Config) WithDefaults() Config {
 	if c.MaxConcurrency == 0 {
-		c.MaxConcurrency = max(64*runtime.GOMAXPROCS(0), floorOf())
+		c.MaxConcurrency = 64 * runtime.GOMAXPROCS(0)
 	}
 	if c.TargetDelay == 0 {
-		c.TargetDelay = model.Duration(20 * time.Millisecond)
+		c.TargetDelay = model.Duration(10 * time.Millisecond)
 	}
 	c.Client = c.Client.orElse(200, 1000)
 	c.Loopback = c.Loopback.orElse(20_000, 40_000)

@@ -2,230 +2,298 @@ package admission
 
 import (
 	"context"
-	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 )
-
-// Class is how much a request matters under load.
-type Class uint8
-
-// The classes, the most important first. Probe and Control take no place among
-// the requests in flight; neither does Stream, which lasts.
-const (
-	Probe Class = iota
-	Control
-	Stream
-	Ingest
-	UI
-	Read
-	Batch
-	classes
-)
-
-// String returns the name of the class, as metrics show it.
-func (c Class) String() string {
-	return [...]string{"probe", "control", "stream", "ingest", "ui", "read", "batch"}[c]
-}
 
 // shares is how much of the limit may be in use for a request of a class to be
 // let in. What is above a class's share is the headroom of those before it.
 var shares = [classes]float64{Ingest: 1, UI: 0.8, Read: 0.65, Batch: 0.5}
 
 const (
-	patience   = 25 * time.Millisecond // how long a request waits for a place
-	maxControl = 256                   // of Control in flight
+	maxControl = 256 // of Control in flight
+
+	// While requests wait, the limit is looked at this often.
+	pulse = 10 * time.Millisecond
+	// A request that has held its place for this long waits for something
+	// else than a CPU, or takes its turns with others: it counts no longer
+	// against the limit, only against the most that may be in flight.
+	longHeld = 500 * time.Millisecond
+	// The limit goes back to where it rests when nobody has waited for this long.
+	restAfter = time.Second
 )
 
-// Requests that never wait for anything but a CPU are not in flight together,
-// so that no bound on those in flight sees them pile up: they queue in the
-// scheduler, before they get here. While work waits too long for a CPU and
-// requests come in numbers, only a share of them is let in: a flood of fewer
-// than floodTick in a tick is none.
-const (
-	floodTick  = 32
-	leastShare = 0.04
-)
-
-// lean is the exponent with which a class feels the share.
-var lean = [classes]float64{Ingest: 0.25, UI: 0.5, Read: 1, Batch: 2}
-
-// limiter bounds the requests in flight. The limit is the smaller of two: the
-// adaptive one, which follows how long requests take against how long they
-// usually take, and a ceiling that follows at once how long work waits for a
-// CPU. A request that finds no place waits a moment, in a queue as long as the
-// limit, the most important class first.
+// limiter bounds the requests in flight and those that wait for a place.
+//
+// Every request stands in the queue of its class and lets all others that can
+// run go first, once, before it takes a place. Without that, requests which
+// need nothing but a CPU would run to their ends one after the other, and
+// those that came with them would wait in the scheduler, where nobody sees
+// them.
+//
+// The limit of those in flight follows how long work waits for a CPU: down in
+// proportion when that is longer than target, up by a quarter each pulse while
+// requests wait for a place although there is CPU left. So few requests run
+// together that only compute, and many that wait for a network.
 type limiter struct {
-	adaptive adaptivelimiter.AdaptiveLimiter[any]
-	floor    int
-	hardMax  int
+	floor, rest, most int
+	target            time.Duration // how long work may wait for a CPU
+	yield             func()        // lets all others that can run go first
+	tickets           sync.Pool     // of *ticket, to be used again
 
 	mu       sync.Mutex
-	ceiling  float64
-	share    float64          // of the requests that are let in; 1 is all
-	due      [classes]float64 // how near the next one of a class is to being let in
-	arrived  int              // since the last adjustment
-	inFlight int
-	peak     int // the most in flight since the last adjustment
+	limit    float64
+	inFlight int // those that count against the limit
+	total    int // all
+	running  list
 	queued   int
-	waiting  [classes][]*waiter
-	shed     uint64 // refusals so far
+	queues   [classes]queue
+	interval time.Duration // between two that are served while others wait, smoothed
+	served   time.Time     // when the last one was
+	waiting  time.Time     // since when the queues are not empty
+	longest  time.Duration // wait of those let in since the last look
+	shed     uint64        // refusals so far
+
+	timer   *time.Timer
+	due     time.Time // of the next pulse
+	pulsing bool
+	stopped time.Time // when the last pulse found nobody waiting
 }
 
-type waiter struct{ ready chan struct{} }
+// ticket is one request on its way through the limiter.
+type ticket struct {
+	class      Class
+	since      time.Time     // in the queue, then in its place
+	ready      chan struct{} // told that out or in was set, when parked is
+	parked     bool
+	in, out    bool // let in, refused
+	longHeld   bool // counts no longer
+	prev, next *ticket
+}
 
-func newLimiter(hardMax int) *limiter {
-	floor := floorOf()
-	// A quiet program keeps room for a page that asks for everything at once.
-	resting := min(hardMax, max(32, 16*runtime.GOMAXPROCS(0)))
-	return &limiter{
-		floor: floor, hardMax: hardMax, ceiling: float64(hardMax), share: 1,
-		adaptive: adaptivelimiter.NewBuilder[any]().
-			WithLimits(uint(floor), uint(hardMax), uint(resting)).
-			WithRecentWindow(time.Second, 30*time.Second, 50).
-			WithMaxLimitFunc(func(inFlight int) float64 { return max(float64(resting), 5*float64(inFlight)) }).
-			Build(),
+// list is the tickets that hold places, the longest first.
+type list struct{ first, last *ticket }
+
+func (l *list) push(t *ticket) {
+	if t.prev = l.last; l.last != nil {
+		l.last.next = t
+	} else {
+		l.first = t
 	}
+	l.last = t
 }
 
-// limit is the limit in force; mu is held.
-func (l *limiter) limit() int { return max(l.floor, min(l.adaptive.Limit(), int(l.ceiling))) }
-
-func (l *limiter) roomFor(c Class, limit int) bool {
-	return l.inFlight < max(1, int(shares[c]*float64(limit)))
+func (l *list) remove(t *ticket) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.last = t.prev
+	}
+	t.prev, t.next = nil, nil
 }
 
-// acquire waits for a place. ok is false when there was none in time, or ctx
-// ended; otherwise release has to be called with whether the request ran to
-// its end.
-func (l *limiter) acquire(ctx context.Context, c Class) (release func(complete bool), ok bool) {
+func newLimiter(most int, target time.Duration) *limiter {
+	l := &limiter{floor: floorOf(), most: most, target: target, yield: runtime.Gosched}
+	l.rest = min(most, 2*l.floor)
+	l.limit = float64(l.rest)
+	l.tickets.New = func() any { return &ticket{ready: make(chan struct{}, 1)} }
+	return l
+}
+
+// floorOf is the least limit of requests in flight: below it a CPU stands
+// still while one of them waits.
+func floorOf() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// roomFor reports whether a place is free for a class; mu is held.
+func (l *limiter) roomFor(c Class) bool {
+	return l.inFlight < max(1, int(shares[c]*l.limit)) && l.total < l.most
+}
+
+// fits reports whether a request of class c may wait: its queue has room, and
+// none that goes first turns requests away; mu is held.
+func (l *limiter) fits(c Class, now time.Time) bool {
+	for before := Ingest; before < c; before++ {
+		if q := &l.queues[before]; q.len() > 0 && !q.calmed(now) {
+			return false
+		}
+	}
+	q := &l.queues[c]
+	return q.len() < q.room(now, l.interval)
+}
+
+// acquire waits for a place. It returns nil when there is none to be had in
+// time, or ctx ended; otherwise release has to be called with what it returns.
+func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
+	now := time.Now()
 	l.mu.Lock()
-	l.arrived++
-	if !l.turn(c) {
+	if !l.fits(c, now) {
+		l.queues[c].refused(now)
 		l.shed++
 		l.mu.Unlock()
-		return nil, false
+		return nil
 	}
-	limit := l.limit()
-	if l.queueBefore(c) == 0 && l.roomFor(c, limit) {
-		l.enter()
-		l.mu.Unlock()
-		return l.releaser(), true
+	t := l.tickets.Get().(*ticket)
+	t.class, t.since = c, now
+	if l.queued == 0 {
+		l.waiting = now
 	}
-	if l.queued >= limit {
-		l.shed++
-		l.mu.Unlock()
-		return nil, false
-	}
-	w := &waiter{ready: make(chan struct{})}
-	l.waiting[c] = append(l.waiting[c], w)
+	l.queues[c].push(t)
 	l.queued++
 	l.mu.Unlock()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-w.ready:
-		return l.releaser(), true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	l.yield() // all that came with it get here before the first one runs
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(l.waiting[c], w); i >= 0 {
-		l.waiting[c] = slices.Delete(l.waiting[c], i, i+1)
-		l.queued--
-		l.shed++
-		return nil, false
+	if !t.in && !t.out {
+		l.admit(time.Now())
 	}
-	return l.releaser(), true // let in at the last moment
-}
-
-// turn lets the share of a class through, evenly; mu is held.
-func (l *limiter) turn(c Class) bool {
-	if l.share >= 1 {
-		return true
+	if t.in || t.out {
+		l.mu.Unlock()
+		return l.settle(t)
 	}
-	l.due[c] += math.Pow(l.share, lean[c])
-	if l.due[c] < 1 {
-		return false
-	}
-	l.due[c]--
-	return true
-}
-
-// queueBefore is how many wait that would go first; mu is held.
-func (l *limiter) queueBefore(c Class) int {
-	n := 0
-	for before := Ingest; before <= c; before++ {
-		n += len(l.waiting[before])
-	}
-	return n
-}
-
-func (l *limiter) enter() {
-	l.inFlight++
-	l.peak = max(l.peak, l.inFlight)
-}
-
-// releaser measures the request from now on.
-func (l *limiter) releaser() func(complete bool) {
-	permit, measured := l.adaptive.TryAcquirePermit()
-	return func(complete bool) {
-		switch {
-		case measured && complete:
-			permit.Record()
-		case measured:
-			permit.Drop()
-		}
+	t.parked = true
+	l.beat()
+	l.mu.Unlock()
+	select {
+	case <-t.ready:
+	case <-ctx.Done():
 		l.mu.Lock()
-		l.inFlight--
-		l.admit()
+		if t.in || t.out {
+			<-t.ready
+		} else {
+			l.queues[c].remove(t)
+			l.queued--
+			t.out = true
+		}
 		l.mu.Unlock()
 	}
+	if t.in {
+		l.yield() // whoever gave up the place woke t before all others
+	}
+	return l.settle(t)
 }
 
-// admit lets waiting requests in, the most important first; mu is held.
-func (l *limiter) admit() {
-	if l.queued == 0 {
-		return
+// settle returns t when it was let in, nil when it was not.
+func (l *limiter) settle(t *ticket) *ticket {
+	if t.in {
+		return t
 	}
-	limit := l.limit()
-	for c := Ingest; c < classes; c++ {
-		for len(l.waiting[c]) > 0 && l.roomFor(c, limit) {
-			w := l.waiting[c][0]
-			l.waiting[c] = l.waiting[c][1:]
+	l.drop(t)
+	return nil
+}
+
+func (l *limiter) drop(t *ticket) {
+	*t = ticket{ready: t.ready}
+	l.tickets.Put(t)
+}
+
+// release gives up the place of t, which must not be used again.
+func (l *limiter) release(t *ticket) {
+	now := time.Now()
+	l.mu.Lock()
+	l.running.remove(t)
+	l.total--
+	if !t.longHeld {
+		l.inFlight--
+	}
+	if l.queued > 0 {
+		began := l.served
+		if l.waiting.After(began) {
+			began = l.waiting
+		}
+		l.interval += (min(now.Sub(began), time.Second) - l.interval) / 16
+	}
+	l.served = now
+	l.admit(now)
+	l.mu.Unlock()
+	l.drop(t)
+}
+
+// admit lets waiting requests in, the most important class first, of a class
+// the oldest; mu is held.
+func (l *limiter) admit(now time.Time) {
+	for c := Ingest; c < classes && l.queued > 0; c++ {
+		for q := &l.queues[c]; q.len() > 0 && l.roomFor(c); {
+			t := q.pop()
 			l.queued--
-			l.enter()
-			close(w.ready)
+			l.longest = max(l.longest, now.Sub(t.since))
+			t.in, t.since = true, now
+			l.inFlight++
+			l.total++
+			l.running.push(t)
+			if t.parked {
+				t.ready <- struct{}{}
+			}
 		}
 	}
 }
 
-// adjust moves the ceiling and the share by how long work has waited for a CPU:
-// the ceiling down to four fifths of what was in flight when that is too long,
-// the share to three fifths; up by a tenth and by a quarter when it is short. It is called ten times a second.
-func (l *limiter) adjust(delay, target time.Duration) {
+// beat starts the pulses when nobody did; mu is held.
+func (l *limiter) beat() {
+	if l.pulsing {
+		return
+	}
+	now := time.Now()
+	if now.Sub(l.stopped) > restAfter {
+		l.limit = float64(l.rest)
+	}
+	l.pulsing, l.due = true, now.Add(pulse)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(pulse, l.pulse)
+		return
+	}
+	l.timer.Reset(pulse)
+}
+
+// pulse refuses those whose patience has ended and moves the limit. How late
+// it comes itself is how long work waits for a CPU.
+func (l *limiter) pulse() {
+	l.yield() // to the end of the line: a timer goes before all others
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.adjust(now.Sub(l.due))
+	for t := l.running.first; t != nil && now.Sub(t.since) > longHeld; t = t.next {
+		if !t.longHeld {
+			t.longHeld = true
+			l.inFlight--
+		}
+	}
+	l.admit(now)
+	for c := range l.queues {
+		for q := &l.queues[c]; q.len() > 0 && now.Sub(q.oldest().since) >= patience; {
+			t := q.pop()
+			l.queued--
+			l.shed++
+			q.refused(now)
+			t.out = true
+			if t.parked {
+				t.ready <- struct{}{}
+			}
+		}
+	}
+	if l.queued == 0 {
+		l.pulsing, l.stopped = false, now
+		return
+	}
+	l.due = now.Add(pulse)
+	l.timer.Reset(pulse)
+}
+
+// adjust moves the limit by how long work waited for a CPU while requests
+// waited for a place; mu is held.
+func (l *limiter) adjust(delay time.Duration) {
 	switch {
-	case delay > target && l.peak >= l.floor:
-		l.ceiling = max(float64(l.floor), 0.8*min(l.ceiling, float64(l.peak)))
-	case delay < target/2:
-		l.ceiling = min(float64(l.hardMax), 1.1*l.ceiling+1)
+	case delay > l.target:
+		l.limit *= max(0.5, float64(l.target)/float64(delay))
+	case delay < l.target/2 && l.queued > 0:
+		l.limit = 1.25*l.limit + 0.5
 	}
-	switch flood := l.arrived >= floodTick; {
-	case flood && delay > target:
-		l.share = max(leastShare, 0.6*l.share)
-	case !flood || delay < target/2:
-		l.share = min(1, 1.25*l.share+0.01)
-	}
-	l.arrived = 0
-	l.peak = l.inFlight
-	l.admit()
+	l.limit = min(max(l.limit, float64(l.floor)), float64(l.most))
 }
 
 // limiterState is what the limiter is doing.
@@ -237,5 +305,20 @@ type limiterState struct {
 func (l *limiter) state() limiterState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return limiterState{limit: l.limit(), inFlight: l.inFlight, queued: l.queued, shed: l.shed}
+	return limiterState{limit: int(l.limit), inFlight: l.total, queued: l.queued, shed: l.shed}
+}
+
+// waited returns how long the longest of those waited that were let in since
+// the last call, or wait still.
+func (l *limiter) waited(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.longest
+	for c := range l.queues {
+		if q := &l.queues[c]; q.len() > 0 {
+			longest = max(longest, now.Sub(q.oldest().since))
+		}
+	}
+	l.longest = 0
+	return longest
 }

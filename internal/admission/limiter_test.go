@@ -1,44 +1,371 @@
 package admission
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// Requests that only need a CPU are never in flight together: while work waits
-// for one, a flood of them is shared out by class, and a few are not.
-func TestAFloodThatWaitsForACPUIsSharedOut(t *testing.T) {
+// TestClassesYieldInOrder fills the places and the queue of each class: whoever
+// is less important is refused at once, whoever is more important is not.
+func TestClassesYieldInOrder(t *testing.T) {
 	t.Parallel()
-	const target = 20 * time.Millisecond
-	l := newLimiter(64)
-	ask := func(n int, c Class) (in int) {
-		for range n {
-			if release, ok := l.acquire(t.Context(), c); ok {
-				release(true)
-				in++
+	for _, of := range []Class{Batch, Read, UI, Ingest} {
+		synctest.Test(t, func(t *testing.T) {
+			a := setup(t, Config{})
+			h := a.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+			n, free := full(t, a.limiter, of)
+			if want := max(1, int(shares[of]*a.limiter.limit)); n != want {
+				t.Errorf("%s has %d of %.0f places, want %d", of, n, a.limiter.limit, want)
 			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var waiting sync.WaitGroup
+			for range calmQueue {
+				waiting.Go(func() { a.limiter.acquire(ctx, of) })
+			}
+			synctest.Wait()
+			for _, c := range []Class{of, Batch, Read, UI, Ingest, Stream, Control, Probe} {
+				rec := httptest.NewRecorder()
+				began := time.Now()
+				h.ServeHTTP(rec, request("/"+c.String(), "192.0.2.1:1"))
+				want := http.StatusNoContent
+				if c >= of {
+					want = http.StatusServiceUnavailable
+				}
+				if took := time.Since(began); rec.Code != want || took != 0 {
+					t.Errorf("%s while %s is full: %d after %s, want %d at once", c, of, rec.Code, took, want)
+				}
+				if d, err := time.ParseDuration(rec.Header().Get("Retry-After")); want == 503 && (err != nil || d < time.Second || d > 2*time.Second) {
+					t.Errorf("Retry-After %q", rec.Header().Get("Retry-After"))
+				}
+			}
+			cancel()
+			waiting.Wait()
+			free()
+			if s := a.limiter.state(); s.inFlight != 0 || s.queued != 0 {
+				t.Errorf("places leaked: %+v", s)
+			}
+		})
+	}
+}
+
+// TestTheImportantOneGoesFirst lets some wait for one place.
+func TestTheImportantOneGoesFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(floorOf(), 10*time.Millisecond) // which does not grow
+		_, free := full(t, l, Ingest)
+		var order []Class
+		var waiting sync.WaitGroup
+		for _, c := range []Class{Batch, Read, UI, Ingest} {
+			waiting.Go(func() {
+				if place := l.acquire(t.Context(), c); place != nil {
+					order = append(order, c)
+					time.Sleep(time.Millisecond)
+					l.release(place)
+				}
+			})
+			synctest.Wait()
 		}
-		return in
+		l.mu.Lock()
+		l.limit = 1
+		l.mu.Unlock()
+		free()
+		waiting.Wait()
+		if !slices.Equal(order, []Class{Ingest, UI, Read, Batch}) {
+			t.Errorf("let in: %v", order)
+		}
+	})
+}
+
+func TestAWaiterThatLeavesHoldsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(floorOf(), 10*time.Millisecond)
+		_, free := full(t, l, Ingest)
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		for i := range 9 { // those in the middle leave
+			waiting.Go(func() {
+				with := t.Context()
+				if i%2 == 1 {
+					with = ctx
+				}
+				place := l.acquire(with, Read)
+				if (place == nil) != (i%2 == 1) {
+					t.Errorf("waiter %d: %v", i, place)
+				}
+				if place != nil {
+					l.release(place)
+				}
+			})
+			synctest.Wait()
+		}
+		cancel()
+		synctest.Wait()
+		if s := l.state(); s.queued != 5 || s.shed != 0 {
+			t.Errorf("%+v", s)
+		}
+		free()
+		waiting.Wait()
+		if s := l.state(); s.inFlight != 0 || s.queued != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// cpu is a processor in virtual time: one goroutine has it, the others wait in
+// the order in which they came.
+type cpu chan struct{}
+
+func (c cpu) run(d time.Duration) {
+	c <- struct{}{}
+	time.Sleep(d)
+	<-c
+}
+
+// slices of time as the scheduler gives them to work that takes longer.
+const slice = 10 * time.Millisecond
+
+func (c cpu) compute(d time.Duration) {
+	for ; d > 0; d -= slice {
+		c.run(min(d, slice))
 	}
-	for range 5 {
-		ask(floodTick-1, Read)
-		l.adjust(time.Second, target)
+}
+
+// Costs of a request on one core.
+const (
+	parseCost  = 20 * time.Microsecond // to be read and refused
+	expensive  = 1200 * time.Microsecond
+	clientWait = time.Second // then a client gives up
+)
+
+// simulated is a program on one core.
+type simulated struct {
+	cpu cpu
+	l   *limiter // nil: lets everything in
+}
+
+func simulate(limited bool) *simulated {
+	s := &simulated{cpu: make(cpu, 1)}
+	if limited {
+		s.l = newLimiter(64, 10*time.Millisecond)
+		s.l.floor, s.l.rest, s.l.limit = 2, 4, 4 // of one CPU
+		s.l.yield = func() { s.cpu.run(0) }
 	}
-	if in := ask(20, Read); in != 20 {
-		t.Errorf("a few requests: %d of 20 are let in", in)
+	return s
+}
+
+// serve reports whether a request was served, which computes for compute and
+// then waits for a network.
+func (s *simulated) serve(ctx context.Context, c Class, compute, network time.Duration) bool {
+	s.cpu.run(parseCost)
+	if s.l != nil {
+		place := s.l.acquire(ctx, c)
+		if place == nil {
+			return false
+		}
+		defer s.l.release(place)
 	}
-	for range 5 {
-		ask(200, Read)
-		l.adjust(time.Second, target)
+	s.cpu.compute(compute)
+	time.Sleep(network)
+	return true
+}
+
+// seen is what clients saw.
+type seen struct {
+	mu              sync.Mutex
+	served, refused []time.Duration
+	late            int
+}
+
+func (o *seen) ask(s *simulated, c Class, compute, network time.Duration) {
+	began := time.Now()
+	ok := s.serve(context.Background(), c, compute, network)
+	took := time.Since(began)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !ok:
+		o.refused = append(o.refused, took)
+	case took > clientWait:
+		o.late++
+	default:
+		o.served = append(o.served, took)
 	}
-	read, ingest, batch := ask(200, Read), ask(200, Ingest), ask(200, Batch)
-	if read == 0 || read > 40 || ingest < 2*read || batch > read {
-		t.Errorf("under a flood %d reads, %d ingests and %d batches of 200 each are let in", read, ingest, batch)
+}
+
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
 	}
-	for range 40 {
-		l.adjust(0, target)
+	slices.Sort(d)
+	return d[min(int(q*float64(len(d))), len(d)-1)]
+}
+
+// flood asks for rate expensive reads a second, whatever comes back, and for a
+// probe twenty times a second.
+func flood(s *simulated, rate float64, during time.Duration) (o, probes *seen) {
+	o, probes = &seen{}, &seen{}
+	var clients sync.WaitGroup
+	began := time.Now()
+	gap := time.Duration(float64(time.Second) / rate)
+	for i := range int(during / gap) {
+		time.Sleep(time.Until(began.Add(time.Duration(i) * gap)))
+		clients.Go(func() { o.ask(s, Read, expensive, 0) })
+		if i%int(rate/20) == 0 {
+			clients.Go(func() {
+				at := time.Now()
+				s.cpu.run(parseCost)
+				probes.mu.Lock()
+				defer probes.mu.Unlock()
+				probes.served = append(probes.served, time.Since(at))
+			})
+		}
 	}
-	if in := ask(200, Read); in != 200 {
-		t.Errorf("afterwards %d of 200 are let in", in)
+	clients.Wait()
+	return o, probes
+}
+
+const peak = float64(time.Second) / float64(expensive+parseCost)
+
+// TestOverload asks for more than a core can serve. Without the limiter
+// nothing is served in time.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	const during = 2 * time.Second
+	for factor, want := range map[float64]float64{2: 0.90, 5: 0.85, 10: 0.80} {
+		synctest.Test(t, func(t *testing.T) {
+			s := simulate(true)
+			o, probes := flood(s, factor*peak, during)
+			share := float64(len(o.served)) / (peak * during.Seconds())
+			t.Logf("%gx: %.0f %% of the peak, served p50 %s p99 %s, refused p99 %s, probes p99 %s", factor, 100*share,
+				quantile(o.served, 0.5), quantile(o.served, 0.99), quantile(o.refused, 0.99), quantile(probes.served, 0.99))
+			if share < want || o.late > 0 {
+				t.Errorf("%gx: %.2f of the peak is served, want %.2f; %d too late", factor, share, want, o.late)
+			}
+			if p99 := quantile(o.refused, 0.99); p99 > 50*time.Millisecond {
+				t.Errorf("%gx: refused after %s", factor, p99)
+			}
+			if p99 := quantile(probes.served, 0.99); p99 > 50*time.Millisecond {
+				t.Errorf("%gx: probes take %s", factor, p99)
+			}
+			// Whoever comes afterwards is served.
+			for range 20 {
+				if !s.serve(t.Context(), Batch, expensive, 0) {
+					t.Error("a lone request after a flood is refused")
+				}
+			}
+		})
 	}
+	synctest.Test(t, func(t *testing.T) {
+		o, _ := flood(simulate(false), 5*peak, during)
+		if share := float64(len(o.served)) / (peak * during.Seconds()); share > 0.65 {
+			t.Errorf("the control serves %.2f of the peak in time", share)
+		}
+	})
+}
+
+// TestBurstsAreServed: what a page or a script asks for at once waits, on a
+// slow machine too.
+func TestBurstsAreServed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, o := simulate(true), &seen{}
+		var clients sync.WaitGroup
+		for range 100 {
+			clients.Go(func() { o.ask(s, Read, 5*time.Millisecond, 0) })
+		}
+		clients.Wait()
+		if len(o.served) != 100 {
+			t.Errorf("%d of 100 requests are served, %d refused", len(o.served), len(o.refused))
+		}
+		// Clients that each wait for their answer, for as long as they like.
+		o = &seen{}
+		for range 40 {
+			clients.Go(func() {
+				for range 20 {
+					o.ask(s, Read, 15*time.Millisecond, 0)
+				}
+			})
+		}
+		clients.Wait()
+		if len(o.refused) > 0 {
+			t.Errorf("%d of 800 requests are refused, of 40 at a time", len(o.refused))
+		}
+	})
+}
+
+// TestTheLimitFollowsWhatRequestsWaitFor: few run together that compute, many
+// that wait for a network, and none is kept out by others that hang.
+func TestTheLimitFollowsWhatRequestsWaitFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		compute, network time.Duration
+		least, most      int
+	}{
+		"computing": {2 * time.Millisecond, 0, 2, 12},
+		"waiting":   {50 * time.Microsecond, 100 * time.Millisecond, 40, 64},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, o := simulate(true), &seen{}
+			var clients sync.WaitGroup
+			for range 60 {
+				clients.Go(func() {
+					for range 20 {
+						o.ask(s, Ingest, test.compute, test.network)
+					}
+				})
+			}
+			time.Sleep(time.Second)
+			if limit := s.l.state().limit; limit < test.least || limit > test.most {
+				t.Errorf("%s: the limit is %d, want %d to %d", name, limit, test.least, test.most)
+			}
+			clients.Wait()
+			if len(o.refused) > 0 {
+				t.Errorf("%s: %d are refused", name, len(o.refused))
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := simulate(true)
+		var hung sync.WaitGroup
+		for range 20 {
+			hung.Go(func() { s.serve(t.Context(), Read, 0, 30*time.Second) })
+		}
+		time.Sleep(5 * time.Second)
+		o := &seen{}
+		for range 100 {
+			o.ask(s, Read, expensive, 0)
+		}
+		if p99 := quantile(o.served, 0.99); len(o.served) != 100 || p99 > 50*time.Millisecond {
+			t.Errorf("%d of 100 are served beside 20 that hang, in %s", len(o.served), p99)
+		}
+		hung.Wait()
+	})
+}
+
+// TestPatienceEnds: a place that never comes free is no reason to wait for it.
+func TestPatienceEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(floorOf(), 10*time.Millisecond)
+		_, free := full(t, l, Ingest)
+		began := time.Now()
+		if l.acquire(t.Context(), Ingest) != nil {
+			t.Error("let in")
+		}
+		if took := time.Since(began); took < patience || took > patience+2*pulse {
+			t.Errorf("refused after %s", took)
+		}
+		if waited := l.waited(time.Now()); waited != 0 {
+			t.Errorf("%s is waited when nobody waits", waited)
+		}
+		free()
+	})
 }

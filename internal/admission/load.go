@@ -36,17 +36,18 @@ type Change struct {
 type signals struct {
 	delay    time.Duration // how long work waited for a CPU, 90th percentile
 	target   time.Duration // how long it may
-	inFlight int
-	limit    int
-	shedding bool    // requests were refused a moment ago
-	memory   float64 // share of what may be used
+	waited   time.Duration // how long a request waited for a place, the longest
+	shedding bool          // requests were refused a moment ago
+	memory   float64       // share of what may be used
 }
 
 // Thresholds of the load state.
 const (
 	memoryElevated   = 0.80
 	memoryOverloaded = 0.92
-	busyElevated     = 0.70 // of the limit
+	delayElevated    = 2  // times the target
+	delayOverloaded  = 10 // times the target
+	waitElevated     = 100 * time.Millisecond
 )
 
 // read says what the signals call for, and why.
@@ -56,14 +57,14 @@ func (s signals) read() (State, string) {
 		return Overloaded, "memory is nearly used up"
 	case s.shedding:
 		return Overloaded, "requests are refused"
-	case s.delay > 2*s.target:
+	case s.delay > delayOverloaded*s.target:
 		return Overloaded, "work waits long for a CPU"
 	case s.memory >= memoryElevated:
 		return Elevated, "memory is getting short"
-	case s.delay > s.target:
+	case s.delay > delayElevated*s.target:
 		return Elevated, "work waits for a CPU"
-	case float64(s.inFlight) >= busyElevated*float64(s.limit):
-		return Elevated, "most places for requests are taken"
+	case s.waited > waitElevated:
+		return Elevated, "requests wait for a place"
 	}
 	return Normal, "the load is normal"
 }

@@ -248,6 +248,7 @@ type Options struct {
 	Mounts     map[string]http.Handler           // other protocols, by chi pattern such as /prometheus/*, each with a row in auth's table
 	UI         fs.FS                             // the built web pages; nil: a page that says they are not built in
 	SwaggerUI  fs.FS                             // files of swagger-ui-dist; nil: found in UI under swagger-ui/
+	Gate       func(http.Handler) http.Handler   // in front of everything: passes a request on as it is, or refuses it with Refuse; nil: passes all
 	Middleware []func(http.Handler) http.Handler // in front of the operations, the outermost first, behind what gives every answer its headers
 	Client     func(*http.Request) string        // the client's address for the log; default the peer's
 	Hosts      []string                          // further Host names to answer to, without port

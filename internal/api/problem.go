@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -148,27 +147,6 @@ func failure(ctx context.Context, err error) *Problem {
 		}
 	}
 	return p
-}
-
-// write sends p as the answer.
-func (p *Problem) write(w http.ResponseWriter) {
-	h := w.Header()
-	h.Del("ETag")
-	h.Del("Location")
-	h.Del("Content-Encoding")
-	h.Set("Content-Type", problemType)
-	h.Set("Cache-Control", "no-store")
-	if v := p.retryAfter(); v != "" {
-		h.Set("Retry-After", v)
-	}
-	body, err := json.Marshal(p)
-	if err != nil { // a Context value that is no JSON
-		p.Context = nil
-		body, _ = json.Marshal(p)
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n'))
 }
 
 // WriteError answers r with the problem that err stands for. It is for

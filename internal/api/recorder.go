@@ -5,12 +5,15 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // recorder counts what is sent and passes on what connections can do: flush,
 // hijack, deadlines.
 type recorder struct {
 	http.ResponseWriter
+	server   *server
+	began    time.Time // when the request arrived
 	status   int
 	bytes    int64
 	hijacked bool

@@ -2,10 +2,11 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -110,10 +111,14 @@ func noteError(ctx context.Context, err error) {
 	}
 }
 
-// observe is the outermost layer: identity, headers, panics, the access log.
+// observe gives every request that is let in its identity, headers, and line
+// in the access log, and recovers panics.
 func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := s.now()
+		rec, ok := w.(*recorder)
+		if !ok {
+			rec = &recorder{ResponseWriter: w, server: s, began: s.now()}
+		}
 		info := &requestInfo{
 			server: s, id: requestID(r.Header.Get("X-Request-Id")),
 			path: clip(r.URL.EscapedPath(), 512),
@@ -132,16 +137,15 @@ func (s *server) observe(next http.Handler) http.Handler {
 		defer span.End()
 		r = r.WithContext(ctx)
 		info.request = r
-		rec := &recorder{ResponseWriter: w}
-		rec.Header().Set("X-Request-Id", info.id)
-		rec.Header().Set("Traceparent", info.traceparent)
+		rec.Header()["X-Request-Id"] = []string{info.id}
+		rec.Header()["Traceparent"] = []string{info.traceparent}
 		s.secureHeaders(rec, r)
 		defer func() {
 			v := recover()
 			if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // the sentinel is compared as net/http does
 				s.panicked(rec, r, info, v)
 			}
-			s.logRequest(r, rec, info, s.now().Sub(start))
+			s.logRequest(r, rec, info, s.now().Sub(rec.began))
 			describe(span, r, rec, info)
 			if v == http.ErrAbortHandler { //nolint:errorlint
 				panic(v)
@@ -212,6 +216,10 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 	}
 }
 
+// unrouted is the route of requests that no pattern serves, or that were
+// refused before one was looked for.
+const unrouted = "unmatched"
+
 // route names the pattern that serves the request. Paths that no route
 // matches share one name, so that a scanner cannot fill metrics with labels.
 func (info *requestInfo) route() string {
@@ -221,7 +229,7 @@ func (info *requestInfo) route() string {
 	if info.page {
 		return "/*"
 	}
-	return "unmatched"
+	return unrouted
 }
 
 // methodLabel bounds the method, which a client may invent.
@@ -281,8 +289,11 @@ func isHex(s string) bool {
 	return true
 }
 
+// randomHex returns n random bytes, at most 16, in hexadecimal. They name
+// requests and spans and guard nothing.
 func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	return hex.EncodeToString(b[:n])
 }

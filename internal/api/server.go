@@ -49,7 +49,7 @@ func New(opts Options) (http.Handler, error) {
 	for _, wrap := range slices.Backward(opts.Middleware) {
 		h = wrap(h)
 	}
-	return s.observe(h), nil
+	return s.front(s.observe(h)), nil
 }
 
 func newServer(opts Options) (*server, error) {

@@ -25,7 +25,7 @@ func (p *program) newAdmission(c config.Config) (*admission.Admission, error) {
 	return admission.New(c.Admission, admission.Options{
 		Class:      func(r *http.Request) admission.Class { return classOf[api.ClassOf(r.Method, r.URL.Path)] },
 		Identity:   api.Subject,
-		Refuse:     api.WriteError,
+		Refuse:     api.Refuse,
 		OnChange:   p.loadChanged,
 		Registerer: p.registry,
 	})

@@ -400,7 +400,8 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 			"/api/v1/events": p.live.SSE(),
 		},
 		UI:         web.Dist(),
-		Middleware: []func(http.Handler) http.Handler{p.admission.Handler, p.admission.PerKey},
+		Gate:       p.admission.Handler,
+		Middleware: []func(http.Handler) http.Handler{p.admission.PerKey},
 		Client:     p.admission.Client,
 
 		Hosts:     c.Server.Hosts,

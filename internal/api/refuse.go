@@ -1,0 +1,119 @@
+package api
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// front is the outermost layer. It makes the recorder of the answer, and lets
+// the gate decide before anything is done for a request.
+func (s *server) front(next http.Handler) http.Handler {
+	if s.opts.Gate != nil {
+		next = s.opts.Gate(next)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&recorder{ResponseWriter: w, server: s, began: s.now()}, r)
+	})
+}
+
+// Refuse answers r with the problem that err stands for, from a gate or from
+// middleware. In a gate it costs little: there is no span and, but for level
+// debug, no line in the log.
+func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	rec, ok := w.(*recorder)
+	if !ok || rec.server == nil || requestOf(r.Context()) != nil {
+		WriteError(w, r, err)
+		return
+	}
+	rec.server.turnAway(rec, r, problemOf(err))
+}
+
+// turnAway refuses a request that nothing was done for yet.
+func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
+	p.RequestID, p.Instance = requestID(r.Header.Get("X-Request-Id")), clip(r.URL.EscapedPath(), 512)
+	sent := traceparent(r.Header.Get("Traceparent"))
+	h := rec.Header()
+	h["X-Request-Id"], h["Traceparent"] = []string{p.RequestID}, []string{sent}
+	s.secureHeaders(rec, r)
+	p.write(rec)
+	class, took := ClassOf(r.Method, r.URL.Path), s.now().Sub(rec.began)
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
+			slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", unrouted),
+			slog.Int("status", rec.status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+			slog.Int64("bytes", rec.bytes), slog.String("client", s.opts.Client(r)),
+			slog.String("request_id", p.RequestID), slog.String("traceparent", sent))
+	}
+	if s.opts.OnRequest != nil {
+		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: unrouted, Status: rec.status, Duration: took, Bytes: rec.bytes})
+	}
+}
+
+// bodies are buffers of problem documents.
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// append adds the document of p to b, byte for byte as json.Marshal writes it.
+func (p *Problem) append(b []byte) []byte {
+	if p.Context != nil || p.Errors != nil {
+		body, err := json.Marshal(p)
+		if err != nil { // a Context value that is no JSON
+			p.Context = nil
+			body, _ = json.Marshal(p)
+		}
+		return append(b, body...)
+	}
+	b = appendText(append(b, `{"type":`...), p.Type)
+	b = appendText(append(b, `,"title":`...), p.Title)
+	b = strconv.AppendInt(append(b, `,"status":`...), int64(p.Status), 10)
+	b = appendText(append(b, `,"detail":`...), p.Detail)
+	b = appendText(append(b, `,"instance":`...), p.Instance)
+	b = appendText(append(b, `,"code":`...), string(p.Code))
+	b = strconv.AppendBool(append(b, `,"retryable":`...), p.Retryable)
+	if p.RetryAfterMS != 0 {
+		b = strconv.AppendInt(append(b, `,"retry_after_ms":`...), p.RetryAfterMS, 10)
+	}
+	b = appendText(append(b, `,"request_id":`...), p.RequestID)
+	return append(b, '}')
+}
+
+// appendText adds s as JSON.
+func appendText(b []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			text, _ := json.Marshal(s) // a string is always JSON
+			return append(b, text...)
+		}
+	}
+	b = append(append(b, '"'), s...)
+	return append(b, '"')
+}
+
+// write sends p as the answer.
+func (p *Problem) write(w http.ResponseWriter) {
+	h := w.Header()
+	delete(h, "Etag")
+	delete(h, "Location")
+	delete(h, "Content-Encoding")
+	h["Content-Type"], h["Cache-Control"] = problemTypes, noStore
+	if v := p.retryAfter(); v != "" {
+		h["Retry-After"] = []string{v}
+	}
+	buffer := bodies.Get().(*[]byte)
+	body := append(p.append((*buffer)[:0]), '\n')
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body)
+	if cap(body) <= 16<<10 {
+		*buffer = body
+		bodies.Put(buffer)
+	}
+}
+
+// The values are shared by answers and never changed.
+var (
+	problemTypes = []string{problemType}
+	noStore      = []string{"no-store"}
+)

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"aiops/internal/model"
+)
+
+// TestAGateRefuses: a request that is turned away before anything is done for
+// it is answered as the contract says, counted, and not logged.
+func TestAGateRefuses(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	var seen []Request
+	passed := 0
+	f := setup(t, func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.OnRequest = func(_ context.Context, r Request) { seen = append(seen, r) }
+		o.Gate = func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if ClassOf(r.Method, r.URL.Path) == ClassRead {
+					Refuse(w, r, &model.Error{Kind: model.KindOverloaded, Message: "Busy.", RetryAfter: 1200 * time.Millisecond})
+					return
+				}
+				passed++
+				next.ServeHTTP(w, r)
+			})
+		}
+		o.Middleware = []func(http.Handler) http.Handler{func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/refused" {
+					Refuse(w, r, &model.Error{Kind: model.KindRateLimit, Message: "Too often.", RetryAfter: time.Second})
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+		}}
+	})
+	const given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	rec := f.do("GET", "/api/v1/detectors/a%22b", "", "X-Request-Id", "my-request-1", "Traceparent", given)
+	p := wantProblem(t, rec, 503, CodeOverloaded)
+	h := rec.Header()
+	if p.RequestID != "my-request-1" || p.Instance != "/api/v1/detectors/a%22b" || p.RetryAfterMS != 1200 || h.Get("Retry-After") != "2" || p.Detail != "Busy." ||
+		!strings.HasPrefix(h.Get("Traceparent"), given[:35]) || h.Get("Content-Security-Policy") == "" || h.Get("Cache-Control") != "no-store" {
+		t.Errorf("%+v %v", p, h)
+	}
+	if len(seen) != 1 || seen[0].Status != 503 || seen[0].Class != ClassRead || log.Len() > 0 {
+		t.Errorf("counted %+v, logged %q", seen, log.String())
+	}
+	if rec := f.do("GET", "/livez", ""); rec.Code != 200 || passed != 1 {
+		t.Errorf("a probe: %d", rec.Code)
+	}
+	wantProblem(t, f.do("GET", "/refused", ""), 429, CodeRateLimit)
+	if len(seen) != 3 {
+		t.Errorf("%d requests are counted, want 3", len(seen))
+	}
+}
+
+// TestProblemsAreWrittenAsJSON compares the quick way with the plain one.
+func TestProblemsAreWrittenAsJSON(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]{0,40}`))
+		p := newProblem(rapid.SampledFrom([]Code{CodeOverloaded, CodeRateLimit, CodeNotFound}).Draw(t, "code"), 0, text.Draw(t, "detail"))
+		p.Instance, p.RequestID = text.Draw(t, "instance"), text.Draw(t, "id")
+		if rapid.Bool().Draw(t, "more") {
+			p.Context, p.Errors = map[string]any{"limit": 3}, []ProblemField{{Pointer: text.Draw(t, "pointer")}}
+		}
+		want, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.append(nil); !bytes.Equal(got, want) {
+			t.Fatalf("%s\n%s", got, want)
+		}
+	})
+}
