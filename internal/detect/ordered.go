@@ -97,6 +97,51 @@ func (o *ordered) quantile(q float64) float64 {
 	return a + mul(b-a, pos-float64(i))
 }
 
+// replaced is a window as it would be with one more value.
+type replaced struct {
+	*ordered
+	v        float64
+	from, to int // ranks: of the value that left, of v
+}
+
+// with returns the window as it would be after push(v), of which it keeps a
+// reference.
+func (o *ordered) with(v float64) replaced {
+	r := replaced{ordered: o, v: v, from: len(o.order), to: o.first(v, true)}
+	if len(o.values) == o.limit {
+		if r.from = o.first(o.values[o.oldest], false); r.from < r.to {
+			r.to--
+		}
+	}
+	return r
+}
+
+// at returns the i-th smallest value.
+func (r *replaced) at(i int) float64 {
+	switch {
+	case i == r.to:
+		return r.v
+	case i > r.to:
+		i--
+	}
+	if i >= r.from {
+		i++
+	}
+	return r.ordered.at(i)
+}
+
+// quantile is that of ordered.
+func (r *replaced) quantile(q float64) float64 {
+	n := min(len(r.order)+1, r.limit)
+	pos := mul(q, float64(n-1))
+	i := int(pos)
+	if i+1 >= n {
+		return r.at(n - 1)
+	}
+	a, b := r.at(i), r.at(i+1)
+	return a + mul(b-a, pos-float64(i))
+}
+
 // mad returns the exact median of the distances from center.
 func (o *ordered) mad(center float64) float64 {
 	n := len(o.order)

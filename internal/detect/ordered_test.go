@@ -17,6 +17,11 @@ func TestOrderedWindowIsExact(t *testing.T) {
 			rapid.Float64Range(-5, 5), rapid.SampledFrom([]float64{0, 1, 2, 2, -1e150, 1e150, 1e-300})), 1, 300).Draw(rt, "values")
 		o := newOrdered(limit)
 		for i, v := range values {
+			var foreseen []float64
+			with := o.with(v)
+			for k := range min(i+1, limit) {
+				foreseen = append(foreseen, with.at(k))
+			}
 			o.push(v)
 			last := values[max(0, i+1-limit) : i+1]
 			sorted := slices.Clone(last)
@@ -25,6 +30,9 @@ func TestOrderedWindowIsExact(t *testing.T) {
 				if o.at(k) != sorted[k] {
 					rt.Fatalf("after %d values the %d-th smallest is %v, want %v", i+1, k, o.at(k), sorted[k])
 				}
+			}
+			if !slices.Equal(foreseen, sorted) {
+				rt.Fatalf("before value %d the window with it was foreseen as %v, it is %v", i+1, foreseen, sorted)
 			}
 			center := middleOf(sorted)
 			if got := o.median(); got != center {

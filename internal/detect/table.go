@@ -75,6 +75,12 @@ func table() []row {
 		{Info: Info{Name: "flat_line",
 			Summary:    "samples without any movement, where the series used to move",
 			Parameters: flatParameters(), MinHistory: flatMinHistory}, build: newFlat},
+		{Info: Info{Name: "spread",
+			Summary:    "how widely the last samples vary, against how widely they usually do",
+			Parameters: spreadParameters(), MinHistory: spreadMinHistory}, build: newSpread},
+		{Info: Info{Name: "relative_entropy",
+			Summary:    "how differently the last values are distributed from those before",
+			Parameters: entropyParameters(), MinHistory: entropyMinHistory}, build: newRelativeEntropy},
 		{Info: Info{Name: "isolation_forest",
 			Summary: "values, differences and short means that random cuts separate quickly from the recent past",
 			Parameters: []Parameter{

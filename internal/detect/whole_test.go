@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"aiops/internal/detect"
+	"aiops/internal/model"
 )
 
 // outcome feeds n samples of f through m and returns how many exceed the
@@ -190,5 +191,184 @@ func TestMatrixProfileBridgesAGap(t *testing.T) {
 	}
 	if alarms := run(0); alarms < 5 {
 		t.Errorf("the control, whose phase is cut, alarms %d times: the test proves nothing", alarms)
+	}
+}
+
+// Noise that grows or dies away around the same level is found, and on the side
+// that is watched only. A spike, a shift of the level and a ramp, the controls,
+// are no change of the spread.
+func TestSpreadSeesVariationOnly(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name      string
+		direction model.Direction
+		value     func(i int, e float64) float64 // i samples after the change; e is usual noise
+		found     bool
+		reason    detect.Reason
+	}{
+		{"three times the noise", model.DirectionBoth, func(_ int, e float64) float64 { return 10 + 3*e }, true, detect.ReasonWider},
+		{"a fifth of the noise", model.DirectionBoth, func(_ int, e float64) float64 { return 10 + 0.2*e }, true, detect.ReasonCalmer},
+		{"no noise", model.DirectionBoth, func(int, float64) float64 { return 10 }, true, detect.ReasonCalmer},
+		{"an oscillation", model.DirectionAbove, func(i int, e float64) float64 { return 10 + e + 8*float64(i/4%2) }, true, detect.ReasonWider},
+		{"more, below watched", model.DirectionBelow, func(_ int, e float64) float64 { return 10 + 3*e }, false, 0},
+		{"less, above watched", model.DirectionAbove, func(_ int, e float64) float64 { return 10 + 0.2*e }, false, 0},
+		{"a spike", model.DirectionBoth, func(i int, e float64) float64 {
+			if i == 20 {
+				return 1e6
+			}
+			return 10 + e
+		}, false, 0},
+		{"a shift", model.DirectionBoth, func(_ int, e float64) float64 { return 30 + e }, false, 0},
+		{"a ramp", model.DirectionBoth, func(i int, e float64) float64 { return 10 + e + 0.3*float64(i) }, false, 0},
+	} {
+		m := mustNew(t, detect.Spec{Model: "spread", Step: time.Minute, Direction: c.direction})
+		r := rand.New(rand.NewPCG(26, 1))
+		var at int64
+		feed(m, &at, 15_000, func(int) float64 { return 10 + r.NormFloat64() })
+		alarms := 0
+		for i := range 80 {
+			at += minute
+			if got := detect.Step(m, at, c.value(i, r.NormFloat64())); got.Score > 4 {
+				alarms++
+				if got.Reason != c.reason {
+					t.Errorf("%s: %v", c.name, got.Reason)
+				}
+			}
+		}
+		if c.found && alarms < 20 || !c.found && alarms > 0 {
+			t.Errorf("%s: %d alarms in 80 samples", c.name, alarms)
+		}
+		if alarms > 0 {
+			alarms, _ = outcome(m, &at, 3000, 4, func(int) float64 { return 10 + r.NormFloat64() })
+			if alarms > 60 {
+				t.Errorf("%s: %d alarms after the end", c.name, alarms)
+			}
+		}
+	}
+}
+
+// A series that never varied is not judged, and what it first does is usual.
+func TestSpreadOfAConstant(t *testing.T) {
+	t.Parallel()
+	m := learner(t, "spread")
+	r := rand.New(rand.NewPCG(27, 1))
+	var at int64
+	feed(m, &at, 5000, func(int) float64 { return 100 })
+	if alarms, _ := outcome(m, &at, 5000, 4, func(int) float64 { return 100 + 1e-3*r.NormFloat64() }); alarms > 10 {
+		t.Errorf("%d alarms", alarms)
+	}
+}
+
+// Values that are distributed in another way are found although each of them is
+// usual, on the side to which they went. Models of values, the controls, see
+// none of it.
+func TestRelativeEntropySeesTheDistribution(t *testing.T) {
+	t.Parallel()
+	latency := func(r *rand.Rand, slow float64) float64 { // a fast mode at 10 and a slow one at 50
+		if r.Float64() < slow {
+			return 50 + 2*r.NormFloat64()
+		}
+		return 10 + r.NormFloat64()
+	}
+	for _, c := range []struct {
+		name      string
+		model     string
+		direction model.Direction
+		value     func(r *rand.Rand) float64
+		found     bool
+	}{
+		{"half of them slow", "relative_entropy", model.DirectionBoth, func(r *rand.Rand) float64 { return latency(r, 0.5) }, true},
+		{"half of them slow, above watched", "relative_entropy", model.DirectionAbove, func(r *rand.Rand) float64 { return latency(r, 0.5) }, true},
+		{"half of them slow, below watched", "relative_entropy", model.DirectionBelow, func(r *rand.Rand) float64 { return latency(r, 0.5) }, false},
+		{"capped", "relative_entropy", model.DirectionBoth, func(r *rand.Rand) float64 { return min(latency(r, 0.1), 10) }, true},
+		{"one value", "relative_entropy", model.DirectionBoth, func(*rand.Rand) float64 { return 10.5 }, true},
+		{"as before", "relative_entropy", model.DirectionBoth, func(r *rand.Rand) float64 { return latency(r, 0.1) }, false},
+		{"half of them slow, robust_zscore", "robust_zscore", model.DirectionBoth, func(r *rand.Rand) float64 { return latency(r, 0.5) }, false},
+		{"one value, ewma", "ewma", model.DirectionBoth, func(*rand.Rand) float64 { return 10.5 }, false},
+	} {
+		m := mustNew(t, detect.Spec{Model: c.model, Step: time.Minute, Direction: c.direction})
+		r := rand.New(rand.NewPCG(28, 1))
+		var at int64
+		feed(m, &at, 10_000, func(int) float64 { return latency(r, 0.1) })
+		alarms, first := outcome(m, &at, 120, 4, func(int) float64 { return c.value(r) })
+		if c.found && (alarms < 30 || first > 60) || !c.found && alarms > 0 {
+			t.Errorf("%s: %d alarms in 120 samples, the first after %d", c.name, alarms, first)
+		}
+	}
+}
+
+// wholes are the models that judge a stretch of a series.
+var wholes = []string{"flat_line", "spread", "relative_entropy", "matrix_profile"}
+
+// The unit and the sign of a series change nothing, and neither does adding a
+// number to all of it. (Bins are half open, so that the sign matters to
+// relative_entropy where a value is exactly an edge.) The control is another
+// series.
+func TestUnitsDoNotMatterToWholes(t *testing.T) {
+	t.Parallel()
+	for _, name := range wholes {
+		for _, c := range []struct{ scale, offset float64 }{{1.0 / (1 << 30), 0}, {1 << 30, 0}, {-1, 0}, {1, 1 << 10}, {1.5, 0}} {
+			if c.scale < 0 && name == "relative_entropy" {
+				continue
+			}
+			a, b := learner(t, name), learner(t, name)
+			r := rand.New(rand.NewPCG(29, 1))
+			var at int64
+			worst := 0.0
+			for i := range 3000 {
+				at += minute
+				v := heartbeat(i, r)
+				switch {
+				case i > 2950:
+					v = 3
+				case i > 2500 && i < 2600:
+					v *= 3
+				}
+				if v = math.Round(v * 1024); c.scale != 1.5 {
+					v /= 1024
+				}
+				w := v*c.scale + c.offset
+				if c.scale == 1.5 {
+					w = float64(i % 7)
+				}
+				worst = max(worst, math.Abs(detect.Step(a, at, v).Score-detect.Step(b, at, w).Score))
+			}
+			if c.scale == 1.5 && worst < 0.1 {
+				t.Errorf("%s: the control, another series, scores the same: the test proves nothing", name)
+			}
+			if c.scale != 1.5 && worst > 0.02 {
+				t.Errorf("%s: times %g plus %g the scores differ by %v", name, c.scale, c.offset, worst)
+			}
+		}
+	}
+}
+
+// No value breaks a model of a stretch, nor does it stay broken: after hostile
+// samples it judges again.
+func TestWholesTakeAnyValue(t *testing.T) {
+	t.Parallel()
+	hostile := []float64{math.MaxFloat64, -math.MaxFloat64, 5e-324, -5e-324, 0, math.NaN(), math.Inf(1), math.Inf(-1), 1e150, -1e150, 1e-150}
+	for _, name := range wholes {
+		m := learner(t, name)
+		r := rand.New(rand.NewPCG(30, 1))
+		at := int64(-1 << 53)
+		for i := range 4000 {
+			at += minute * int64(1+r.IntN(3)*r.IntN(2))
+			v := r.NormFloat64()
+			if i < 300 || i%5 == 0 && i < 1500 {
+				v = hostile[r.IntN(len(hostile))]
+			}
+			got := detect.Step(m, at, v)
+			if !(got.Score >= 0 && got.Score <= detect.MaxScore) {
+				t.Fatalf("%s: sample %d, %v: %+v", name, i, v, got)
+			}
+		}
+		if got := m.Score(math.MaxInt64, 1); !(got.Score >= 0) {
+			t.Errorf("%s: at the end of time: %+v", name, got)
+		}
+		m.Learn(math.MaxInt64, 1)
+		if size := m.SizeBytes(); size > 256<<10 {
+			t.Errorf("%s: %d bytes", name, size)
+		}
 	}
 }
