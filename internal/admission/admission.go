@@ -39,6 +39,7 @@ type Admission struct {
 	control chan struct{}
 	clients *rates[clientKey]
 	keys    *rates[string]
+	heavy   *heavy
 	ahead   *ahead
 	metrics *instruments
 
@@ -79,7 +80,7 @@ func New(config Config, opts Options) (*Admission, error) {
 	a := &Admission{
 		config: config, opts: opts, proxies: trusted, limiter: newLimiter(config.MaxConcurrency, config.TargetDelay.Std()), control: make(chan struct{}, maxControl),
 		clients: newRates[clientKey]("client", config.MaxClients),
-		keys:    newRates[string]("key", config.MaxClients), ahead: newAhead(),
+		keys:    newRates[string]("key", config.MaxClients), heavy: newHeavy(), ahead: newAhead(),
 	}
 	a.load.Store(&Load{State: Normal, Since: time.Now(), Reason: "the program has just started", Limit: a.limiter.state().limit})
 	if a.metrics, err = newInstruments(opts.Registerer, a); err != nil {
@@ -170,22 +171,39 @@ func (a *Admission) serveControl(w http.ResponseWriter, r *http.Request, next ht
 	}
 }
 
-// PerKey holds each identity to its rate. It belongs behind whatever finds out
-// who asks.
+// PerKey holds each identity to its rate, and each user, by address when nobody
+// is known, to a few heavy requests at a time. It belongs behind whatever
+// finds out who asks.
 func (a *Admission) PerKey(next http.Handler) http.Handler {
 	if a.config.Disabled {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		class := a.opts.Class(r)
-		who := a.opts.Identity(r.Context())
-		if who == "" || class == Probe || class == Control {
+		if class == Probe || class == Control {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if wait, ok := a.keys.take(w.Header(), who, a.config.Key, time.Now()); !ok {
-			a.tooMany(w, r, class, "key_rate", wait)
-			return
+		who := a.opts.Identity(r.Context())
+		if who != "" {
+			if wait, ok := a.keys.take(w.Header(), who, a.config.Key, time.Now()); !ok {
+				a.tooMany(w, r, class, "key_rate", wait)
+				return
+			}
+		}
+		if class == Batch {
+			if who == "" {
+				who = network(a.proxies.client(r)).String() // no identity looks like that
+			}
+			done := a.heavy.take(r.Context(), who)
+			if done == nil {
+				e := model.Errorf(model.KindRateLimit, "", "At most %d heavy requests of one user are served at once. Wait until others are answered.", MaxHeavy)
+				e.Context = map[string]any{"limit": MaxHeavy}
+				e.RetryAfter = time.Second + rand.N(time.Second)
+				a.refuse(w, r, class, "heavy", e)
+				return
+			}
+			defer done()
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -169,6 +169,84 @@ func TestRateOfOneIdentity(t *testing.T) {
 	}
 }
 
+// TestHeavyRequestsOfOneUser: four run, some wait a moment, the others are
+// refused; nobody else notices.
+func TestHeavyRequestsOfOneUser(t *testing.T) {
+	t.Parallel()
+	type who struct{}
+	synctest.Test(t, func(t *testing.T) {
+		a := setup(t, Config{}, func(o *Options) {
+			o.Identity = func(ctx context.Context) string { s, _ := ctx.Value(who{}).(string); return s }
+		})
+		var mu sync.Mutex
+		running, most := 0, 0
+		count := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			running += n
+			most = max(most, running)
+		}
+		h := a.PerKey(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			count(1)
+			defer count(-1)
+			d, _ := time.ParseDuration(r.URL.Query().Get("for"))
+			time.Sleep(d)
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		ask := func(path, name, from string) *httptest.ResponseRecorder {
+			r := request(path, from)
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), who{}, name)))
+			return rec
+		}
+		at := func(n int, path, name string, wantServed int, within time.Duration) {
+			t.Helper()
+			var clients sync.WaitGroup
+			began, served := time.Now(), 0
+			most = 0
+			for range n {
+				clients.Go(func() {
+					rec := ask(path, name, "192.0.2.1:1")
+					mu.Lock()
+					defer mu.Unlock()
+					if rec.Code == http.StatusNoContent {
+						served++
+					} else if d, err := time.ParseDuration(rec.Header().Get("Retry-After")); rec.Code != http.StatusTooManyRequests || err != nil || d < time.Second {
+						t.Errorf("refused with %d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
+					}
+				})
+			}
+			clients.Wait()
+			if served != wantServed || time.Since(began) > within {
+				t.Errorf("%d of %d are served within %s, want %d within %s", served, n, time.Since(began), wantServed, within)
+			}
+		}
+		at(MaxHeavy+maxHeavyWaiting, "/batch?for=100ms", "key_a", MaxHeavy+maxHeavyWaiting, time.Second)
+		if most != MaxHeavy {
+			t.Errorf("%d ran at once, want %d", most, MaxHeavy)
+		}
+		at(100, "/batch?for=100ms", "key_a", MaxHeavy+maxHeavyWaiting, time.Second)
+		at(10, "/batch?for=10s", "", MaxHeavy, 10*time.Second) // the others waited for nothing
+		at(100, "/read?for=100ms", "key_a", 100, 100*time.Millisecond)
+
+		var others sync.WaitGroup
+		for range MaxHeavy {
+			others.Go(func() { ask("/batch?for=5s", "", "192.0.2.1:1") })
+		}
+		synctest.Wait()
+		began := time.Now()
+		for _, r := range []*httptest.ResponseRecorder{ask("/batch", "", "192.0.2.2:1"), ask("/batch", "key_a", "192.0.2.1:1")} {
+			if r.Code != http.StatusNoContent || time.Since(began) > 0 {
+				t.Errorf("another user: %d after %s", r.Code, time.Since(began))
+			}
+		}
+		others.Wait()
+		if len(a.heavy.users) != 0 {
+			t.Errorf("users are remembered: %v", a.heavy.users)
+		}
+	})
+}
+
 // TestAFloodOfAddresses: memory stays bounded, and a client that was refused
 // gets no new bucket by others coming.
 func TestAFloodOfAddresses(t *testing.T) {

@@ -14,7 +14,7 @@ func newInstruments(r prometheus.Registerer, a *Admission) (*instruments, error)
 		Name: "aiops_admission_admitted_total", Help: "Requests let in, by class."}, []string{"class"})
 	m := &instruments{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aiops_admission_refused_total", Help: "Requests refused, by class and reason: overloaded, client_rate, key_rate or body."}, []string{"class", "reason"}),
+			Name: "aiops_admission_refused_total", Help: "Requests refused, by class and reason: overloaded, client_rate, key_rate, heavy or body."}, []string{"class", "reason"}),
 		changes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "aiops_admission_load_changes_total", Help: "Changes of the load state."}),
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"aiops/internal/admission"
 	"aiops/internal/api"
 	"aiops/internal/telemetry"
 )
@@ -40,7 +41,7 @@ func (p *program) limits() map[string]any {
 	return map[string]any{
 		"series_per_detector": scoring.MaxSeries, "model_memory_bytes": scoring.MaxMemoryBytes, "evaluations_at_once": scoring.Workers,
 		"builtin_series": p.embedded.MaxSeries(), "stop_timeout": c.Server.StopTimeout.String(),
-		"request_body_bytes": api.MaxBodyBytes, "requests_in_flight": p.admission.Load().Limit, "requests_in_flight_max": in.MaxConcurrency,
+		"request_body_bytes": api.MaxBodyBytes, "requests_in_flight": p.admission.Load().Limit, "requests_in_flight_max": in.MaxConcurrency, "heavy_requests_per_user": admission.MaxHeavy,
 		"client_requests_per_second": in.Client.PerSecond, "client_burst": in.Client.Burst,
 		"loopback_requests_per_second": in.Loopback.PerSecond, "loopback_burst": in.Loopback.Burst,
 		"key_requests_per_second": in.Key.PerSecond, "key_burst": in.Key.Burst,
