@@ -262,7 +262,7 @@ func TestSizesAreBounded(t *testing.T) {
 	limits := map[string][2]int{ // resident, snapshot
 		"threshold": {256, 64}, "surprise": {256, 64}, "ewma": {1200, 700}, "robust_zscore": {4096, 2800}, "iqr": {4096, 2800},
 		"window": {8192, 5000}, "seasonal": {2048, 2048}, "holt_winters": {3072, 2048},
-		"level_shift": {1200, 700}, "rate_of_change": {1200, 700}, "counts": {1200, 700}, "flat_line": {1200, 700}, "spread": {2048, 1200}, "relative_entropy": {8192, 6144}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
+		"level_shift": {1200, 700}, "rate_of_change": {1200, 700}, "counts": {1200, 700}, "flat_line": {1200, 700}, "spread": {2048, 1200}, "relative_entropy": {8192, 6144}, "spectral_residual": {2048, 1200}, "isolation_forest": {32768, 3500}, "random_cut_forest": {200_000, 9216},
 		"matrix_profile": {256 << 10, 256 << 10},
 	}
 	for name, limit := range limits {
@@ -311,7 +311,7 @@ func TestAYearDoesNotGrow(t *testing.T) {
 		"auto": {5 * time.Minute, 4 << 10, 4 << 10}, "deep": {15 * time.Minute, 256 << 10, 256 << 10},
 		"level_shift": {5 * time.Minute, 1200, 700}, "rate_of_change": {5 * time.Minute, 1200, 700}, "counts": {15 * time.Minute, 1200, 700},
 		"flat_line": {15 * time.Minute, 1200, 700}, "spread": {15 * time.Minute, 2048, 1200},
-		"relative_entropy": {15 * time.Minute, 8192, 6144}, "matrix_profile": {15 * time.Minute, 256 << 10, 256 << 10},
+		"relative_entropy": {15 * time.Minute, 8192, 6144}, "spectral_residual": {15 * time.Minute, 2048, 1200}, "matrix_profile": {15 * time.Minute, 256 << 10, 256 << 10},
 	} {
 		if raceEnabled && (name == "deep" || slow[name]) {
 			continue

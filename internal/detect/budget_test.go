@@ -66,7 +66,7 @@ func realised(c clean, threshold float64, warm, n int, step func(t int64, v floa
 // times what the threshold stands for.
 func TestFalseAlarmsKeepTheBudget(t *testing.T) {
 	t.Parallel()
-	for _, name := range append([]string{"rate_of_change", "spread", "relative_entropy", "matrix_profile"}, learners...) {
+	for _, name := range append([]string{"rate_of_change", "spread", "relative_entropy", "spectral_residual", "matrix_profile"}, learners...) {
 		warm, n := 30_000, 150_000
 		threshold := 3.0
 		switch {

@@ -41,3 +41,25 @@ func TestPeekForeseesTheDistance(t *testing.T) {
 		}
 	}
 }
+
+// The transform is that of its definition, and back again it is the input.
+func TestTransformIsFourier(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(33, 1))
+	var x, y series
+	for i := range x.re {
+		x.re[i], x.im[i] = r.NormFloat64(), r.NormFloat64()
+	}
+	y = x
+	y.transform()
+	for k := range x.re {
+		var want complex128
+		for i := range x.re {
+			sin, cos := math.Sincos(-2 * math.Pi * float64(i*k%spectralSize) / spectralSize)
+			want += complex(x.re[i], x.im[i]) * complex(cos, sin)
+		}
+		if math.Abs(real(want)-y.re[k]) > 1e-12 || math.Abs(imag(want)-y.im[k]) > 1e-12 {
+			t.Fatalf("bin %d is %v%+vi, want %v", k, y.re[k], y.im[k], want)
+		}
+	}
+}

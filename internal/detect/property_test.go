@@ -236,7 +236,7 @@ func TestBandIsWhereTheScoreIsTheThreshold(t *testing.T) {
 				at = samples[len(samples)-1].T + s.Step.Milliseconds()
 			}
 			r := m.Score(at, 0)
-			if math.IsNaN(r.Expected) || s.Model == "threshold" || s.Model == "auto" || s.Model == "deep" {
+			if math.IsNaN(r.Lower) || s.Model == "threshold" || s.Model == "auto" || s.Model == "deep" {
 				return
 			}
 			for _, end := range []float64{r.Lower, r.Upper} {

@@ -81,6 +81,9 @@ func table() []row {
 		{Info: Info{Name: "relative_entropy",
 			Summary:    "how differently the last values are distributed from those before",
 			Parameters: entropyParameters(), MinHistory: entropyMinHistory}, build: newRelativeEntropy},
+		{Info: Info{Name: "spectral_residual",
+			Summary:    "what stands out of the last samples once their spectrum is taken away",
+			MinHistory: spectralMinHistory}, build: newSpectral},
 		{Info: Info{Name: "isolation_forest",
 			Summary: "values, differences and short means that random cuts separate quickly from the recent past",
 			Parameters: []Parameter{

@@ -298,17 +298,18 @@ func TestRelativeEntropySeesTheDistribution(t *testing.T) {
 }
 
 // wholes are the models that judge a stretch of a series.
-var wholes = []string{"flat_line", "spread", "relative_entropy", "matrix_profile"}
+var wholes = []string{"flat_line", "spread", "relative_entropy", "spectral_residual", "matrix_profile"}
 
 // The unit and the sign of a series change nothing, and neither does adding a
-// number to all of it. (Bins are half open, so that the sign matters to
-// relative_entropy where a value is exactly an edge.) The control is another
+// number to all of it. (The sign matters
+// to relative_entropy, whose bins are half open, and to spectral_residual, where a
+// value that equals the expected one counts as above.) The control is another
 // series.
 func TestUnitsDoNotMatterToWholes(t *testing.T) {
 	t.Parallel()
 	for _, name := range wholes {
 		for _, c := range []struct{ scale, offset float64 }{{1.0 / (1 << 30), 0}, {1 << 30, 0}, {-1, 0}, {1, 1 << 10}, {1.5, 0}} {
-			if c.scale < 0 && name == "relative_entropy" {
+			if c.scale < 0 && (name == "relative_entropy" || name == "spectral_residual") {
 				continue
 			}
 			a, b := learner(t, name), learner(t, name)
@@ -370,5 +371,39 @@ func TestWholesTakeAnyValue(t *testing.T) {
 		if size := m.SizeBytes(); size > 256<<10 {
 			t.Errorf("%s: %d bytes", name, size)
 		}
+	}
+}
+
+// A spike in the middle of a swing, below the swing's own top, is found at
+// once; the swing is not. The control is a model of values. A slow drift, which
+// has no edge, is not its business.
+func TestSpectralResidualFindsWhatStandsOut(t *testing.T) {
+	t.Parallel()
+	swing := func(i int, r *rand.Rand) float64 {
+		return 100 + 50*math.Sin(2*math.Pi*float64(i)/40) + r.NormFloat64()
+	}
+	run := func(name string, odd func(i int) float64, n int) (before, during int) {
+		m := learner(t, name)
+		r := rand.New(rand.NewPCG(32, 1))
+		var at int64
+		feed(m, &at, 10_000, func(i int) float64 { return swing(i, r) })
+		before, _ = outcome(m, &at, 2000, 4, func(i int) float64 { return swing(i, r) })
+		during, _ = outcome(m, &at, n, 4, func(i int) float64 { return swing(i, r) + odd(i) })
+		return before, during
+	}
+	spike := func(i int) float64 {
+		if i == 0 {
+			return 40 // where the swing is at 100
+		}
+		return 0
+	}
+	if before, during := run("spectral_residual", spike, 1); before > 2 || during != 1 {
+		t.Errorf("%d alarms before the spike, %d at it", before, during)
+	}
+	if _, during := run("robust_zscore", spike, 1); during != 0 {
+		t.Error("the control sees the spike: the test proves nothing")
+	}
+	if _, during := run("spectral_residual", func(i int) float64 { return 0.02 * float64(i) }, 2000); during > 2 {
+		t.Errorf("%d alarms in a drift", during)
 	}
 }
