@@ -45,6 +45,14 @@ type whole interface {
 	due() bool
 }
 
+// attributor is a scorer that knows which part of what it looks at makes a value
+// odd.
+type attributor interface {
+	// attribute returns the parts of the oddness of v as the next value, with
+	// names for people and shares that add up to 1; none when nothing is odd.
+	attribute(v, least float64) []model.Contribution
+}
+
 // gapped is a scorer that wants to know of the time between samples.
 type gapped interface {
 	// elapse tells how long before the value that is learned next the one before
@@ -322,12 +330,21 @@ func (m *pattern) Contributions() []model.Contribution {
 	note := "nothing is expected yet"
 	if m.last.Reason == ReasonNotANumber {
 		note = "the value is not a number"
-	} else if _, ok := m.scorer.expect(); ok {
+	} else if center, ok := m.scorer.expect(); ok {
 		what := fmt.Sprintf("oddness %.3g", m.lastZ)
 		if m.whole != nil {
 			what = m.whole.note()
 		}
 		note = fmt.Sprintf("%s; %s", what, m.cal.describe(m.lastSide, m.last.Extrapolated))
+		if a, ok := m.scorer.(attributor); ok && m.scored {
+			if parts := a.attribute(m.scoredV, m.least(center)); len(parts) > 0 {
+				for i := range parts {
+					parts[i].Score = mul(parts[i].Share, m.last.Score)
+				}
+				parts[0].Note += "; " + note
+				return parts
+			}
+		}
 	}
 	return []model.Contribution{{Name: m.name, Score: m.last.Score, Share: 1, Note: note}}
 }

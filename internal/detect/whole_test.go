@@ -3,6 +3,7 @@ package detect_test
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -405,5 +406,48 @@ func TestSpectralResidualFindsWhatStandsOut(t *testing.T) {
 	}
 	if _, during := run("spectral_residual", func(i int) float64 { return 0.02 * float64(i) }, 2000); during > 2 {
 		t.Errorf("%d alarms in a drift", during)
+	}
+}
+
+// The forest says which sample of a run makes it odd, and the pipeline's way
+// (score, contributions, learn) sees it. In a usual run, the control, no sample
+// stands out.
+func TestCutForestAttributes(t *testing.T) {
+	t.Parallel()
+	m := learner(t, "random_cut_forest")
+	r := rand.New(rand.NewPCG(34, 1))
+	var at int64
+	feed(m, &at, 3000, func(int) float64 { return 10 + r.NormFloat64() })
+	check := func(v float64) []model.Contribution {
+		got := m.Score(at+minute, v)
+		parts := m.Contributions()
+		var share, score float64
+		for i, p := range parts {
+			share, score = share+p.Share, score+p.Score
+			if i > 0 && p.Share > parts[i-1].Share {
+				t.Errorf("not in order: %+v", parts)
+			}
+		}
+		if math.Abs(share-1) > 1e-9 || math.Abs(score-got.Score) > 1e-9 {
+			t.Errorf("the shares of %v add up to %v, the scores to %v of %v", v, share, score, got.Score)
+		}
+		return parts
+	}
+	if p := check(60)[0]; p.Name != "this sample" || p.Share < 0.9 || !strings.Contains(p.Note, "above") {
+		t.Errorf("a spike: %+v", p)
+	}
+	if p := check(-60)[0]; p.Name != "this sample" || p.Share < 0.9 || !strings.Contains(p.Note, "below") {
+		t.Errorf("a fall: %+v", p)
+	}
+	at += minute
+	m.Learn(at, 60)
+	at += minute
+	m.Learn(at, 10.5)
+	if p := check(10)[0]; p.Name != "2 samples before" || p.Share < 0.8 {
+		t.Errorf("two samples behind the spike: %+v", p)
+	}
+	feed(m, &at, 10, func(int) float64 { return 10 + r.NormFloat64() })
+	if p := check(10)[0]; p.Name == "this sample" && p.Share > 0.9 {
+		t.Errorf("the control, a usual value: %+v", p)
 	}
 }

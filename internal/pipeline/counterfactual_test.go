@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,4 +266,32 @@ func TestDriftIsSeen(t *testing.T) {
 	}); block < 200 || block > 220 {
 		t.Errorf("drift from block 200 on was reported at %d", block)
 	}
+}
+
+// Every model leaves evidence that scores the same again, with what the score
+// was made of; the forest's says which sample of the run it was.
+func TestEvidenceOfEveryModel(t *testing.T) {
+	t.Parallel()
+	found, attributed := map[string]bool{}, false
+	for _, info := range detect.Names() {
+		parameters := []byte(nil)
+		if info.Name == "threshold" {
+			parameters = []byte(`{"above": 100}`)
+		}
+		d := testDetector(func(d *model.Detector) {
+			d.Model, d.Parameters, d.FalseAlarmsPerWeek = info.Name, parameters, 50
+		})
+		for _, ev := range evidenceOf(t, d, 7) {
+			found[info.Name] = true
+			r, err := Recompute(ev)
+			if err != nil || !r.Reproduced || len(r.Contributions) == 0 || !slices.Equal(r.Contributions, ev.Contributions) {
+				t.Errorf("%s: %v %s\nthen %+v\nnow  %+v", info.Name, err, r.Difference, ev.Contributions, r.Contributions)
+			}
+			attributed = attributed || info.Name == "random_cut_forest" && ev.Contributions[0].Name == "this sample"
+		}
+	}
+	if len(found) < 12 || !attributed {
+		t.Errorf("evidence of %d models only, attributed by the forest: %v", len(found), attributed)
+	}
+	t.Logf("%d models", len(found))
 }
