@@ -50,7 +50,7 @@ func (c *Client) Follow(ctx context.Context, query string, from time.Time, sink 
 	if err := checkText(query); err != nil {
 		return err
 	}
-	f := &following{c: c, query: query, sink: sink, newest: from.UnixNano(), begin: from.UnixNano(), seen: map[uint64]int64{}}
+	f := &following{c: c, query: query, sink: sink, page: pageLines, newest: from.UnixNano(), begin: from.UnixNano(), seen: map[uint64]int64{}}
 	pause := reconnectLeast
 	for {
 		began := time.Now()
@@ -98,9 +98,10 @@ type following struct {
 	query  string
 	sink   source.LineSink
 	begin  int64            // nothing older is handed on
-	newest int64            // time of the newest line that was handed on
+	newest int64            // time of the newest line that was handed on, or now if that is earlier
 	seen   map[uint64]int64 // lines handed on lately, with their times
 	poll   bool             // there is no tail
+	page   int              // lines that are asked for at once: fewer while answers are too large
 
 	forgetAt int // how many are remembered when it is time to forget some
 }
@@ -161,10 +162,15 @@ func (f *following) fill(ctx context.Context, from int64) error {
 			return nil
 		}
 		end := min(to, from+int64(longestPart))
-		lines, more, err := f.c.fetch(ctx, f.query, from, end, pageLines, true)
+		lines, more, err := f.c.fetch(ctx, f.query, from, end, f.page, true)
+		if errors.Is(err, source.ErrTooManyBytes) && f.page > 1 {
+			f.page = max(1, min(f.page, int(f.c.page.Load()))/4)
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		f.page = min(2*f.page, pageLines) // lines may be shorter again
 		if err := f.hand(ctx, lines); err != nil {
 			return err
 		}
@@ -208,9 +214,12 @@ func (f *following) hand(ctx context.Context, lines []model.LogLine) error {
 		if err := f.deliver(ctx, fresh[:n]); err != nil {
 			return err
 		}
+		// What one sender with a clock that is ahead says must not hide what the
+		// others say after it: a gap is filled from the newest time on.
+		now := time.Now().UnixNano()
 		for i, key := range keys[:n] {
 			f.seen[key] = fresh[i].T
-			f.newest = max(f.newest, fresh[i].T)
+			f.newest = max(f.newest, min(fresh[i].T, now))
 		}
 		f.c.metrics.lines.Add(float64(n))
 		fresh, keys = fresh[n:], keys[n:]
