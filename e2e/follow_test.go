@@ -47,7 +47,9 @@ var moods = []mood{
 		answerJSON(w, well[:len(well)/2])
 	}},
 	{"half of the JSON", func(w http.ResponseWriter, _ *http.Request, well string) { answerJSON(w, well[:len(well)/2]) }},
-	{"HTML", func(w http.ResponseWriter, _ *http.Request, _ string) { _, _ = io.WriteString(w, "<html>log in</html>") }},
+	{"HTML", func(w http.ResponseWriter, _ *http.Request, _ string) {
+		_, _ = io.WriteString(w, "<html>log in</html>")
+	}},
 	{"another JSON", func(w http.ResponseWriter, _ *http.Request, _ string) { answerJSON(w, `{"items":[]}`) }},
 	{"hangs", func(_ http.ResponseWriter, r *http.Request, _ string) {
 		_, _ = io.Copy(io.Discard, r.Body)
