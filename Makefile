@@ -131,6 +131,10 @@ bench-live: build ## The live stream in full: 10,000 clients for FOR (10m), slow
 chaos: ## Ten minutes of faults at random, with the race detector (CHAOS=10m)
 	AIOPS_CHAOS=$(or $(CHAOS),10m) $(GO) test -race -run TestChaos -v -count 1 -timeout 30m ./e2e
 
+.PHONY: hostile
+hostile: ## A thousand body bombs and slow clients, probes beside a hung source, listeners; without the race detector, so that bounds of memory hold
+	$(GO) test -run 'TestBodyBombs|TestSlowClients|TestProbesBeside|TestNothingElse' -v -count 1 -timeout 20m ./e2e
+
 .PHONY: outage
 outage: ## PostgreSQL away for a minute, and 1,000 keyed requests through a kill
 	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgresGoes|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e

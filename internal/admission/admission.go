@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -149,7 +150,14 @@ func (a *Admission) serve(w http.ResponseWriter, r *http.Request, class Class, n
 		a.refuse(w, r, class, "overloaded", busy("The program is busy with more important requests. Send it again shortly."))
 		return
 	}
-	defer a.limiter.release(place)
+	var once sync.Once
+	giveBack := func() { once.Do(func() { a.limiter.release(place) }) }
+	defer giveBack()
+	// By the time an answer begins the work is done, and a client that reads
+	// slowly, or not at all, must not hold the place.
+	if b, ok := w.(interface{ OnBegin(f func()) }); ok {
+		b.OnBegin(giveBack)
+	}
 	a.metrics.admitted[class].Inc()
 	next.ServeHTTP(w, r)
 }

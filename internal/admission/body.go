@@ -16,9 +16,10 @@ import (
 // flight, so its beginning is read before the request asks for one.
 const (
 	aheadBytes  = 32 << 10 // of one body
-	aheadBudget = 64 << 20 // of all bodies
+	aheadBudget = 16 << 20 // of all bodies
 	aheadChunk  = 4 << 10
 	aheadTime   = 10 * time.Second
+	restTime    = 60 * time.Second // for the rest, unless whoever reads it says otherwise
 
 	// Longer bodies are refused by whoever reads them, so there is no need to
 	// wait for their beginnings.
@@ -57,14 +58,17 @@ func (a *ahead) read(w http.ResponseWriter, r *http.Request, class Class) (done 
 		}
 		_, fault := io.CopyN(&text, r.Body, min(aheadChunk, aheadBytes-int64(text.Len())))
 		if errors.Is(fault, io.EOF) {
-			break
+			_ = conn.SetReadDeadline(time.Time{})
+			r.Body = &joined{Reader: &text, Closer: r.Body}
+			return done, nil
 		}
 		if fault != nil { // whoever reads the body meets it there
+			// The deadline stays: net/http reads what is left before it answers.
 			r.Body = &joined{Reader: io.MultiReader(&text, failing{fault}), Closer: r.Body}
 			return done, nil
 		}
 	}
-	_ = conn.SetReadDeadline(time.Time{})
+	_ = conn.SetReadDeadline(time.Now().Add(restTime))
 	r.Body = &joined{Reader: io.MultiReader(&text, r.Body), Closer: r.Body}
 	return done, nil
 }

@@ -120,11 +120,11 @@ func (s *server) serveAnew(w http.ResponseWriter, r *http.Request, op *huma.Oper
 	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // the machine's clock: it is the connection's
 	hash, release, err := s.takeBody(r, op)
 	defer release()
-	_ = conn.SetReadDeadline(time.Time{})
-	if err != nil {
+	if err != nil { // the deadline stays: net/http reads what is left before it answers
 		failure(ctx, err).write(w)
 		return
 	}
+	_ = conn.SetReadDeadline(time.Time{})
 	if key := r.Header.Get("Idempotency-Key"); key != "" && op.Metadata[metaChangesNothing] == nil {
 		if !s.once(w, r, key, hash, ans, run) {
 			return

@@ -8,31 +8,74 @@ import (
 	"time"
 )
 
-// recorder counts what is sent and passes on what connections can do: flush,
-// hijack, deadlines.
+// A client that does not read its answer is cut off: each writePiece of it has
+// to be taken within writeTimeout.
+const (
+	writeTimeout = 15 * time.Second
+	writePiece   = 64 << 10
+)
+
+// recorder counts what is sent, bounds how long a client may take to read it,
+// and passes on what connections can do: flush, hijack, deadlines.
 type recorder struct {
 	http.ResponseWriter
 	server   *server
 	began    time.Time // when the request arrived
+	patient  bool      // the handler sets deadlines itself
+	onBegin  func()    // nil, or called once when the answer begins
 	status   int
 	bytes    int64
 	hijacked bool
 }
 
+// newRecorder returns a recorder of the answer to r.
+func (s *server) newRecorder(w http.ResponseWriter, r *http.Request) *recorder {
+	return &recorder{ResponseWriter: w, server: s, began: s.now(), patient: ClassOf(r.Method, r.URL.Path) == ClassStream}
+}
+
+// OnBegin has f called once the answer begins.
+func (r *recorder) OnBegin(f func()) { r.onBegin = f }
+
+func (r *recorder) begin(status int) {
+	r.status = status
+	r.hurry()
+	if r.onBegin != nil {
+		r.onBegin()
+	}
+}
+
 func (r *recorder) WriteHeader(status int) {
 	if status >= 200 && r.status == 0 {
-		r.status = status
+		r.begin(status)
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(p []byte) (int, error) {
+func (r *recorder) Write(p []byte) (n int, err error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.begin(http.StatusOK)
 	}
-	n, err := r.ResponseWriter.Write(p)
-	r.bytes += int64(n)
+	for first := true; first || len(p) > 0 && err == nil; first = false {
+		piece := p[:min(len(p), writePiece)]
+		if r.bytes > 0 { // the first one has the deadline of the header
+			r.hurry()
+		}
+		m, fault := r.ResponseWriter.Write(piece)
+		n, p, err = n+m, p[len(piece):], fault
+		r.bytes += int64(m)
+	}
 	return n, err
+}
+
+// hurry gives the client writeTimeout from now on. The deadline stays with the
+// connection, so every answer sets its own.
+func (r *recorder) hurry() {
+	if r.patient || r.hijacked {
+		return
+	}
+	if c, ok := r.ResponseWriter.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 }
 
 // Unwrap serves http.ResponseController.
@@ -41,7 +84,7 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // Flush serves handlers that stream.
 func (r *recorder) Flush() {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.begin(http.StatusOK)
 	}
 	_ = http.NewResponseController(r.ResponseWriter).Flush()
 }

@@ -15,7 +15,7 @@ func (s *server) front(next http.Handler) http.Handler {
 		next = s.opts.Gate(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&recorder{ResponseWriter: w, server: s, began: s.now()}, r)
+		next.ServeHTTP(s.newRecorder(w, r), r)
 	})
 }
 

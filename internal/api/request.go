@@ -117,7 +117,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec, ok := w.(*recorder)
 		if !ok {
-			rec = &recorder{ResponseWriter: w, server: s, began: s.now()}
+			rec = s.newRecorder(w, r)
 		}
 		info := &requestInfo{
 			server: s, id: requestID(r.Header.Get("X-Request-Id")),
@@ -142,6 +142,9 @@ func (s *server) observe(next http.Handler) http.Handler {
 		s.secureHeaders(rec, r)
 		defer func() {
 			v := recover()
+			if v == nil && rec.status == 0 {
+				rec.hurry() // net/http sends the header
+			}
 			if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // the sentinel is compared as net/http does
 				s.panicked(rec, r, info, v)
 			}

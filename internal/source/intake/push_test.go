@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,13 @@ func send(h http.Handler, body []byte, headers ...string) *httptest.ResponseReco
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
+}
+
+// lying has a gzip stream declare half of what it holds.
+func lying(z []byte) []byte {
+	end := z[len(z)-4:]
+	binary.LittleEndian.PutUint32(end, binary.LittleEndian.Uint32(end)/2)
+	return z
 }
 
 func gzipped(b []byte) []byte {
@@ -206,7 +214,10 @@ func TestWrongRequests(t *testing.T) {
 		{"value of one", false, []byte(`{"streams":[{"stream":{"a":"b"},"values":[["1"]]}]}`), isJSON, 400, "without a time and a line"},
 		{"not gzip", false, []byte(`{}`), zipped, 400, "not compressed with gzip"},
 		{"gzip cut off", false, gzipped(lines(1000))[:40], zipped, 400, "cut off"},
-		{"gzip bomb", false, gzipped(huge), zipped, 400, "cannot be read"},
+		{"gzip bomb", false, gzipped(huge), zipped, 413, "larger than 32 MiB"},
+		{"gzip bomb that declares little", false, append(gzipped(huge)[:len(gzipped(huge))-4], 16, 0, 0, 0), zipped, 400, "cannot be read"},
+		{"gzip that declares less than it holds", false, lying(gzipped(lines(1000))), zipped, 400, "more than the end of its gzip stream declares"},
+		{"gzip that declares the impossible", false, append(gzipped(lines(1))[:len(gzipped(lines(1)))-4], 255, 255, 255, 1), zipped, 400, "cut off or damaged"},
 		{"gzip of much", false, gzipped(append([]byte(`{"x":"`), bytes.Repeat([]byte(`a","b":"`), 5<<20)...)), zipped, 413, "larger than 32 MiB"},
 		{"too large", false, huge, isJSON, 413, "larger than 32 MiB"},
 		{"too many lines", false, lines(200_001), isJSON, 413, "more than 200000 lines"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,11 +26,12 @@ import (
 
 // Limits on requests.
 const (
-	maxDecoded    = 32 << 20  // bytes of one request after decompression
-	readBudget    = 64 << 20  // bytes of bodies being read at the same time
-	decodeBudget  = 256 << 20 // what decoding all at the same time may take in memory
-	decodeFactor  = 4         // memory for each byte of a message of the usual make-up
-	decodeMost    = 64 << 20  // memory for one request, whatever its make-up
+	maxDecoded    = 32 << 20 // bytes of one request after decompression
+	readBudget    = 32 << 20 // bytes of bodies being read at the same time
+	decodeBudget  = 64 << 20 // what decoding all at the same time may take in memory
+	decodeFactor  = 4        // memory for each byte of a message of the usual make-up
+	gzipMost      = 1032     // bytes that one of a gzip stream can become
+	decodeMost    = 64 << 20 // memory for one request, whatever its make-up
 	readTime      = 10 * time.Second
 	decodeWait    = 5 * time.Second
 	sinkTime      = 20 * time.Second // a sink that blocks for longer is told to a sender as busy
@@ -215,7 +217,7 @@ type body struct {
 	data        []byte
 	compression string
 	weight      int64 // taken from the reading budget
-	decoded     int64 // as snappy declares it
+	decoded     int64 // as snappy and gzip declare it
 }
 
 const compressionSnappy = "snappy"
@@ -269,6 +271,8 @@ func (n *Intake) read(w http.ResponseWriter, r *http.Request, compression string
 		} else if b.decoded = int64(size); b.decoded > maxDecoded {
 			err = tooLarge()
 		}
+	case compression == encodingGzip:
+		b.decoded, err = gzipDeclared(data)
 	}
 	if err != nil {
 		n.reading.Release(b.weight)
@@ -278,13 +282,33 @@ func (n *Intake) read(w http.ResponseWriter, r *http.Request, compression string
 	return b, 0, nil
 }
 
+// gzipDeclared is the size after decompression as the last four bytes of a gzip
+// stream declare it (RFC 1952), so that a bomb is refused before any of it is
+// unpacked. Deflate cannot make a byte of more than gzipMost.
+func gzipDeclared(data []byte) (int64, error) {
+	const shortest = 18
+	if len(data) < shortest {
+		return 0, malformed(nil, "the body is not compressed with gzip")
+	}
+	declared := int64(binary.LittleEndian.Uint32(data[len(data)-4:]))
+	switch {
+	case data[0] != 0x1f || data[1] != 0x8b:
+		return 0, malformed(nil, "the body is not compressed with gzip")
+	case declared > gzipMost*int64(len(data)):
+		return 0, malformed(nil, "the body is cut off or damaged")
+	case declared > maxDecoded:
+		return 0, tooLarge()
+	}
+	return declared, nil
+}
+
 // decode decompresses and decodes the body under the budget of memory.
 func (n *Intake) decode(ctx context.Context, data body, decode decodeFunc, b *batch) (int, error) {
 	weight := int64(decodeMost)
 	switch data.compression {
 	case encodingPlain:
 		weight = min(weight, decodeFactor*int64(len(data.data))+1)
-	case compressionSnappy:
+	default:
 		weight = min(weight, decodeFactor*data.decoded+1)
 	}
 	ctx, cancel := context.WithTimeout(ctx, decodeWait)
@@ -308,10 +332,18 @@ func (n *Intake) decode(ctx context.Context, data body, decode decodeFunc, b *ba
 		}
 		in = bytes.NewReader(plain)
 	}
-	err := decode(source.Capped(in, maxDecoded), b)
+	most := int64(maxDecoded)
+	in = source.Capped(in, most)
+	if data.compression == encodingGzip {
+		most = data.decoded
+		in = declaring{source.Capped(in, most), most}
+	}
+	err := decode(in, b)
 	switch {
 	case err == nil:
 		return 0, nil
+	case errors.Is(err, source.ErrTooManyBytes) && most < maxDecoded:
+		return http.StatusBadRequest, malformed(err, "the body holds more than the end of its gzip stream declares; send it as one stream")
 	case errors.Is(err, source.ErrTooManyBytes):
 		return http.StatusRequestEntityTooLarge, tooLarge()
 	case errors.As(err, new(*model.Error)):
@@ -322,9 +354,18 @@ func (n *Intake) decode(ctx context.Context, data body, decode decodeFunc, b *ba
 	return http.StatusBadRequest, malformed(err, "the body is cut off or damaged")
 }
 
+// declaring is a body that says how long it is.
+type declaring struct {
+	io.Reader
+	size int64
+}
+
 // readAll reads a protobuf message as a whole.
 func readAll(r io.Reader) ([]byte, error) {
 	var buf bytes.Buffer
+	if d, ok := r.(declaring); ok {
+		buf.Grow(int(d.size) + bytes.MinRead) // what is read last needs that much room
+	}
 	if _, err := buf.ReadFrom(r); err != nil {
 		return nil, err
 	}
