@@ -21,6 +21,10 @@ const (
 	voteSteep         = 1.5  // how fast a vote decides
 	madToSigmaAbs     = 1.2533
 	seasonalLeast     = 48 * time.Hour
+	oddWeeks          = 2   // after which a slot can be odd
+	oddScales         = 4   // scales that make a slot odd, and a kind of day unfit
+	oddMost           = 64  // scales that one counts for at most
+	missRate          = 0.5 // weight of a new hour in how far each kind of day is off
 )
 
 // seasonal is the model "seasonal": what is usual at this hour of this day of
@@ -38,6 +42,13 @@ const (
 // The scale is the mean absolute residual of the hour of the day. Residuals
 // are learned as at most three scales, and after three weeks one visit moves a
 // slot by at most sixteen usual residuals.
+//
+// Holidays: a slot whose median is four scales off is odd. An odd slot is not
+// taken into the profile unless a slot of the same weekday was odd the week before,
+// so that a holiday does not spoil the next weeks and a new rhythm is learned from its
+// second week on. While the hours of late fit another weekday and not their own, that one is
+// what is expected: a Monday like a Sunday alarms for an hour or two. A
+// day out of any rhythm is followed by the level.
 //
 // The level follows the residual with the parameter level_half_life. When all
 // residuals of that long a time lie beyond three scales on the same side, it
@@ -75,6 +86,11 @@ type seasonal struct {
 	count    int
 	kept     [slotSamples]float32 // some of the values, like sum
 
+	miss   [daysPerWeek]float32 // by weekday: how many scales the hours of late are off
+	like   int8                 // weekday whose profile holds, -1: its own
+	odd    uint8                // weekdays with an odd slot, as bits
+	oddOld uint8                // and the week before
+
 	run      int     // residuals beyond the clip, on one side, in a row; negative: below
 	runTotal float64 // their sum
 
@@ -91,7 +107,7 @@ func newSeasonal(c config) (Model, error) {
 		zone:  wallClock{location: c.location},
 		slots: daysPerWeek * hoursPerDay * perHour, perDay: hoursPerDay * perHour,
 		alpha: decay(max(halfLife, 1)), shift: int(max(halfLife, 8)),
-		least: seasonalMinHistory(c.step), slot: -1,
+		least: seasonalMinHistory(c.step), slot: -1, like: -1,
 	}
 	perSlot := int(time.Hour / time.Duration(perHour) / c.step)
 	p.stride = max(1, (perSlot+slotSamples-1)/slotSamples)
@@ -208,7 +224,7 @@ func (m *seasonal) shape(t int64) (line, jump float64, hour int) {
 	slot, into := m.locate(t)
 	if !m.ready || m.around != slot {
 		for i := range m.blend {
-			m.blend[i] = m.expected((slot + i - 1 + m.slots) % m.slots)
+			m.blend[i] = m.expected(m.stand((slot + i - 1 + m.slots) % m.slots))
 		}
 		m.ready, m.around = true, slot
 	}
@@ -258,6 +274,7 @@ func (m *seasonal) learn(t int64, v float64, p prediction) {
 	slot, _ := m.locate(t)
 	if slot != m.slot {
 		m.closeSlot()
+		m.turn(slot)
 		m.slot = slot
 	}
 	if m.n == 0 {
@@ -348,6 +365,14 @@ func (m *seasonal) closeSlot() {
 		return
 	}
 	mean := m.middle()
+	odd := m.isOdd(mean)
+	if odd {
+		m.odd |= 1 << (m.slot / m.perDay)
+	}
+	if odd && m.oddOld>>(m.slot/m.perDay)&1 == 0 {
+		m.sum, m.absolute, m.count, m.ready = 0, 0, 0, false
+		return
+	}
 	m.compare(mean)
 	weeks := int(m.closed) / m.slots
 	if old := float64(m.profile[m.slot]); weeks >= profileWeeks && old == old {
@@ -359,6 +384,69 @@ func (m *seasonal) closeSlot() {
 	m.spread[h] = renew(m.spread[h], m.absolute/float64(m.count), max(1/float64(1+int(m.closed)/m.perDay), spreadRate))
 	m.closed = min(m.closed, math.MaxInt32-1) + 1
 	m.sum, m.absolute, m.count, m.ready = 0, 0, 0, false
+}
+
+// stand returns the slot whose profile holds in place of that of slot.
+func (m *seasonal) stand(slot int) int {
+	if m.like < 0 {
+		return slot
+	}
+	return int(m.like)*m.perDay + slot%m.perDay
+}
+
+// isOdd notes how far the mean of the slot is off that of each weekday and
+// reports whether it is odd for its own.
+func (m *seasonal) isOdd(mean float64) bool {
+	if int(m.closed) < oddWeeks*m.slots {
+		return false
+	}
+	scale := mul(madToSigmaAbs, max(float64(m.spread[m.hour(m.slot)]), m.usual/4))
+	if !(scale > 0) {
+		return false
+	}
+	rate := mul(missRate, hoursPerDay) / float64(m.perDay)
+	var own float64
+	for day := range m.miss {
+		e := math.Abs(mean - m.level - float64(m.profile[day*m.perDay+m.slot%m.perDay]))
+		if e = min(e/scale, oddMost); e != e {
+			e = oddMost // never visited
+		}
+		if day == m.slot/m.perDay {
+			own = e
+		}
+		m.miss[day] = float32(float64(m.miss[day]) + mul(rate, e-float64(m.miss[day])))
+	}
+	return own >= oddScales
+}
+
+// turn goes on to a slot: at another day the marks of that weekday become those
+// of the week before. It chooses the weekday whose profile holds.
+func (m *seasonal) turn(slot int) {
+	day := slot / m.perDay
+	if m.slot < 0 || day != m.slot/m.perDay {
+		bit := uint8(1) << day
+		m.oddOld = m.oddOld&^bit | m.odd&bit
+		m.odd &^= bit
+		m.miss[day] = 0 // a day is like its own until it shows otherwise
+	}
+	if m.miss[day] < oddScales {
+		m.like = -1
+		return
+	}
+	if m.like >= 0 && m.miss[m.like] < oddScales {
+		return
+	}
+	m.like = -1
+	best := day
+	for other, miss := range m.miss {
+		if miss < m.miss[best] {
+			best = other
+		}
+	}
+	if m.miss[best] < oddScales {
+		m.like = int8(best)
+		m.run, m.runTotal = 0, 0
+	}
 }
 
 // compare notes how well both profiles foresaw the mean of a slot.
@@ -407,8 +495,12 @@ func (m *seasonal) why() string {
 			known++
 		}
 	}
-	return fmt.Sprintf("hour of the day and day of the week in %s: %d of %d slots known, weekly share %.0f %%",
-		m.zone.location, known, m.slots, 100*m.weeklyShare())
+	like := ""
+	if m.like >= 0 {
+		like = fmt.Sprintf(", today like a %v", time.Weekday((m.like+1)%daysPerWeek))
+	}
+	return fmt.Sprintf("hour of the day and day of the week in %s: %d of %d slots known, weekly share %.0f %%%s",
+		m.zone.location, known, m.slots, 100*m.weeklyShare(), like)
 }
 
 func (m *seasonal) sizeBytes() int {
@@ -433,6 +525,10 @@ func (m *seasonal) append(w *writer) {
 	appendMeans(w, m.profile)
 	appendMeans(w, m.spread[:])
 	appendMeans(w, m.votes[:])
+	appendMeans(w, m.miss[:])
+	w.u8(uint8(m.like + 1))
+	w.u8(m.odd)
+	w.u8(m.oddOld)
 	for _, v := range [...]float64{m.base, m.level, m.usual, m.errors[0], m.errors[1]} {
 		w.f64(v)
 	}
@@ -457,6 +553,13 @@ func (m *seasonal) read(d *reader) {
 	for _, v := range r.votes {
 		d.check(v >= -1 && v <= 1)
 	}
+	readMeans(d, r.miss[:])
+	for _, v := range r.miss {
+		d.check(v >= 0 && v <= oddMost)
+	}
+	like := d.u8()
+	d.check(like <= daysPerWeek)
+	r.like, r.odd, r.oddOld = int8(like)-1, d.u8(), d.u8()
 	for _, v := range r.spread {
 		d.check(!(v < 0))
 	}

@@ -11,7 +11,7 @@ import (
 // docs/formats/model-snapshot.md.
 const (
 	snapshotMagic   = "AIM\x00"
-	snapshotVersion = 2
+	snapshotVersion = 3
 	snapshotHeader  = len(snapshotMagic) + 1 + 8
 	snapshotTrailer = 4
 )
