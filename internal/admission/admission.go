@@ -17,11 +17,14 @@ import (
 
 // Options are what the package needs of others.
 type Options struct {
-	// Class names a request's class. It must be cheap.
-	Class func(*http.Request) Class
+	// Class names a request's class by its method and path. It must be cheap.
+	Class func(method, path string) Class
 	// Refuse answers a request that is not let in with the problem that err
 	// stands for: a model.Error.
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
+	// Answer appends to b the whole HTTP/1.1 answer with which a Listener's
+	// connection refuses a request. Nil: they refuse none.
+	Answer func(b []byte, h Head, err error) []byte
 	// Identity is who asks, "" for anybody; PerKey calls it. Nil: nobody is known.
 	Identity func(ctx context.Context) string
 	// OnChange is told of each change of the load state, one at a time; it
@@ -108,7 +111,7 @@ func (a *Admission) Handler(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		class := a.opts.Class(r)
+		class := a.opts.Class(r.Method, r.URL.Path)
 		if class == Probe {
 			a.metrics.admitted[class].Inc()
 			next.ServeHTTP(w, r)
@@ -147,7 +150,7 @@ func (a *Admission) serve(w http.ResponseWriter, r *http.Request, class Class, n
 	}
 	place := a.limiter.acquire(r.Context(), class)
 	if place == nil {
-		a.refuse(w, r, class, "overloaded", busy("The program is busy with more important requests. Send it again shortly."))
+		a.refuse(w, r, class, "overloaded", busy())
 		return
 	}
 	var once sync.Once
@@ -175,7 +178,7 @@ func (a *Admission) serveControl(w http.ResponseWriter, r *http.Request, next ht
 		a.metrics.admitted[Control].Inc()
 		next.ServeHTTP(w, r)
 	default:
-		a.refuse(w, r, Control, "overloaded", busy("Too many such requests are being served. Send it again shortly."))
+		a.refuse(w, r, Control, "overloaded", busy())
 	}
 }
 
@@ -187,7 +190,7 @@ func (a *Admission) PerKey(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		class := a.opts.Class(r)
+		class := a.opts.Class(r.Method, r.URL.Path)
 		if class == Probe || class == Control {
 			next.ServeHTTP(w, r)
 			return
@@ -225,10 +228,9 @@ func (a *Admission) tooMany(w http.ResponseWriter, r *http.Request, class Class,
 
 // busy is a refusal for want of a place. Its wait is spread over a second, so
 // that those refused together do not come back together.
-func busy(message string) error {
-	e := model.Errorf(model.KindOverloaded, "", "%s", message)
-	e.RetryAfter = time.Second + rand.N(time.Second)
-	return e
+func busy() error {
+	return &model.Error{Kind: model.KindOverloaded, Message: "The program is busy with other requests. Send it again shortly.",
+		RetryAfter: time.Second + rand.N(time.Second)}
 }
 
 func (a *Admission) refuse(w http.ResponseWriter, r *http.Request, class Class, reason string, err error) {

@@ -127,6 +127,19 @@ func (l *limiter) fits(c Class, now time.Time) bool {
 	return q.len() < q.room(now, l.interval)
 }
 
+// turnAway reports whether a request of class c would be refused at once, and
+// counts it as refused then.
+func (l *limiter) turnAway(c Class, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fits(c, now) {
+		return false
+	}
+	l.queues[c].refused(now)
+	l.shed++
+	return true
+}
+
 // acquire waits for a place. It returns nil when there is none to be had in
 // time, or ctx ended; otherwise release has to be called with what it returns.
 func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
@@ -205,7 +218,11 @@ func (l *limiter) release(t *ticket) {
 		if l.waiting.After(began) {
 			began = l.waiting
 		}
-		l.interval += (min(now.Sub(began), time.Second) - l.interval) / 16
+		if took := min(now.Sub(began), time.Second); l.interval == 0 {
+			l.interval = took
+		} else {
+			l.interval += (took - l.interval) / 16
+		}
 	}
 	l.served = now
 	l.admit(now)

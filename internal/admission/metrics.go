@@ -7,6 +7,8 @@ type instruments struct {
 	admitted [classes]prometheus.Counter
 	refused  *prometheus.CounterVec
 	changes  prometheus.Counter
+
+	overloaded [classes]prometheus.Counter // of refused
 }
 
 func newInstruments(r prometheus.Registerer, a *Admission) (*instruments, error) {
@@ -21,7 +23,7 @@ func newInstruments(r prometheus.Registerer, a *Admission) (*instruments, error)
 	for c := Probe; c < classes; c++ {
 		m.admitted[c] = admitted.WithLabelValues(c.String())
 		if c >= Ingest {
-			m.refused.WithLabelValues(c.String(), "overloaded")
+			m.overloaded[c] = m.refused.WithLabelValues(c.String(), "overloaded")
 		}
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {

@@ -93,6 +93,9 @@ func (r *recorder) Flush() {
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err == nil {
+		if in, ok := conn.(interface{ Unwrap() net.Conn }); ok { // no TLS: that has no such method
+			conn = in.Unwrap()
+		}
 		r.hijacked = true
 		if r.status == 0 {
 			r.status = http.StatusSwitchingProtocols

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // front is the outermost layer. It makes the recorder of the answer, and lets
@@ -42,14 +43,46 @@ func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
 	class, took := ClassOf(r.Method, r.URL.Path), s.now().Sub(rec.began)
 	if s.log.Enabled(r.Context(), slog.LevelDebug) {
 		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
-			slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", unrouted),
+			slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", Unrouted),
 			slog.Int("status", rec.status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 			slog.Int64("bytes", rec.bytes), slog.String("client", s.opts.Client(r)),
 			slog.String("request_id", p.RequestID), slog.String("traceparent", sent))
 	}
 	if s.opts.OnRequest != nil {
-		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: unrouted, Status: rec.status, Duration: took, Bytes: rec.bytes})
+		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: Unrouted, Status: rec.status, Duration: took, Bytes: rec.bytes})
 	}
+}
+
+// AppendRefusal appends to b the whole HTTP/1.1 answer to a GET that is refused
+// with err before it is read, on a connection that stays open. id and parent
+// are the request's X-Request-Id and Traceparent, path is its path, all as sent.
+func AppendRefusal(b []byte, id, parent, path string, err error) []byte {
+	p := problemOf(err)
+	p.RequestID, p.Instance = requestID(id), clip(path, 512)
+	buffer := bodies.Get().(*[]byte)
+	body := append(p.append((*buffer)[:0]), '\n')
+	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(p.Status), 10)
+	b = append(append(b, ' '), http.StatusText(p.Status)...)
+	b = append(b, "\r\nCache-Control: no-store"+
+		"\r\nContent-Security-Policy: "+dataPolicy+
+		"\r\nContent-Type: "+problemType+
+		"\r\nCross-Origin-Opener-Policy: same-origin"+
+		"\r\nCross-Origin-Resource-Policy: same-origin"+
+		"\r\nReferrer-Policy: no-referrer"+
+		"\r\nX-Content-Type-Options: nosniff"+
+		"\r\nX-Frame-Options: DENY"+
+		"\r\nDate: "...)
+	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+	if v := p.retryAfter(); v != "" {
+		b = append(append(b, "\r\nRetry-After: "...), v...)
+	}
+	b = append(append(b, "\r\nTraceparent: "...), traceparent(parent)...)
+	b = append(append(b, "\r\nX-Request-Id: "...), p.RequestID...)
+	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(body)), 10)
+	b = append(append(b, "\r\n\r\n"...), body...)
+	*buffer = body
+	bodies.Put(buffer)
+	return b
 }
 
 // bodies are buffers of problem documents.

@@ -1,11 +1,15 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +66,49 @@ func TestAGateRefuses(t *testing.T) {
 	wantProblem(t, f.do("GET", "/refused", ""), 429, CodeRateLimit)
 	if len(seen) != 3 {
 		t.Errorf("%d requests are counted, want 3", len(seen))
+	}
+}
+
+// TestARefusalOfAConnection compares the answer that a connection gives by
+// itself with the one that the gate gives.
+func TestARefusalOfAConnection(t *testing.T) {
+	t.Parallel()
+	busy := &model.Error{Kind: model.KindOverloaded, Message: "Busy.", RetryAfter: 1200 * time.Millisecond}
+	f := setup(t, func(o *Options) {
+		o.Gate = func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { Refuse(w, r, busy) })
+		}
+	})
+	const id, parent = "my-request-1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	want := f.do("GET", "/api/v1/detectors", "", "X-Request-Id", id, "Traceparent", parent)
+	sent := AppendRefusal(nil, id, parent, "/api/v1/detectors", busy)
+	got, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(sent)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(got.Body)
+	if err != nil || got.StatusCode != want.Code || string(body) != want.Body.String() {
+		t.Errorf("%d %v %s, want %d %s", got.StatusCode, err, body, want.Code, want.Body.String())
+	}
+	if date, err := http.ParseTime(got.Header.Get("Date")); err != nil || time.Since(date) > time.Minute {
+		t.Errorf("date %q", got.Header.Get("Date"))
+	}
+	got.Header.Del("Date")
+	for _, h := range []http.Header{got.Header, want.Header()} {
+		h.Set("Traceparent", h.Get("Traceparent")[:35]) // the rest is by chance
+	}
+	if !maps.EqualFunc(got.Header, want.Header(), slices.Equal) {
+		t.Errorf("%v\nwant %v", got.Header, want.Header())
+	}
+	for _, id := range []string{"", "short", "a\r\nSet-Cookie: x=y", strings.Repeat("x", 500)} {
+		r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(AppendRefusal(nil, id, "\r\n\r\n", "/\"<&", busy))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p Problem
+		if err := json.NewDecoder(r.Body).Decode(&p); err != nil || p.RequestID != r.Header.Get("X-Request-Id") || !strings.HasPrefix(p.RequestID, "req_") || p.Instance != "/\"<&" || len(r.Cookies()) > 0 {
+			t.Errorf("%q: %v %+v %v", id, err, p, r.Header)
+		}
 	}
 }
 

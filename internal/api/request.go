@@ -219,9 +219,9 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 	}
 }
 
-// unrouted is the route of requests that no pattern serves, or that were
+// Unrouted is the route of requests that no pattern serves, or that were
 // refused before one was looked for.
-const unrouted = "unmatched"
+const Unrouted = "unmatched"
 
 // route names the pattern that serves the request. Paths that no route
 // matches share one name, so that a scanner cannot fill metrics with labels.
@@ -232,7 +232,7 @@ func (info *requestInfo) route() string {
 	if info.page {
 		return "/*"
 	}
-	return unrouted
+	return Unrouted
 }
 
 // methodLabel bounds the method, which a client may invent.

@@ -23,12 +23,20 @@ var classOf = map[api.Class]admission.Class{
 // newAdmission connects what stands in front of the API.
 func (p *program) newAdmission(c config.Config) (*admission.Admission, error) {
 	return admission.New(c.Admission, admission.Options{
-		Class:      func(r *http.Request) admission.Class { return classOf[api.ClassOf(r.Method, r.URL.Path)] },
+		Class:      func(method, path string) admission.Class { return classOf[api.ClassOf(method, path)] },
 		Identity:   api.Subject,
 		Refuse:     api.Refuse,
+		Answer:     p.answer,
 		OnChange:   p.loadChanged,
 		Registerer: p.registry,
 	})
+}
+
+// answer is how a connection refuses a GET by itself.
+func (p *program) answer(b []byte, h admission.Head, err error) []byte {
+	path := string(h.Path)
+	p.requests.observe(context.Background(), api.Request{Class: api.ClassOf(http.MethodGet, path), Method: http.MethodGet, Route: api.Unrouted, Status: http.StatusServiceUnavailable})
+	return api.AppendRefusal(b, string(h.RequestID), string(h.Traceparent), path, err)
 }
 
 // loadChanged logs a change of the load state and tells of it.

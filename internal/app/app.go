@@ -116,6 +116,8 @@ type program struct {
 	gate     *gate
 
 	admission *admission.Admission
+	requests  *requestMetrics
+	listener  *admission.Listener
 	responses *api.Responses
 	queries   *source.Cache
 
@@ -250,6 +252,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	if err := p.sources.Sync(ctx); err != nil {
 		p.log.Error("some sources cannot be used", "err", err)
 	}
+	p.requests = newRequestMetrics(p.registry)
 	if p.admission, err = p.newAdmission(c); err != nil {
 		return "", err
 	}
@@ -315,6 +318,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	case <-ctx.Done():
 	}
 	p.gate.open(handler)
+	p.listener.Use(p.admission)
 	url := "http://" + listener.Addr().String()
 	address := filepath.Join(c.DataDir, addressFile)
 	if err := os.WriteFile(address, []byte(url+"\n"), 0o600); err != nil {
@@ -335,6 +339,7 @@ const addressFile = "address"
 // The returned function takes no more requests and waits for those in flight,
 // 10 s at most.
 func (p *program) serve(listener net.Listener) (drain func(context.Context) error) {
+	p.listener = admission.NewListener(listener)
 	server := &http.Server{
 		Handler:           p.gate,
 		BaseContext:       func(net.Listener) context.Context { return p.tracing.Context(context.Background()) },
@@ -345,7 +350,7 @@ func (p *program) serve(listener net.Listener) (drain func(context.Context) erro
 		ErrorLog:          slog.NewLogLogger(p.log.With("component", "http").Handler(), slog.LevelDebug),
 	}
 	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
 			p.life.fail(fmt.Errorf("serving HTTP: %w", err))
 		}
 	}()
@@ -363,7 +368,6 @@ func (p *program) serve(listener net.Listener) (drain func(context.Context) erro
 
 // handler connects the API.
 func (p *program) handler(c config.Config) (http.Handler, error) {
-	requests := newRequestMetrics(p.registry)
 	return api.New(api.Options{
 		Detectors:        p.store,
 		Models:           models{p.store, p.engine},
@@ -406,8 +410,8 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 
 		Hosts:     c.Server.Hosts,
 		Guarded:   !c.Auth.Enabled,
-		OnRequest: requests.observe,
-		OnPanic:   requests.panicked,
+		OnRequest: p.requests.observe,
+		OnPanic:   p.requests.panicked,
 		LogLevel:  p.level,
 		Version:   telemetry.BuildInfo().Version,
 		Logger:    p.log.With("component", "api"),

@@ -1,0 +1,182 @@
+package admission
+
+import (
+	"bytes"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Head is what is known of a request from its bytes alone. Its slices are only
+// valid until the function that gets it returns.
+type Head struct {
+	Path        []byte // without the query
+	RequestID   []byte // X-Request-Id, empty: none
+	Traceparent []byte
+}
+
+// Listener hands out connections that refuse requests themselves while there
+// is no room for their class: to be read and answered by net/http costs as much
+// as many a cheap request, and at ten times the load that can be served would
+// take half of the CPU.
+//
+// Only what is certain is refused so: a GET that needs no percent-decoding,
+// has no body, and came whole and alone, on a connection on which nothing else
+// has ever come. So no bytes are taken for a request that belong to another one's
+// body, to a WebSocket or to TLS. Everything else is passed on as it is.
+type Listener struct {
+	net.Listener
+	admission atomic.Pointer[Admission]
+}
+
+// NewListener returns a Listener that passes everything on until Use is called.
+func NewListener(l net.Listener) *Listener { return &Listener{Listener: l} }
+
+// Use lets a decide from now on, unless it is disabled.
+func (l *Listener) Use(a *Admission) {
+	if !a.config.Disabled && a.opts.Answer != nil {
+		l.admission.Store(a)
+	}
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	tcp, ok := c.(*net.TCPConn)
+	if err != nil || !ok {
+		return c, err
+	}
+	return &conn{TCPConn: tcp, listener: l}, nil
+}
+
+// passEvery is how often a request of a connection is passed on whatever
+// happens, so that net/http's deadline of idle connections moves on.
+const passEvery = 15 * time.Second
+
+// conn is one connection. net/http reads from it in one goroutine at a time,
+// and writes nothing while it waits for a request.
+type conn struct {
+	*net.TCPConn
+	listener *Listener
+	other    bool      // something else has come than whole GETs, one by one
+	passed   time.Time // when a request was last passed on
+	answer   []byte
+}
+
+// Unwrap returns the connection beneath, for whoever takes it over.
+func (c *conn) Unwrap() net.Conn { return c.TCPConn }
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.TCPConn.Read(p)
+		if c.other || n == 0 || err != nil {
+			return n, err
+		}
+		a := c.listener.admission.Load()
+		h, refused := c.refuses(a, p[:n], time.Now())
+		if !refused {
+			return n, nil
+		}
+		c.answer = a.opts.Answer(c.answer[:0], h, busy())
+		if _, err := c.TCPConn.Write(c.answer); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// refuses reports whether what has just come is refused here. a may be nil.
+func (c *conn) refuses(a *Admission, p []byte, now time.Time) (Head, bool) {
+	h, ok := readHead(p)
+	if c.other = c.other || !ok; c.other {
+		return h, false
+	}
+	if a == nil || now.Sub(c.passed) > passEvery || !a.sheds(h, now) {
+		c.passed = now
+		return h, false
+	}
+	return h, true
+}
+
+// sheds reports whether there is no room for a request, and counts it then.
+func (a *Admission) sheds(h Head, now time.Time) bool {
+	class := a.opts.Class("GET", string(h.Path))
+	if class < Ingest || !a.limiter.turnAway(class, now) {
+		return false
+	}
+	a.metrics.overloaded[class].Inc()
+	return true
+}
+
+// readHead reads a GET without a body that is all of p. It is stricter than
+// net/http: ok is false for whatever net/http might read in another way.
+func readHead(p []byte) (h Head, ok bool) {
+	line, rest, ok := cutLine(p)
+	target, ok2 := bytes.CutPrefix(line, []byte("GET /"))
+	target, ok3 := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
+	if !ok || !ok2 || !ok3 {
+		return h, false
+	}
+	target = line[len("GET ") : len("GET ")+1+len(target)]
+	for _, c := range target {
+		if c <= ' ' || c >= 0x7f {
+			return h, false
+		}
+	}
+	h.Path, _, _ = bytes.Cut(target, []byte("?"))
+	if bytes.IndexByte(h.Path, '%') >= 0 {
+		return h, false
+	}
+	hosts := 0
+	for {
+		if line, rest, ok = cutLine(rest); !ok {
+			return h, false
+		}
+		if len(line) == 0 {
+			return h, len(rest) == 0 && hosts == 1
+		}
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found || !token(name) {
+			return h, false
+		}
+		value = bytes.Trim(value, " \t")
+		switch {
+		case is(name, "host"):
+			hosts++
+		case is(name, "x-request-id"):
+			h.RequestID = value
+		case is(name, "traceparent"):
+			h.Traceparent = value
+		case is(name, "connection"):
+			if !is(value, "keep-alive") {
+				return h, false
+			}
+		case is(name, "content-length"), is(name, "transfer-encoding"), is(name, "expect"), is(name, "upgrade"), is(name, "trailer"):
+			return h, false
+		}
+	}
+}
+
+// cutLine cuts p at its first end of a line, which must be CR LF.
+func cutLine(p []byte) (line, rest []byte, ok bool) {
+	i := bytes.IndexByte(p, '\n')
+	if i < 1 || bytes.IndexByte(p[:i], '\r') != i-1 {
+		return nil, nil, false
+	}
+	return p[:i-1], p[i+1:], true
+}
+
+// token reports whether a header's name is made of letters, digits and dashes.
+func token(name []byte) bool {
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(name) > 0
+}
+
+// is compares without regard to case; want is lower.
+func is(name []byte, want string) bool {
+	return len(name) == len(want) && bytes.EqualFold(name, []byte(want))
+}

@@ -1,0 +1,195 @@
+package admission
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	plainGet = "GET /read?q=1 HTTP/1.1\r\nHost: x\r\nX-Request-Id: my-id\r\n\r\n"
+	shedMark = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nShed: 1\r\n\r\nshed"
+)
+
+// FuzzHeadsAreReadAsNetHTTPDoes: what a connection takes for a whole GET is
+// one to net/http too, with the same path, and nothing is left over.
+func FuzzHeadsAreReadAsNetHTTPDoes(f *testing.F) {
+	for _, seed := range []string{
+		plainGet, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /a%2fb HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length : 4\r\n\r\n", "GET /a HTTP/1.1\nHost: x\n\n", "GET //a/../b HTTP/1.1\r\nhost: x\r\nTraceparent:\t00-1 \r\n\r\n",
+		"GET /a HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", "GET /?#x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "GET /a:b;c HTTP/1.1\r\nHost: [\r\nX:\x00\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		h, ok := readHead(p)
+		if !ok {
+			return
+		}
+		in := bufio.NewReader(bytes.NewReader(p))
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return // net/http refuses it and closes the connection: nobody can be misled
+		}
+		left, _ := io.ReadAll(in)
+		if r.Method != "GET" || r.URL.Path != string(h.Path) || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.ProtoMinor != 1 || r.Close || len(left) > 0 {
+			t.Errorf("%q is read as %s %q (%q) with %d bytes of body and %q left", p, r.Method, r.URL.Path, h.Path, r.ContentLength, left)
+		}
+		if got := r.Header.Values("X-Request-Id"); len(got) == 1 && got[0] != string(h.RequestID) {
+			t.Errorf("%q: id %q, read as %q", p, got, h.RequestID)
+		}
+	})
+}
+
+func TestHeadsThatAreNotPlain(t *testing.T) {
+	t.Parallel()
+	if h, ok := readHead([]byte(plainGet)); !ok || string(h.Path) != "/read" || string(h.RequestID) != "my-id" {
+		t.Errorf("a plain one: %v %s %s", ok, h.Path, h.RequestID)
+	}
+	for _, bad := range []string{
+		"", "GET", plainGet + "x", plainGet[:len(plainGet)-2], plainGet + plainGet, strings.Replace(plainGet, "GET", "POST", 1), strings.Replace(plainGet, "1.1", "1.0", 1),
+		strings.Replace(plainGet, "/read", "/re%61d", 1), strings.Replace(plainGet, "/read", "http://x/read", 1), strings.Replace(plainGet, "Host: x\r\n", "", 1),
+		strings.Replace(plainGet, "Host: x", "Host: x\r\nHost: y", 1), strings.Replace(plainGet, "Host", "Content-Length: 4\r\nHost", 1),
+		strings.Replace(plainGet, "Host", "content-length : 4\r\nHost", 1), strings.Replace(plainGet, "Host", "A: b\nTransfer-Encoding: chunked\r\nHost", 1),
+		strings.Replace(plainGet, "Host", "Connection: close\r\nHost", 1), strings.Replace(plainGet, "Host", "Connection: Upgrade\r\nUpgrade: websocket\r\nHost", 1),
+		strings.Replace(plainGet, "Host", "Expect: 100-continue\r\nHost", 1), strings.Replace(plainGet, "Host: x", "Host: x\r\n folded", 1), "\x16\x03\x01\x02\x00",
+	} {
+		if _, ok := readHead([]byte(bad)); ok {
+			t.Errorf("%q is taken for a plain GET", bad)
+		}
+	}
+}
+
+// shedding is a server on a Listener, whose class Read is flooded as long as
+// the test runs.
+func shedding(t *testing.T) *Admission {
+	t.Helper()
+	a := setup(t, Config{}, func(o *Options) {
+		o.Answer = func(b []byte, h Head, err error) []byte { return append(b, shedMark...) }
+	})
+	full(t, a.limiter, Read)
+	a.limiter.mu.Lock()
+	defer a.limiter.mu.Unlock()
+	for range mostQueued {
+		a.limiter.queues[Read].push(&ticket{class: Read, since: time.Now().Add(time.Hour)})
+		a.limiter.queued++
+	}
+	a.limiter.queues[Read].refused(time.Now().Add(time.Hour))
+	return a
+}
+
+func serveOn(t *testing.T, a *Admission) (dial func() (net.Conn, *bufio.Reader)) {
+	t.Helper()
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := NewListener(plain)
+	listener.Use(a)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "served %s %q", r.URL.Path, text)
+	}))}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return func() (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", plain.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		return conn, bufio.NewReader(conn)
+	}
+}
+
+// answerOf reads one answer.
+func answerOf(t *testing.T, in *bufio.Reader) (status int, shed bool, body string) {
+	t.Helper()
+	r, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.StatusCode, r.Header.Get("Shed") != "", string(text)
+}
+
+func TestConnectionsRefuseByThemselves(t *testing.T) {
+	t.Parallel()
+	a := shedding(t)
+	conn, in := serveOn(t, a)()
+	ask := func(request string, status int, shed bool) {
+		t.Helper()
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		if s, by, body := answerOf(t, in); s != status || by != shed {
+			t.Errorf("%q: %d (by the connection: %v) %s, want %d (%v)", request, s, by, body, status, shed)
+		}
+	}
+	probe := strings.Replace(plainGet, "/read", "/probe", 1)
+	ask(plainGet, 503, false) // the first of a connection is passed on
+	for range 3 {
+		ask(plainGet, 503, true)
+		ask(probe, 200, false)
+		ask(strings.Replace(plainGet, "/read", "/control", 1), 200, false)
+		ask(strings.Replace(plainGet, "/read", "/ui", 1), 200, false)
+	}
+	if n := a.limiter.state().shed; n != 4 {
+		t.Errorf("%d refusals are counted, want 4", n)
+	}
+	a.limiter.mu.Lock()
+	a.limiter.queues[Read] = queue{}
+	a.limiter.queued, a.limiter.inFlight = 0, 0
+	a.limiter.mu.Unlock()
+	ask(plainGet, 200, false)
+}
+
+// TestNoBytesOfOthersAreTakenForARequest reads what looks like a request where
+// there is none: in a body, behind a request, after a change of protocol. A
+// connection that answered it would give one user's answer to another.
+func TestNoBytesOfOthersAreTakenForARequest(t *testing.T) {
+	t.Parallel()
+	a := shedding(t)
+	probe := strings.Replace(plainGet, "/read", "/probe", 1)
+	for name, parts := range map[string][]string{
+		"in a body":                     {probe, "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"},
+		"in a body of a GET":            {probe, strings.Replace(plainGet, "Host", "Content-Length: 100\r\nHost", 1)},
+		"in a chunked body":             {strings.Replace(plainGet, "Host", "Transfer-Encoding: chunked\r\nHost", 1), "1\r\nx\r\n"},
+		"in a head that comes in parts": {probe, "GET /read HTTP/1.1\r\nA: "},
+		"behind another request":        {probe, probe + probe[:20]},
+		"after a change of protocol":    {probe, strings.Replace(plainGet, "Host", "Connection: Upgrade\r\nUpgrade: websocket\r\nHost", 1)},
+		"a byte that came too early":    {probe, "G"},
+		"in TLS":                        {"\x16\x03\x01\x02\x00\x01"},
+	} {
+		c := &conn{}
+		for _, part := range parts {
+			if _, refused := c.refuses(a, []byte(part), time.Now()); refused {
+				t.Errorf("%s: %q is refused", name, part)
+			}
+		}
+		for range 2 {
+			if _, refused := c.refuses(a, []byte(plainGet), time.Now()); refused {
+				t.Errorf("%s: what looks like a request is refused", name)
+			}
+		}
+	}
+	c := &conn{} // the control
+	c.refuses(a, []byte(probe), time.Now())
+	if _, refused := c.refuses(a, []byte(plainGet), time.Now()); !refused {
+		t.Error("a request is not refused")
+	}
+	if _, refused := c.refuses(a, []byte(plainGet), time.Now().Add(2*passEvery)); refused {
+		t.Error("none is passed on after a while")
+	}
+}
