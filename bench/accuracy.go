@@ -115,11 +115,12 @@ func Accuracy(ctx context.Context, o AccuracyOptions) (AccuracyReport, error) {
 	return report, nil
 }
 
-// accuracyModels are the models that learn; fixed bounds have no accuracy.
+// accuracyModels are the models that learn: fixed bounds have no accuracy, and
+// neither have values that are no surprises.
 func accuracyModels() []string {
 	var names []string
 	for _, info := range detect.Names() {
-		if info.Name != "threshold" {
+		if info.Name != "threshold" && info.Name != "surprise" {
 			names = append(names, info.Name)
 		}
 	}
