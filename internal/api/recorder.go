@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -105,12 +106,14 @@ func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // problemWriter replaces the plain texts with which mounted handlers report
-// failures by problem documents. Other bodies pass unchanged.
+// failures by problem documents, whose detail they become where that tells no
+// internals. Other bodies pass unchanged. finish has to be called at the end.
 type problemWriter struct {
 	http.ResponseWriter
 	r        *http.Request
 	wrote    bool
-	replaced bool
+	replaced int    // status of what is replaced; 0: nothing is
+	text     []byte // what the handler said, up to maxDetail
 }
 
 func (p *problemWriter) WriteHeader(status int) {
@@ -118,12 +121,8 @@ func (p *problemWriter) WriteHeader(status int) {
 		return
 	}
 	if status >= 400 {
-		switch ct := p.Header().Get("Content-Type"); {
-		case ct == "", hasPrefixFold(ct, "text/plain"):
-			p.wrote, p.replaced = true, true
-			pr := newProblem(codeOfStatus(status), 0, "")
-			pr.Status = status
-			pr.stamp(p.r.Context()).write(p.ResponseWriter)
+		if ct := p.Header().Get("Content-Type"); ct == "" || hasPrefixFold(ct, "text/plain") {
+			p.wrote, p.replaced = true, status
 			return
 		}
 	}
@@ -134,20 +133,47 @@ func (p *problemWriter) WriteHeader(status int) {
 }
 
 func (p *problemWriter) Write(b []byte) (int, error) {
-	if p.replaced {
-		return len(b), nil
-	}
 	if !p.wrote {
 		p.WriteHeader(http.StatusOK)
 	}
-	return p.ResponseWriter.Write(b)
+	if p.replaced == 0 {
+		return p.ResponseWriter.Write(b)
+	}
+	p.text = append(p.text, b[:min(len(b), maxDetail-len(p.text))]...)
+	return len(b), nil
+}
+
+// finish writes the problem that replaces what the handler said.
+func (p *problemWriter) finish() {
+	if p.replaced == 0 {
+		return
+	}
+	detail := ""
+	switch code := codeOfStatus(p.replaced); {
+	case code == CodeInternal, code == CodeDatabase: // which may be about anything inside
+	default:
+		detail = strings.TrimSpace(strings.ToValidUTF8(string(p.text), "\uFFFD"))
+	}
+	if detail == "404 page not found" || detail == http.StatusText(p.replaced) {
+		detail = "" // net/http's own texts say less than the table
+	}
+	pr := newProblem(codeOfStatus(p.replaced), 0, detail)
+	pr.Status = p.replaced
+	if s, err := strconv.Atoi(p.Header().Get("Retry-After")); err == nil && s > 0 && pr.Retryable {
+		pr.RetryAfterMS = int64(s) * 1000
+	}
+	p.replaced = 0
+	pr.stamp(p.r.Context()).write(p.ResponseWriter)
 }
 
 // Unwrap serves http.ResponseController.
 func (p *problemWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // Flush serves handlers that stream.
-func (p *problemWriter) Flush() { _ = http.NewResponseController(p.ResponseWriter).Flush() }
+func (p *problemWriter) Flush() {
+	p.finish()
+	_ = http.NewResponseController(p.ResponseWriter).Flush()
+}
 
 // Hijack serves WebSocket upgrades.
 func (p *problemWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -293,25 +293,37 @@ func TestMountedHandlers(t *testing.T) {
 				_ = rw.Flush()
 			}),
 			"/api/v1/write": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				http.Error(w, "canary: snappy: corrupt input", http.StatusBadRequest)
+				http.Error(w, "snappy: corrupt input\xff", http.StatusBadRequest)
+			}),
+			"/loki/api/v1/push": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "canary: /var/lib is read-only", http.StatusInternalServerError)
 			}),
 			"/prometheus/*": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				w.WriteHeader(http.StatusBadRequest)
 				_, _ = io.WriteString(w, `{"status":"error","path":"`+r.URL.Path+`"}`)
 			}),
-			"/v1/logs": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }),
+			"/v1/logs": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "7")
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}),
 		}
 	})
 	server := httptest.NewServer(f.h)
 	defer server.Close()
 
 	rec := f.do("POST", "/api/v1/write", "x", "Content-Type", "application/x-protobuf")
-	wantProblem(t, rec, 400, CodeValidation)
-	if strings.Contains(rec.Body.String(), "canary") {
-		t.Errorf("the handler's text is shown: %s", rec.Body.String())
+	if p := wantProblem(t, rec, 400, CodeValidation); p.Detail != "snappy: corrupt input\uFFFD" {
+		t.Errorf("the detail is %q", p.Detail)
 	}
-	wantProblem(t, f.do("POST", "/v1/logs", ""), 503, CodeServiceUnavailable)
+	rec = f.do("POST", "/loki/api/v1/push", "x")
+	wantProblem(t, rec, 500, CodeInternal)
+	if strings.Contains(rec.Body.String(), "canary") {
+		t.Errorf("internals are shown: %s", rec.Body.String())
+	}
+	if p := wantProblem(t, f.do("POST", "/v1/logs", ""), 503, CodeServiceUnavailable); p.RetryAfterMS != 7000 {
+		t.Errorf("retry after %d ms", p.RetryAfterMS)
+	}
 	rec = f.do("GET", "/prometheus/api/v1/query", "")
 	if rec.Code != 400 || rec.Body.String() != `{"status":"error","path":"/prometheus/api/v1/query"}` {
 		t.Errorf("a protocol of its own is changed: %d %s", rec.Code, rec.Body.String())

@@ -119,10 +119,13 @@ func (s *server) registerAll() {
 	s.registerUI()
 }
 
-// mounted serves another protocol; its plain-text failures become problems.
+// mounted serves another protocol; its plain-text failures become problems
+// with the same text.
 func mounted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(&problemWriter{ResponseWriter: w, r: r}, r)
+		p := &problemWriter{ResponseWriter: w, r: r}
+		h.ServeHTTP(p, r)
+		p.finish()
 	})
 }
 
