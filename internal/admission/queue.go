@@ -35,7 +35,7 @@ const (
 	floodDrain = 20 * time.Millisecond  // or as many as are served in this time
 	calmAfter  = 500 * time.Millisecond
 
-	patience = time.Second // how long a request may wait for a place
+	patience = 2 * time.Second // how long a request may wait for a place
 )
 
 // queue is the requests of one class that wait, the oldest first.

@@ -27,7 +27,7 @@ type Class string
 // The classes, the most important first.
 const (
 	ClassProbe   Class = "probe"   // health and readiness
-	ClassControl Class = "control" // acknowledge, pause, stop: what people do in trouble
+	ClassControl Class = "control" // acknowledge, pause, stop, sign in: what people do in trouble
 	ClassStream  Class = "stream"  // live streams, which last
 	ClassIngest  Class = "ingest"  // samples and log lines coming in
 	ClassUI      Class = "ui"      // pages
@@ -46,6 +46,9 @@ func ClassOf(method, path string) Class {
 		return ClassIngest
 	case path == "/api/v1/ws", path == "/api/v1/events":
 		return ClassStream
+	}
+	if method == http.MethodPost && path == sessionPath {
+		return ClassControl
 	}
 	if method == http.MethodPost {
 		i := strings.LastIndexByte(path, '/')

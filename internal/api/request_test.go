@@ -352,7 +352,7 @@ func TestClassOf(t *testing.T) {
 	t.Parallel()
 	for request, want := range map[string]Class{
 		"GET /livez": ClassProbe, "GET /ready": ClassProbe, "GET /health": ClassProbe, "GET /health/database": ClassProbe, "GET /metrics": ClassProbe,
-		"POST /api/v1/anomalies/x/acknowledge": ClassControl, "POST /api/v1/detectors/x/stop": ClassControl, "POST /-/reload": ClassControl, "POST /api/v1/tasks/x/cancel": ClassControl,
+		"POST /api/v1/anomalies/x/acknowledge": ClassControl, "POST /api/v1/detectors/x/stop": ClassControl, "POST /-/reload": ClassControl, "POST /api/v1/session": ClassControl, "GET /api/v1/session": ClassRead, "POST /api/v1/tasks/x/cancel": ClassControl,
 		"POST /api/v1/write": ClassIngest, "POST /loki/api/v1/push": ClassIngest, "POST /v1/logs": ClassIngest,
 		"GET /": ClassUI, "GET /assets/a.js": ClassUI, "GET /api/v1/ws": ClassStream, "GET /api/v1/events": ClassStream,
 		"GET /api/v1/detectors": ClassRead, "POST /api/v1/detectors": ClassRead, "GET /prometheus/api/v1/query": ClassRead,
