@@ -7,17 +7,48 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
 
 	"aiops/internal/model"
 )
 
-// logStateName is the only row of log_state.
-const logStateName = "templates"
+// The rows of log_state. What a node learnt from its lines belongs to the node,
+// whose data directory has the lines and their counts: in a database of its own
+// there is one row, in one that is shared a row for each data directory.
+const (
+	logStateName = "templates"
+	nodeFile     = "node"              // names the data directory among the nodes
+	logStateKept = 30 * 24 * time.Hour // how long the row of a node that is gone stays
+)
 
-// LogState returns what SaveLogState kept last, or nil when nothing was.
+// nameNode sets the row of this node. It makes the name of the data directory
+// when it has none.
+func (s *Store) nameNode() error {
+	s.logState = logStateName
+	if s.eng.NotifySQL() == "" { // nobody shares it
+		return nil
+	}
+	path := filepath.Join(s.cfg.DataDir, nodeFile)
+	name, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(name) == 0 {
+		name = []byte(newID("node"))
+		err = os.WriteFile(path, name, 0o600)
+	}
+	if err != nil {
+		return model.WrapError(model.KindInternal, "", err, "the name of this node cannot be kept in the data directory; make %s readable and writable", path)
+	}
+	s.logState += "/" + cleanText(string(name[:min(len(name), 64)]))
+	return nil
+}
+
+// LogState returns what SaveLogState kept last, or nil when nothing was. A node
+// that kept nothing so far begins with what any node kept last.
 func (s *Store) LogState(ctx context.Context) ([]byte, error) {
 	var data []byte
-	err := s.read.DB.QueryRowContext(ctx, `SELECT data FROM log_state WHERE name = $1`, logStateName).Scan(&data)
+	err := s.read.DB.QueryRowContext(ctx, `SELECT data FROM log_state ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, updated_at DESC LIMIT 1`, s.logState).Scan(&data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -31,13 +62,17 @@ func (s *Store) LogState(ctx context.Context) ([]byte, error) {
 	return state, nil
 }
 
-// SaveLogState keeps the state of the log templates, in place of the one
-// before. It is compressed before the writer is involved, and writes no event.
+// SaveLogState keeps the state of this node's log templates, in place of the one
+// before, and gives up those of nodes that kept none for a month. It is
+// compressed before the writer is involved, and writes no event.
 func (s *Store) SaveLogState(ctx context.Context, state []byte) error {
 	packed := s.codec.pack(state)
 	return s.commit(ctx, "saving the state of the log templates", func(ctx context.Context, tx *tx) error {
+		if err := tx.exec(ctx, `DELETE FROM log_state WHERE name <> $1 AND updated_at < $2`, s.logState, tx.now-logStateKept.Milliseconds()); err != nil {
+			return err
+		}
 		return tx.exec(ctx, `INSERT INTO log_state (name, updated_at, data) VALUES ($1, $2, $3)
-			ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at, data = excluded.data`, logStateName, tx.now, packed)
+			ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at, data = excluded.data`, s.logState, tx.now, packed)
 	})
 }
 

@@ -15,7 +15,13 @@ import (
 // node opens one more node on a shared database.
 func node(t *testing.T, cfg store.Config) *store.Store {
 	t.Helper()
-	cfg.DataDir = t.TempDir()
+	return nodeAt(t, cfg, t.TempDir())
+}
+
+// nodeAt is node with a data directory that may have been used before.
+func nodeAt(t *testing.T, cfg store.Config, dir string) *store.Store {
+	t.Helper()
+	cfg.DataDir = dir
 	cfg.MasterKey = "a key of at least 32 characters, shared"
 	s, err := store.Open(t.Context(), cfg, quietLog(), nil)
 	if err != nil {
@@ -271,4 +277,39 @@ func TestCrashingTask(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestNodesKeepTheirOwnLogState: what nodes learn of their lines at the same
+// time does not take the place of what others learnt. A restarted node has its
+// own, and a new one begins with the latest.
+func TestNodesKeepTheirOwnLogState(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	at := func(dir string) *store.Store { return nodeAt(t, cfg, dir) }
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	a, b := at(dirs[0]), at(dirs[1])
+	want := func(s *store.Store, state string) {
+		t.Helper()
+		got, err := s.LogState(t.Context())
+		if err != nil || string(got) != state {
+			t.Errorf("the state is %q, %v, want %q", got, err, state)
+		}
+	}
+	save := func(s *store.Store, state string) {
+		t.Helper()
+		if err := s.SaveLogState(t.Context(), []byte(state)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save(a, "of a")
+	want(b, "of a") // b has none of its own yet
+	save(b, "of b")
+	save(a, "of a, later")
+	want(a, "of a, later")
+	want(b, "of b")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(at(dirs[1]), "of b")
+	want(at(dirs[2]), "of a, later")
 }

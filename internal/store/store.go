@@ -66,6 +66,7 @@ type Store struct {
 	now      func() time.Time
 	scanStep int    // rows that one query of a list walks at most
 	instance string // names this process among those that share the database
+	logState string // the row of log_state of this node
 
 	queue   chan *write
 	cancel  context.CancelFunc // ends the goroutines
@@ -156,6 +157,9 @@ func (s *Store) setUp(ctx context.Context, reg prometheus.Registerer) error {
 		return err
 	}
 	if s.codec, err = newCodec(); err != nil {
+		return err
+	}
+	if err := s.nameNode(); err != nil {
 		return err
 	}
 	if dir := s.eng.SpaceDir(); dir != "" {
