@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/golang/snappy"
 )
 
 // The race detector multiplies the memory of a program, so that a bound on
@@ -77,7 +79,8 @@ func bombs() []bomb {
 	declares := []byte{0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0} // a snappy block of 4 GiB in ten bytes
 	zeros := zipped(make([]byte, 128<<20), 1)
 	nested := zipped(make([]byte, 128<<20), 2)
-	most := zipped(make([]byte, 31<<20), 1)
+	most := zipped(make([]byte, 15<<20), 1)
+	packed := snappy.Encode(nil, make([]byte, 15<<20))
 	var keys bytes.Buffer
 	for i := range 60_000 {
 		fmt.Fprintf(&keys, `,"k%d":1`, i)
@@ -96,6 +99,7 @@ func bombs() []bomb {
 		{"zipped records", "/v1/logs", protobuf, "gzip", zeros, true},
 		{"a push of the most bytes", "/loki/api/v1/push", jsonType, "gzip", most, false},
 		{"records of the most bytes", "/v1/logs", protobuf, "gzip", most, false},
+		{"samples of the most bytes", "/api/v1/write", protobuf, "snappy", packed, false},
 		{"records zipped twice", "/v1/logs", protobuf, "gzip", nested, false},
 	}
 	for _, path := range []string{"/api/v1/write", "/loki/api/v1/push"} {

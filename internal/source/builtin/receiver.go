@@ -26,10 +26,10 @@ import (
 
 // Limits on remote-write requests.
 const (
-	maxDecoded     = 32 << 20  // bytes of one request after decompression
-	receiveBudget  = 256 << 20 // what decoding all at the same time may take in memory
-	usualFactor    = 6         // memory for each byte of a message of the usual make-up
-	readBudget     = 64 << 20  // compressed bytes being read at the same time
+	maxDecoded     = 16 << 20 // bytes of one request after decompression
+	receiveBudget  = 96 << 20 // what decoding all at the same time may take in memory
+	usualFactor    = 6        // memory for each byte of a message of the usual make-up
+	readBudget     = 32 << 20 // compressed bytes being read at the same time
 	readTime       = 10 * time.Second
 	budgetWait     = 5 * time.Second
 	retrySoon      = 5 * time.Second
@@ -46,6 +46,7 @@ type receiver struct {
 	handler http.Handler
 	reading *semaphore.Weighted
 	working *semaphore.Weighted
+	scratch sync.Pool // *[]byte, what a message is unpacked into to be judged
 
 	mu    sync.Mutex
 	state model.Collector
@@ -194,11 +195,17 @@ func (v *receiver) write(w http.ResponseWriter, r *http.Request, body compressed
 		return busy(w), errBusy()
 	}
 	defer v.working.Release(weight)
-	message, err := snappy.Decode(nil, body.data)
+	scratch, _ := v.scratch.Get().(*[]byte)
+	if scratch == nil {
+		scratch = new([]byte)
+	}
+	message, err := snappy.Decode((*scratch)[:cap(*scratch)], body.data)
 	if err != nil {
 		return http.StatusBadRequest, malformed(err)
 	}
 	cost, err := scanCost(message, version2)
+	*scratch = message
+	v.scratch.Put(scratch)
 	if err != nil {
 		return http.StatusBadRequest, malformed(err)
 	}

@@ -147,16 +147,16 @@ func TestRemoteWriteRefuses(t *testing.T) {
 		{"another message", http.MethodPost, "application/x-protobuf;proto=x.Y", "snappy", good, 415, "content type"},
 		{"gzip", http.MethodPost, type1, "gzip", good, 415, "not snappy"},
 		{"empty", http.MethodPost, type1, "snappy", nil, 400, "not a remote-write message"},
-		{"4 GB declared", http.MethodPost, type1, "snappy", declare(4 << 30), 413, "at most 33554432"},
+		{"4 GB declared", http.MethodPost, type1, "snappy", declare(4 << 30), 413, "at most 16777216"},
 		{"more than an int declared", http.MethodPost, type1, "snappy", bytes.Repeat([]byte{0xff}, 11), 400, "not a remote-write message"},
-		{"32 MiB declared, nothing there", http.MethodPost, type1, "snappy", declare(32 << 20), 400, "not a remote-write message"},
+		{"16 MiB declared, nothing there", http.MethodPost, type1, "snappy", declare(16 << 20), 400, "not a remote-write message"},
 		{"more than declared", http.MethodPost, type1, "snappy", append(declare(10), make([]byte, 1<<20)...), 413, "larger than what it declares"},
 		{"not snappy", http.MethodPost, type1, "snappy", append(declare(4), "\xff\xff\xff\xff"...), 400, "not a remote-write message"},
 		{"not protobuf", http.MethodPost, type1, "snappy", snappy.Encode(nil, []byte("<html>hello")), 400, "not a remote-write message"},
 		{"millions of empty series", http.MethodPost, type1, "snappy", snappy.Encode(nil, tiny), 413, "too many small parts"},
 		{"millions of empty series, 2.0", http.MethodPost, type2, "snappy", snappy.Encode(nil, bytes.Repeat([]byte{5<<3 | 2, 0}, 8<<20)), 413, "too many small parts"},
-		{"a huge label", http.MethodPost, type1, "snappy", snappy.Encode(nil, message1(series("x", strings.Repeat("a", 17<<20), 1, 1))), 400, "a label of more than 65536 bytes"},
-		{"a huge symbol", http.MethodPost, type2, "snappy", snappy.Encode(nil, message2(series("x", strings.Repeat("a", 17<<20), 1, 1))), 400, "a label of more than 65536 bytes"},
+		{"a huge label", http.MethodPost, type1, "snappy", snappy.Encode(nil, message1(series("x", strings.Repeat("a", 15<<20), 1, 1))), 400, "a label of more than 65536 bytes"},
+		{"a huge symbol", http.MethodPost, type2, "snappy", snappy.Encode(nil, message2(series("x", strings.Repeat("a", 15<<20), 1, 1))), 400, "a label of more than 65536 bytes"},
 		{"a symbol that is not there", http.MethodPost, type2, "snappy", snappy.Encode(nil, []byte{5<<3 | 2, 4, 1<<3 | 2, 2, 8, 9}), 400, "labels"},
 		{"a far future", http.MethodPost, type1, "snappy", snappy.Encode(nil, message1(series("x", "a", float64(time.Now().Add(time.Hour).UnixMilli()), 1))), 400, "future"},
 	} {
@@ -181,7 +181,7 @@ func TestRemoteWriteRefuses(t *testing.T) {
 // allocates.
 func TestRemoteWriteBombs(t *testing.T) {
 	s := setup(t, nil)
-	bombs := [][]byte{declare(4 << 30), declare(32 << 20), append(declare(32<<20), make([]byte, 100)...)}
+	bombs := [][]byte{declare(4 << 30), declare(16 << 20), append(declare(16<<20), make([]byte, 100)...)}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	const n = 300

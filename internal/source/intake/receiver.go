@@ -26,12 +26,12 @@ import (
 
 // Limits on requests.
 const (
-	maxDecoded    = 32 << 20 // bytes of one request after decompression
+	maxDecoded    = 16 << 20 // bytes of one request after decompression
 	readBudget    = 32 << 20 // bytes of bodies being read at the same time
-	decodeBudget  = 64 << 20 // what decoding all at the same time may take in memory
+	decodeBudget  = 32 << 20 // what decoding all at the same time may take in memory
 	decodeFactor  = 4        // memory for each byte of a message of the usual make-up
 	gzipMost      = 1032     // bytes that one of a gzip stream can become
-	decodeMost    = 64 << 20 // memory for one request, whatever its make-up
+	decodeMost    = 32 << 20 // memory for one request, whatever its make-up
 	readTime      = 10 * time.Second
 	decodeWait    = 5 * time.Second
 	sinkTime      = 20 * time.Second // a sink that blocks for longer is told to a sender as busy
