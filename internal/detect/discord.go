@@ -373,10 +373,18 @@ func (d *discord) autocorrelation() (lag int, strength float64) {
 		x[n-1-k] = float64(d.values[d.at(uint32(k+1))])
 		mean += x[n-1-k] / float64(n)
 	}
-	var power float64
 	for i := range x {
 		x[i] -= mean
-		power += mul(x[i], x[i])
+	}
+	return rhythm(x)
+}
+
+// rhythm is autocorrelation for values whose mean is 0.
+func rhythm(x []float64) (lag int, strength float64) {
+	n := len(x)
+	var power float64
+	for _, v := range x {
+		power += mul(v, v)
 	}
 	if !(power > discordFlat) {
 		return 0, 0

@@ -25,7 +25,8 @@ const (
 //
 // The first season is only counted: its mean becomes the level, the means of
 // its slots the season. A season has at most 288 slots; with a finer step a
-// slot holds several samples. A season of 24 or 168 hours runs by the clock on
+// slot holds several samples. The season can be found from the history, see
+// foundSeason. A season of 24 or 168 hours runs by the clock on
 // the wall. Over a gap the damped trend goes on, and no error is learned.
 //
 // Cost per point: about twenty multiplications. Memory: 4 bytes per slot, 1.9
@@ -53,7 +54,7 @@ type holt struct {
 
 func holtParameters() []Parameter {
 	return []Parameter{
-		{Name: "season", Type: TypeNumber, Default: 24, Min: 0.1, Max: 168, Summary: "hours after which the series repeats"},
+		{Name: "season", Type: TypeNumber, Default: 24, Min: 0, Max: 168, Summary: "hours after which the series repeats; 0: found from its history"},
 		{Name: "alpha", Type: TypeNumber, Default: 0.05, Min: 0.001, Max: 1, Summary: "share of an error that moves the level"},
 		{Name: "beta", Type: TypeNumber, Default: 0.001, Min: 0, Max: 0.5, Summary: "share of an error that moves the trend"},
 		{Name: "gamma", Type: TypeNumber, Default: 0.2, Min: 0, Max: 1, Summary: "share of the errors of one visit that moves a slot of the season"},
@@ -69,7 +70,7 @@ func holtLeast(season, step time.Duration) int {
 
 // checkHolt demands a season of at least four steps.
 func checkHolt(c config, bad *model.Invalid) {
-	if s := holtSeason(c); s < 4*c.step && c.step <= MaxStep {
+	if s := holtSeason(c); s != 0 && s < 4*c.step && c.step <= MaxStep {
 		bad.Add("/parameters/season", "out_of_range", "a season of %v is shorter than four steps of %v", s, c.step)
 	}
 }
@@ -80,14 +81,20 @@ func holtSeason(c config) time.Duration {
 
 func newHolt(c config) (Model, error) {
 	season := holtSeason(c)
+	if season == 0 {
+		return newStandard(c, newFoundSeason(c)), nil
+	}
+	return newStandard(c, newHoltPredictor(c, season)), nil
+}
+
+func newHoltPredictor(c config, season time.Duration) *holt {
 	slots := int(min(int64(season/c.step), holtSlots))
-	m := &holt{
+	return &holt{
 		zone: wallClock{location: c.location}, step: c.step.Milliseconds(), season: season.Milliseconds(),
 		slots: slots, perSlot: max(1, float64(season)/float64(c.step)/float64(slots)),
 		alpha: c.params.number("alpha"), beta: c.params.number("beta"), gamma: c.params.number("gamma"),
 		cycle: make([]float32, slots), counts: make([]uint16, slots),
 	}
-	return newStandard(c, m), nil
 }
 
 // slot returns the slot of the season at t.

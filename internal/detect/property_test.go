@@ -25,7 +25,8 @@ func everyModel() []detect.Spec {
 		}
 		specs = append(specs, s)
 	}
-	return specs
+	return append(specs, detect.Spec{Model: "holt_winters", Parameters: json.RawMessage(`{"season": 0}`), Step: 15 * time.Minute,
+		TimeZone: "Europe/Berlin", Seed: 7})
 }
 
 func mustNew(t interface {

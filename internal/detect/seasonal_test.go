@@ -97,3 +97,80 @@ func TestSeasonalTakesHolidays(t *testing.T) {
 			off[holiday], alarms[holiday+week], off[holiday+week], alarms[holiday+3*week], off[holiday+3*week])
 	}
 }
+
+// Without being told, holt_winters finds the period of a series, as the round
+// time that it is, and then sees what fails to come. Series without a period,
+// the controls, get none.
+func TestSeasonIsFound(t *testing.T) {
+	t.Parallel()
+	batch := func(every, long int) func(int, *rand.Rand) float64 {
+		return func(i int, r *rand.Rand) float64 {
+			if i%every < long {
+				return 60 + 5*r.NormFloat64()
+			}
+			return 10 + 2*r.NormFloat64()
+		}
+	}
+	wander := 0.0
+	for _, c := range []struct {
+		name   string
+		step   time.Duration
+		n      int
+		value  func(i int, r *rand.Rand) float64
+		season string // "": none
+	}{
+		{"a job every 20 minutes", time.Minute, 2000, batch(20, 3), "20m0s"},
+		{"a job every 7 minutes", time.Minute, 2000, batch(7, 2), "7m0s"},
+		{"a job every 100 minutes", time.Minute, 8000, batch(100, 20), "1h40m0s"},
+		{"a job every hour, in steps of 10 s", 10 * time.Second, 30_000, batch(360, 40), "1h0m0s"},
+		{"a shift of 8 hours on a slope", 5 * time.Minute, 5000, func(i int, r *rand.Rand) float64 {
+			return 0.01*float64(i) + 20*math.Sin(2*math.Pi*float64(i)/96) + 4*r.NormFloat64()
+		}, "8h0m0s"},
+		{"a day", 5 * time.Minute, 6000, func(i int, r *rand.Rand) float64 {
+			return 50 + 20*math.Sin(2*math.Pi*float64(i)/288) + 5*r.NormFloat64()
+		}, "24h0m0s"},
+		{"noise", time.Minute, 20_000, func(_ int, r *rand.Rand) float64 { return r.NormFloat64() }, ""},
+		{"heavy tails", time.Minute, 20_000, func(_ int, r *rand.Rand) float64 { return math.Exp(2 * r.NormFloat64()) }, ""},
+		{"wandering", time.Minute, 20_000, func(_ int, r *rand.Rand) float64 {
+			wander = 0.95*wander + r.NormFloat64()
+			return wander
+		}, ""},
+		{"constant", time.Minute, 5000, func(int, *rand.Rand) float64 { return 3 }, ""},
+	} {
+		m := mustNew(t, detect.Spec{Model: "holt_winters", Parameters: []byte(`{"season": 0}`), Step: c.step})
+		r := rand.New(rand.NewPCG(40, 1))
+		for i := range c.n {
+			m.Learn(int64(i)*c.step.Milliseconds(), c.value(i, r))
+		}
+		_, why := m.Describe()
+		if found := strings.HasPrefix(why, "season found"); found != (c.season != "") || !strings.Contains(why, c.season) {
+			t.Errorf("%s: %s", c.name, why)
+		}
+		if size := m.SizeBytes(); size > 10<<10 {
+			t.Errorf("%s: %d bytes", c.name, size)
+		}
+	}
+}
+
+// The job that does not come is seen by the model that found its period, and
+// not by the control, which was told another one.
+func TestFoundSeasonSeesWhatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	for season, want := range map[string]bool{`{"season": 0}`: true, `{"season": 24}`: false} {
+		m := mustNew(t, detect.Spec{Model: "holt_winters", Parameters: []byte(season), Step: time.Minute})
+		r := rand.New(rand.NewPCG(41, 1))
+		var at int64
+		job := func(i int) float64 {
+			if i%20 < 3 {
+				return 60 + 2*r.NormFloat64()
+			}
+			return 10 + 2*r.NormFloat64()
+		}
+		feed(m, &at, 4000, job) // no multiple of a day
+		before, _ := outcome(m, &at, 2000, 4, job)
+		missed, first := outcome(m, &at, 3, 4, func(int) float64 { return 10 + 2*r.NormFloat64() })
+		if before > 2 || want != (missed > 0) {
+			t.Errorf("%s: %d alarms before, %d when the job does not come, the first after %d", season, before, missed, first)
+		}
+	}
+}
