@@ -50,8 +50,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // passEvery is how often a request of a connection is passed on whatever
-// happens, so that net/http's deadline of idle connections moves on.
-const passEvery = 15 * time.Second
+// happens, so that the deadlines of idle connections and of answers move on,
+// which stay with the connection. It is shorter than either.
+const passEvery = 10 * time.Second
 
 // conn is one connection. net/http reads from it in one goroutine at a time,
 // and writes nothing while it waits for a request.
