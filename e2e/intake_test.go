@@ -209,3 +209,51 @@ func answerJSON(w http.ResponseWriter, body string) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, body)
 }
+
+// The demo's shop pushes its lines with a key where keys are asked for; without
+// one they are refused.
+func TestTheDemoPushesWithAKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "aiops.yaml")
+	if err := os.WriteFile(config, []byte("auth: {enabled: true}\nbuiltin: {host: {disabled: true}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	s := start(t, data, "demo", "--config", config)
+	key, err := os.ReadFile(filepath.Join(data, "local.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(key string) (status int, body string) {
+		r, err := http.NewRequest(http.MethodGet, s.url+"/api/v1/logs/lines?"+selecting(`{job="shop"}`).Encode(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key != "" {
+			r.Header.Set("Authorization", "Bearer "+key)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return 0, err.Error()
+		}
+		return resp.StatusCode, string(data)
+	}
+	s.eventually(60*time.Second, "the shop's lines are kept", func() error {
+		if status, body := ask(strings.TrimSpace(string(key))); status != http.StatusOK || !strings.Contains(body, "request served") {
+			return fmt.Errorf("%d %.200s", status, body)
+		}
+		return nil
+	})
+	if status, _ := ask(""); status != http.StatusUnauthorized { // a control
+		t.Errorf("without a key, lines are answered with %d", status)
+	}
+	if status, body := s.post("/loki/api/v1/push", "application/json", `{"streams":[]}`); status != http.StatusUnauthorized {
+		t.Errorf("a push without a key: %d %s", status, body)
+	}
+}

@@ -121,8 +121,9 @@ type program struct {
 	responses *api.Responses
 	queries   *source.Cache
 
-	guard   *auth.Guard // nil: nobody is asked
-	tracing *telemetry.Tracing
+	guard    *auth.Guard // nil: nobody is asked
+	localKey string      // what commands on this machine and the demo show, "" without a guard
+	tracing  *telemetry.Tracing
 
 	store    *store.Store
 	jobs     *store.Jobs

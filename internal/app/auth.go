@@ -30,7 +30,7 @@ func (p *program) buildGuard(c config.Config) error {
 		return fmt.Errorf("leaving a key for commands on this machine: %w", err)
 	}
 	p.life.onStop("local key", func(context.Context) error { return removed(path) })
-	p.guard = guard
+	p.guard, p.localKey = guard, local
 	p.life.run("authentication", guard.Run)
 	if !config.Loopback(c.Server.Listen) {
 		p.log.Info("keys and sessions go over this address unencrypted; put a proxy that ends TLS in front", "listen", c.Server.Listen)

@@ -19,7 +19,8 @@ const shopInterval = 2 * time.Second
 // buildShop makes the demo's shop and adds its services to what is scraped.
 // Their log lines go to demo/shop.log in the data directory, which begins
 // anew at each start.
-// Its lines are pushed to this server at address, too, as a log shipper would.
+// Its lines are pushed to this server at address, too, as a log shipper would,
+// with the key of this run where the server asks for one.
 func (p *program) buildShop(c *config.Config, address string) error {
 	dir := filepath.Join(c.DataDir, "demo")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -29,7 +30,8 @@ func (p *program) buildShop(c *config.Config, address string) error {
 	if err != nil {
 		return fmt.Errorf("opening the demo's log: %w", err)
 	}
-	p.shop, err = demo.New(demo.Config{Seed: p.options.DemoSeed, Logs: logs, Push: "http://" + address + "/loki/api/v1/push"})
+	p.shop, err = demo.New(demo.Config{Seed: p.options.DemoSeed, Logs: logs,
+		Push: "http://" + address + "/loki/api/v1/push", Key: func() string { return p.localKey }})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 // mostLines; beyond that the oldest are dropped.
 type pusher struct {
 	url    string
+	key    func() string // nil: none
 	client *http.Client
 
 	mu    sync.Mutex
@@ -109,6 +110,11 @@ func (p *pusher) post(ctx context.Context, lines []pushedLine) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if p.key != nil {
+		if key := p.key(); key != "" {
+			request.Header.Set("Authorization", "Bearer "+key)
+		}
+	}
 	response, err := p.client.Do(request)
 	if err != nil {
 		return err

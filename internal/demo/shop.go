@@ -25,6 +25,7 @@ type Config struct {
 	Rate float64       // shoppers a second at noon; default 25
 	Logs io.Writer     // receives the services' log lines; default: discarded
 	Push string        // URL of a Loki push API that receives them, too; "": none
+	Key  func() string // what the push API asks for as a bearer token; nil, or "": nothing
 }
 
 // Target is a service's metrics endpoint.
@@ -99,7 +100,7 @@ func New(c Config) (*Shop, error) {
 	s.fault.Store(Fault(""))
 	s.logs.Store(Fault(""))
 	if c.Push != "" {
-		s.pusher = &pusher{url: c.Push, client: s.client}
+		s.pusher = &pusher{url: c.Push, key: c.Key, client: s.client}
 	}
 	s.registry.MustRegister(s.active, s.begins, s.ends, s.shipped)
 	for _, f := range []Fault{FaultLatency, FaultErrors, FaultTraffic, FaultSilent, FaultCPU, FaultLeak, FaultLogError, FaultLogBurst, FaultLogSilent} {
