@@ -217,7 +217,8 @@ func (g *Gateway) reset(c *client, oldest int64) {
 	position := g.position.Load()
 	for _, s := range c.subs {
 		m := g.topics.member(s)
-		m.from, m.after = position, position
+		// What it has of later events, which another node told it, stays its.
+		m.from, m.after = max(m.from, position), max(m.after, position)
 	}
 	if oldest == 0 {
 		oldest = position + 1

@@ -228,7 +228,8 @@ func (g *Gateway) lost(oldest int64) {
 	g.position.Store(oldest - 1)
 	g.recent.events, g.recent.bytes = nil, 0
 	for _, c := range g.clients {
-		if len(c.subs) > 0 && !c.replaying {
+		lacks := func(s subscription) bool { return g.topics.member(s).after < oldest-1 }
+		if !c.replaying && slices.ContainsFunc(c.subs, lacks) {
 			g.reset(c, oldest)
 		}
 	}
