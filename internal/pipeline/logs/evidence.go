@@ -212,6 +212,11 @@ func (e *evidenceOf) lines(ctx context.Context, from, to int64, late bool) ([]mo
 func (e *evidenceOf) related(ctx context.Context, db SeriesReader) ([]model.LogRelated, error) {
 	from := time.Unix(0, e.from).Add(-relatedAround).Truncate(model.LogBucket)
 	to := time.Unix(0, min(e.until()+int64(relatedAround/2), e.now().UnixNano())).Truncate(model.LogBucket)
+	// What is not counted yet is not nothing.
+	key := feedKeyOf(e.d)
+	if written := e.Written(key.source, key.query); written > 0 && written < to.UnixMilli() {
+		to = time.UnixMilli(written)
+	}
 	if e.a.PeakAt.Sub(from) > 6*time.Hour || !from.Before(to) {
 		return nil, nil
 	}
@@ -309,19 +314,24 @@ func spread(samples []model.Sample, from, to time.Time) []float64 {
 	return out
 }
 
-// correlation is Pearson's, 0 when one side does not vary.
+// correlation is Pearson's, 0 when one side does not vary. It takes the means off
+// first: of large counts that vary by little, sums of squares would leave
+// nothing but rounding.
 func correlation(x, y []float64) float64 {
-	n := float64(len(x))
-	var sx, sy, sxx, syy, sxy float64
+	var mx, my float64
 	for i := range x {
-		sx, sy = sx+x[i], sy+y[i]
-		sxx, syy, sxy = sxx+x[i]*x[i], syy+y[i]*y[i], sxy+x[i]*y[i]
+		mx, my = mx+x[i], my+y[i]
 	}
-	vx, vy := sxx-sx*sx/n, syy-sy*sy/n
-	if vx <= 0 || vy <= 0 {
+	mx, my = mx/float64(max(1, len(x))), my/float64(max(1, len(y)))
+	var vx, vy, both float64
+	for i := range x {
+		dx, dy := x[i]-mx, y[i]-my
+		vx, vy, both = vx+dx*dx, vy+dy*dy, both+dx*dy
+	}
+	if vx <= 1e-18*mx*mx || vy <= 1e-18*my*my {
 		return 0
 	}
-	return (sxy - sx*sy/n) / math.Sqrt(vx*vy)
+	return both / math.Sqrt(vx*vy)
 }
 
 // Describe names the pattern that an anomaly is about in a few words, or
