@@ -86,7 +86,9 @@ func TestTemplatesThatMoveTogether(t *testing.T) {
 	d := model.Detector{ID: "det", Name: "bursts", Source: model.BuiltinSource, Query: `{service="cart"}`, Step: model.LogBucket, Log: &model.LogRule{Kind: model.LogTemplate}}
 	a := model.Anomaly{ID: "ano", DetectorID: "det", StartedAt: opened, PeakAt: opened, ResolvedAt: resolved,
 		Series: model.LabelsFromMap(map[string]string{"service": "cart", "source": model.BuiltinSource, "level": "error", "template": ids["store refused the connection"]})}
-	nothing := func(context.Context, string, string, model.LogFilter) ([]model.LogLine, string, error) { return nil, "", nil }
+	nothing := func(context.Context, string, string, model.LogFilter) ([]model.LogLine, string, error) {
+		return nil, "", nil
+	}
 	e, err := f.FindEvidence(context.Background(), d, a, nothing, f)
 	if err != nil {
 		t.Fatal(err)
