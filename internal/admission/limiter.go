@@ -49,7 +49,7 @@ type limiter struct {
 	running  list
 	queued   int
 	queues   [classes]queue
-	interval time.Duration // between two that are served while others wait, smoothed
+	interval time.Duration // that it takes to serve one, with others beside it, smoothed
 	served   time.Time     // when the last one was
 	waiting  time.Time     // since when the queues are not empty
 	longest  time.Duration // wait of those let in since the last look
@@ -209,20 +209,17 @@ func (l *limiter) release(t *ticket) {
 	now := time.Now()
 	l.mu.Lock()
 	l.running.remove(t)
+	took := now.Sub(t.since) / time.Duration(l.total)
+	if l.queued > 0 {
+		took = min(now.Sub(l.served), now.Sub(l.waiting))
+	}
+	if l.interval > 0 { // a moment in which the machine stood still is not how fast it is
+		took = l.interval + (min(took, 4*l.interval+time.Millisecond)-l.interval)/16
+	}
+	l.interval = took
 	l.total--
 	if !t.longHeld {
 		l.inFlight--
-	}
-	if l.queued > 0 {
-		began := l.served
-		if l.waiting.After(began) {
-			began = l.waiting
-		}
-		if took := min(now.Sub(began), time.Second); l.interval == 0 {
-			l.interval = took
-		} else {
-			l.interval += (took - l.interval) / 16
-		}
 	}
 	l.served = now
 	l.admit(now)

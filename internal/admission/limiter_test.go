@@ -298,6 +298,19 @@ func TestBurstsAreServed(t *testing.T) {
 		if len(o.refused) > 0 {
 			t.Errorf("%d of 800 requests are refused, of 40 at a time", len(o.refused))
 		}
+		// A machine that stands still now and then, on which requests pile up.
+		o = &seen{}
+		for i := range 1800 {
+			time.Sleep(time.Second / 600)
+			if i%600 == 100 {
+				go s.cpu.run(700 * time.Millisecond)
+			}
+			clients.Go(func() { o.ask(s, Read, 200*time.Microsecond, 0) })
+		}
+		clients.Wait()
+		if len(o.refused) > 0 {
+			t.Errorf("%d of 1800 cheap requests are refused because the machine stood still", len(o.refused))
+		}
 	})
 }
 

@@ -29,7 +29,7 @@ func (c Class) String() string {
 // are refused at once. It is calm again when it has refused nobody for a while.
 const (
 	calmQueue  = 128                    // always
-	calmDrain  = 100 * time.Millisecond // or as many as are served in this time,
+	calmDrain  = 250 * time.Millisecond // or as many as are served in this time,
 	mostQueued = 2048                   // up to this many
 	floodQueue = 4                      // always
 	floodDrain = 20 * time.Millisecond  // or as many as are served in this time
