@@ -51,7 +51,7 @@ type LiveRound struct {
 	Burst     int        `json:"burst_events"`
 	Gateway   LiveSide   `json:"gateway"`
 	Bare      LiveSide   `json:"bare_loop"`
-	P99Ratio  float64    `json:"p99_ratio"` // of the gateway to the bare loop
+	P99Ratio  float64    `json:"p99_ratio"` // of the gateway to the bare loop, from the commit
 	Slow      *LiveSlow  `json:"slow_clients,omitempty"`
 	Crash     *LiveCrash `json:"crash,omitempty"`
 	Incorrect int64      `json:"lost_repeated_or_out_of_order"` // events, over all parts and both sides
@@ -64,16 +64,17 @@ type LiveSide struct {
 	ConnectedBytes int64       `json:"connected_rss_bytes"`
 	LoadedBytes    int64       `json:"loaded_rss_bytes"` // after the steady part
 	PerClientBytes int64       `json:"bytes_per_connection"`
-	Steady         LiveLatency `json:"steady"`
-	SliceP99       []float64   `json:"p99_ms_up_to_slice"`
+	Committed      LiveLatency `json:"steady_from_commit"` // the last event of each slice is not among them
+	Steady         LiveLatency `json:"steady"`             // from before the commit, which the bare loop does not have
+	SliceP99       []float64   `json:"from_commit_p99_ms_up_to_slice"`
 	Burst          LiveLatency `json:"burst"`
 	MicrosPerSend  float64     `json:"server_cpu_us_per_delivery"`
 	CommitP50      float64     `json:"commit_p50_ms"` // how much of the latency is the commit to disk; the bare loop has none
 	CommitP99      float64     `json:"commit_p99_ms"`
 }
 
-// LiveLatency is the time from before an event is committed until its client
-// has read it.
+// LiveLatency is the time until the clients of an event have read it: from
+// before its commit, or, where it says so, from the end of the commit.
 type LiveLatency struct {
 	Deliveries int64   `json:"deliveries"`
 	P50        float64 `json:"p50_ms"`

@@ -27,9 +27,10 @@ type liveClients struct {
 
 	connected atomic.Int64
 
-	mu    sync.Mutex
-	back  []time.Time // when each was connected since the last reset
-	tally *liveTally
+	mu        sync.Mutex
+	back      []time.Time // when each was connected since the last reset
+	tally     *liveTally  // from before the commit
+	committed *liveTally  // from its end
 }
 
 // liveTally counts latencies in steps of a tenth of a millisecond.
@@ -88,7 +89,9 @@ type liveClient struct {
 	address net.Addr // of its own end; nil: any
 	last    atomic.Int64
 	stopped atomic.Bool
-	started bool // it has seen an event
+	fresh   atomic.Bool   // nothing of the present part was seen yet
+	started bool          // it has seen an event
+	pending time.Duration // latency of the event last, until the next one says how long its commit took
 	conn    *websocket.Conn
 }
 
@@ -98,6 +101,10 @@ func (c *liveClients) obey(o liveOrder) (liveAnswer, error) {
 		return c.connect(o)
 	case "reset":
 		c.tally.reset()
+		c.committed.reset()
+		for _, one := range c.clients {
+			one.fresh.Store(true)
+		}
 		c.mu.Lock()
 		c.back = nil
 		c.mu.Unlock()
@@ -118,7 +125,7 @@ func (c *liveClients) connect(o liveOrder) (liveAnswer, error) {
 	if err := liveFiles(o.Clients + 200); err != nil {
 		return liveAnswer{}, err
 	}
-	c.address, c.tally = o.Address, new(liveTally)
+	c.address, c.tally, c.committed = o.Address, new(liveTally), new(liveTally)
 	began := time.Now()
 	places := make(chan struct{}, 64)
 	errs := make(chan error, o.Clients)
@@ -255,6 +262,7 @@ var (
 	liveEvents = []byte(`{"type":"events"`)
 	liveReset  = []byte(`{"type":"stream.reset"`)
 	liveID     = []byte(`{"id":`)
+	liveCommit = []byte(`"commit":`)
 	liveTime   = []byte(`"t":`)
 )
 
@@ -271,8 +279,12 @@ func (c *liveClient) take(m []byte, now time.Time) {
 		if i < 0 {
 			return
 		}
-		var id, sent int64
+		var id, commit, sent int64
 		id, m = liveNumber(m[i+len(liveID):])
+		if i = bytes.Index(m, liveCommit); i < 0 {
+			return
+		}
+		commit, m = liveNumber(m[i+len(liveCommit):])
 		if i = bytes.Index(m, liveTime); i < 0 {
 			return
 		}
@@ -287,7 +299,11 @@ func (c *liveClient) take(m []byte, now time.Time) {
 		}
 		c.started = true
 		c.last.Store(id)
-		c.all.tally.add(now.Sub(time.Unix(0, sent)))
+		if !c.fresh.Swap(false) {
+			c.all.committed.add(c.pending - time.Duration(commit))
+		}
+		c.pending = now.Sub(time.Unix(0, sent))
+		c.all.tally.add(c.pending)
 	}
 }
 
@@ -328,7 +344,7 @@ func (c *liveClients) await(o liveOrder) (liveAnswer, error) {
 		}
 		liveSleep(c.ctx, 20*time.Millisecond)
 	}
-	a := liveAnswer{Latency: c.tally.latency(), Clients: int(c.connected.Load())}
+	a := liveAnswer{Latency: c.tally.latency(), Committed: c.committed.latency(), Clients: int(c.connected.Load())}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.First, a.Back, a.Most = c.returns()

@@ -36,18 +36,19 @@ type liveOrder struct {
 }
 
 type liveAnswer struct {
-	Error   string      `json:",omitempty"`
-	Address string      `json:",omitempty"`
-	RSS     int64       `json:",omitempty"`
-	CPU     float64     `json:",omitempty"` // seconds
-	Clients int         `json:",omitempty"`
-	Seconds float64     `json:",omitempty"`
-	Last    int64       `json:",omitempty"`
-	Commits []float64   `json:",omitempty"` // how long each commit took, ms
-	Latency LiveLatency `json:",omitzero"`
-	First   time.Time   `json:",omitzero"`  // when the first client was connected again
-	Back    time.Time   `json:",omitzero"`  // and the last one
-	Most    int64       `json:",omitempty"` // how many were in the same second
+	Error     string      `json:",omitempty"`
+	Address   string      `json:",omitempty"`
+	RSS       int64       `json:",omitempty"`
+	CPU       float64     `json:",omitempty"` // seconds
+	Clients   int         `json:",omitempty"`
+	Seconds   float64     `json:",omitempty"`
+	Last      int64       `json:",omitempty"`
+	Committed LiveLatency // the same from the end of each commit
+	Commits   []float64   `json:",omitempty"` // how long each commit took, ms
+	Latency   LiveLatency `json:",omitzero"`
+	First     time.Time   `json:",omitzero"`  // when the first client was connected again
+	Back      time.Time   `json:",omitzero"`  // and the last one
+	Most      int64       `json:",omitempty"` // how many were in the same second
 }
 
 func startLive(ctx context.Context, command []string, role string) (*liveProcess, error) {

@@ -133,7 +133,7 @@ func (l *liveRun) steady(parts int) error {
 				return err
 			}
 		}
-		l.say("slice %d of %d: p99 so far %.1f ms, bare %.1f ms", i+1, parts, l.gateway.side.Steady.P99, l.bare.side.Steady.P99)
+		l.say("slice %d of %d: p99 from the commit so far %.1f ms, bare %.1f ms", i+1, parts, l.gateway.side.Committed.P99, l.bare.side.Committed.P99)
 	}
 	for _, p := range []*livePair{&l.gateway, &l.bare} {
 		l.round.Incorrect += p.side.Steady.Lost + p.side.Steady.Repeated
@@ -145,8 +145,8 @@ func (l *liveRun) steady(parts int) error {
 		}
 		p.side.PerClientBytes = (max(p.side.LoadedBytes, p.side.ConnectedBytes) - p.side.IdleBytes) / int64(l.o.Clients)
 	}
-	if bare := l.round.Bare.Steady.P99; bare > 0 {
-		l.round.P99Ratio = l.round.Gateway.Steady.P99 / bare
+	if bare := l.round.Bare.Committed.P99; bare > 0 {
+		l.round.P99Ratio = l.round.Gateway.Committed.P99 / bare
 	}
 	return nil
 }
@@ -164,8 +164,8 @@ func (l *liveRun) slice(p *livePair, count int) error {
 	if err != nil {
 		return err
 	}
-	p.side.Steady = a.Latency
-	p.side.SliceP99 = append(p.side.SliceP99, a.Latency.P99)
+	p.side.Steady, p.side.Committed = a.Latency, a.Committed
+	p.side.SliceP99 = append(p.side.SliceP99, a.Committed.P99)
 	if err := p.server.ask(liveOrder{Do: "state"}, &after); err != nil {
 		return err
 	}

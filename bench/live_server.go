@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -186,8 +187,11 @@ func (s *liveServer) send(count int, rate float64) (last int64, err error) {
 	s.mu.Lock()
 	s.commits = nil
 	s.mu.Unlock()
+	// Each event tells how long the commit of the one before took, so that its
+	// receiver can tell what came after.
+	var took atomic.Int64
 	one := func() error {
-		data, err := json.Marshal(map[string]any{"pad": liveText, "t": time.Now().UnixNano()})
+		data, err := json.Marshal(map[string]any{"pad": liveText, "t": time.Now().UnixNano(), "commit": took.Load()})
 		if err != nil {
 			return err
 		}
@@ -196,6 +200,7 @@ func (s *liveServer) send(count int, rate float64) (last int64, err error) {
 			return s.bare.send(event)
 		}
 		_, err = s.store.AppendEvent(s.ctx, event)
+		took.Store(int64(time.Since(event.Time)))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.commits = append(s.commits, float64(time.Since(event.Time).Microseconds())/1000)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"testing"
 	"time"
@@ -32,6 +33,12 @@ func TestLive(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
+	if g := round.Gateway; g.Committed.Deliveries < 40*19 || g.Committed.Deliveries > 40*20 || g.Committed.P50 >= g.Steady.P99 {
+		t.Errorf("from the commit: %+v", g)
+	}
+	if b := round.Bare; math.Abs(b.Committed.P50-b.Steady.P50) > 1 {
+		t.Errorf("the bare loop commits nothing, and yet %+v", b)
+	}
 	if round.Incorrect != 0 || round.P99Ratio <= 0 || len(r.Aims) == 0 {
 		t.Errorf("report %+v", r)
 	}
@@ -45,7 +52,7 @@ func TestLive(t *testing.T) {
 // called so.
 func TestLiveAims(t *testing.T) {
 	t.Parallel()
-	bad := LiveRound{Clients: 10_000, Gateway: LiveSide{PerClientBytes: 21 << 10, Steady: LiveLatency{P99: 251}, Burst: LiveLatency{Max: 2001}}, P99Ratio: 1.3, Incorrect: 1,
+	bad := LiveRound{Clients: 10_000, Gateway: LiveSide{PerClientBytes: 21 << 10, Committed: LiveLatency{P99: 251}, Burst: LiveLatency{Max: 2001}}, P99Ratio: 1.3, Incorrect: 1,
 		Slow: &LiveSlow{Clients: 10, CutOff: 9, LastCutS: 11, P99Ratio: 1.3}, Crash: &LiveCrash{BackSeconds: 61, MostInSecond: 2000, Missed: 1}}
 	for _, a := range liveAims([]LiveRound{bad}) {
 		if a.Met {
