@@ -70,13 +70,13 @@ func TestLiveAims(t *testing.T) {
 // faults has to tell.
 func TestLiveClientsSeeFaults(t *testing.T) {
 	t.Parallel()
-	all := &liveClients{tally: new(liveTally)}
+	all := &liveClients{tally: new(liveTally), committed: new(liveTally)}
 	c := &liveClient{all: all}
 	for _, m := range []string{
 		`{"type":"hello","id":"c1","last_event_id":7}`,
-		`{"type":"events","events":[{"id":8,"type":"x","data":{"t":1}},{"id":9,"data":{"t":2}}]}`,
-		`{"type":"events","events":[{"id":9,"data":{"t":2}}]}`,
-		`{"type":"events","events":[{"id":13,"data":{"t":2}}]}`,
+		`{"type":"events","events":[{"id":8,"type":"x","data":{"commit":1,"t":1}},{"id":9,"data":{"commit":1,"t":2}}]}`,
+		`{"type":"events","events":[{"id":9,"data":{"commit":1,"t":2}}]}`,
+		`{"type":"events","events":[{"id":13,"data":{"commit":1,"t":2}}]}`,
 		`{"type":"stream.reset","oldest_event_id":1}`,
 	} {
 		c.take([]byte(m), time.Unix(0, 3))
