@@ -76,7 +76,7 @@ func TestFalseAlarmsKeepTheBudget(t *testing.T) {
 			warm, n, threshold = 24_000, 40_000, 2
 		case slow[name]: // two orders of magnitude slower
 			warm, n, threshold = 3_000, 12_000, 2
-		case raceEnabled:
+		case raceEnabled && name != "relative_entropy": // which learns one of many overlapping windows
 			warm, n, threshold = 6_000, 24_000, 2.3
 		}
 		for _, c := range cleanData {
