@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	budgetWarmWeeks = 8  // of history that a series has before alarms count
-	budgetWeeks     = 44 // that count of each generated series
-	budgetExpected  = 30 // alarms that a cell is run for
-	leastExpected   = 8  // alarms that have to be expected for a cell to say anything
+	budgetWarmWeeks = 8   // of history that a series has before alarms count
+	leastExpected   = 8   // alarms that have to be expected for a cell to say anything
+	budgetTurn      = 64  // steps after which thresholds are worked out anew, as in the pipeline
+	budgetWorthy    = 400 // alarms to be expected that a cell is run for
 )
 
 // BudgetOptions say what Budget measures.
@@ -32,9 +32,11 @@ type BudgetOptions struct {
 	Budgets []float64     // false alarms per week of the whole detector; empty: 0.1, 1 and 10
 	Series  []int         // of the detector; empty: 1, 100 and 10,000
 	Step    time.Duration // 0 is one hour
-	PerCell time.Duration // processor time that one cell may take; 0 is 30 s
+	Weeks   int           // that count, after eight of history; 0 is 88
+	Most    int           // series that are generated where no detector has more; 0 is 1,000
+	Alone   bool          // a control: take the scores of series at their word, without what they show together
 	Seed    uint64
-	// Progress, if set, is called after each cell, never at once.
+	// Progress, if set, is called after each kind, never at once.
 	Progress func(done, total int)
 }
 
@@ -43,58 +45,60 @@ type BudgetOptions struct {
 type BudgetReport struct {
 	Model string       `json:"model"`
 	Step  string       `json:"step"`
+	Weeks int          `json:"weeks"`
 	Cells []BudgetCell `json:"cells"`
 }
 
 // BudgetCell is one kind of data with one budget and number of series. Alarms
-// are episodes. Series are alike and independent, so that the number of series
-// enters through the threshold, and as many of them are run as it takes to
-// expect 30 alarms, or as the time allows.
+// are episodes. Series are alike and independent. All detectors of a cell see
+// the same series: of 10,000, a hundred detectors have a hundred each.
 type BudgetCell struct {
-	Kind         string      `json:"kind"`
-	Budget       float64     `json:"false_alarms_per_week"`
-	Series       int         `json:"series"`
-	Threshold    float64     `json:"threshold"`
-	Expected     float64     `json:"expected_alarms"`
-	Alarms       int         `json:"alarms"`
-	Ratio        model.Float `json:"ratio"` // realised ÷ expected; null where too few are expected
-	Low          model.Float `json:"low"`   // 95 % interval of the ratio
-	High         model.Float `json:"high"`
-	Extrapolated model.Float `json:"extrapolated"` // share of alarms that say they are
+	Kind      string      `json:"kind"`
+	Budget    float64     `json:"false_alarms_per_week"`
+	Series    int         `json:"series"`
+	Detectors int         `json:"detectors"`
+	Asked     float64     `json:"asked_threshold"` // for scores that are exact
+	Threshold float64     `json:"threshold"`       // of the first detector, at the end
+	Basis     string      `json:"basis"`           // of that
+	Expected  float64     `json:"expected_alarms"`
+	Alarms    int         `json:"alarms"`
+	Ratio     model.Float `json:"ratio"` // realised ÷ expected; null where too few are expected
+	Low       model.Float `json:"low"`   // 95 % interval of the ratio
+	High      model.Float `json:"high"`
 }
 
-// Budget runs a model on generated clean data and counts its alarms. It starts
-// one goroutine for each processor and returns when they have ended.
+// Budget runs a model on generated clean data and counts its alarms. Scores,
+// thresholds and alarms come from the code that scores live; what a detector's
+// series share is worked out between stretches of 64 steps, as the pipeline
+// does. It starts one goroutine for each processor and returns when they have
+// ended.
 func Budget(ctx context.Context, o BudgetOptions) (BudgetReport, error) {
 	o = o.withDefaults()
-	report := BudgetReport{Model: o.Model, Step: o.Step.String()}
+	var kinds []cleanKind
 	for _, kind := range cleanKinds {
-		if len(o.Kinds) > 0 && !slices.Contains(o.Kinds, kind.name) {
-			continue
-		}
-		for _, series := range o.Series {
-			for _, budget := range o.Budgets {
-				report.Cells = append(report.Cells, BudgetCell{Kind: kind.name, Budget: budget, Series: series,
-					Threshold: detect.Threshold(budget, o.Step, series)})
-			}
+		if len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind.name) {
+			kinds = append(kinds, kind)
 		}
 	}
+	cells := make([][]BudgetCell, len(kinds))
 	var mu sync.Mutex
 	done := 0
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range report.Cells {
+	for i := range kinds {
 		group.Go(func() error {
-			err := o.measure(ctx, &report.Cells[i])
+			var err error
+			cells[i], err = o.measure(ctx, kinds[i])
 			mu.Lock()
 			defer mu.Unlock()
 			if done++; o.Progress != nil {
-				o.Progress(done, len(report.Cells))
+				o.Progress(done, len(kinds))
 			}
 			return err
 		})
 	}
-	return report, group.Wait()
+	err := group.Wait()
+	return BudgetReport{Model: o.Model, Step: o.Step.String(), Weeks: o.Weeks, Cells: slices.Concat(cells...)}, err
 }
 
 func (o BudgetOptions) withDefaults() BudgetOptions {
@@ -110,57 +114,164 @@ func (o BudgetOptions) withDefaults() BudgetOptions {
 	if o.Step <= 0 {
 		o.Step = time.Hour
 	}
-	if o.PerCell <= 0 {
-		o.PerCell = 30 * time.Second
+	if o.Weeks <= 0 {
+		o.Weeks = 88
+	}
+	if o.Most <= 0 {
+		o.Most = 1000
 	}
 	return o
 }
 
-// measure runs as many series as the cell needs and counts.
-func (o BudgetOptions) measure(ctx context.Context, c *BudgetCell) error {
-	perWeek := int(7 * 24 * time.Hour / o.Step)
-	share := c.Budget / float64(c.Series) // alarms a week that one series is allowed
-	deadline := time.Now().Add(o.PerCell)
-	extrapolated := 0
-	for n := uint64(0); c.Expected < budgetExpected && (n == 0 || time.Now().Before(deadline)); n++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		m, err := detect.New(detect.Spec{Model: o.Model, Step: o.Step, Seed: n})
+// budgetCell counts one cell while it is measured.
+type budgetCell struct {
+	*BudgetCell
+	alarm     alarm
+	detectors []budgetDetector
+	states    []alarmState // by series
+	clusters  []detect.Cluster
+	tally     []detect.Tally // of the detector in hand, for each step of the stretch
+}
+
+// budgetDetector is what the series of one detector share.
+type budgetDetector struct {
+	exceed    detect.Exceedances
+	threshold float64
+}
+
+// budgetSeries is one series.
+type budgetSeries struct {
+	model detect.Model
+	next  func(i int) float64
+}
+
+// measure runs the series of one kind through all cells.
+func (o BudgetOptions) measure(ctx context.Context, kind cleanKind) ([]BudgetCell, error) {
+	cells, list := o.cells(kind.name)
+	var series []budgetSeries
+	for i := range o.generated() {
+		m, err := detect.New(detect.Spec{Model: o.Model, Step: o.Step, Seed: uint64(i)})
 		if err != nil {
-			return fmt.Errorf("making the model: %w", err)
+			return nil, fmt.Errorf("making the model: %w", err)
 		}
-		s := scorer{model: m, step: o.Step}
-		s.start(c.Budget/float64(c.Series), "")
-		next := kindOf(c.Kind).make(rand.New(rand.NewPCG(o.Seed+n, 77)), o.Step)
-		weeks := budgetWeeks
-		if need := int(math.Ceil((budgetExpected - c.Expected) / share)); need < weeks {
-			weeks = max(1, need)
-		}
-		before := 0
-		for i := range (budgetWarmWeeks + weeks) * perWeek {
-			if i == budgetWarmWeeks*perWeek {
-				before = s.sum.Alarms
-			}
-			was := s.sum.Alarms
-			p := s.next(int64(i)*o.Step.Milliseconds(), next(i))
-			if s.sum.Alarms > was && i >= budgetWarmWeeks*perWeek && p.result.Extrapolated {
-				extrapolated++
-			}
-		}
-		c.Alarms += s.sum.Alarms - before
-		c.Expected += share * float64(weeks)
+		series = append(series, budgetSeries{m, kind.make(rand.New(rand.NewPCG(o.Seed+uint64(i), 77)), o.Step)})
 	}
-	c.Ratio, c.Low, c.High, c.Extrapolated = model.Float(math.NaN()), model.Float(math.NaN()), model.Float(math.NaN()), model.Float(math.NaN())
-	if c.Alarms > 0 {
-		c.Extrapolated = model.Float(float64(extrapolated) / float64(c.Alarms))
+	perWeek := int(7 * 24 * time.Hour / o.Step)
+	warm, end := budgetWarmWeeks*perWeek, (budgetWarmWeeks+o.Weeks)*perWeek
+	for from := 0; from < end; from += budgetTurn {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		to := min(from+budgetTurn, end)
+		for i := range cells {
+			cells[i].turn(o.Alone)
+		}
+		for s := range series {
+			for i := from; i < to; i++ {
+				at, v := int64(i)*o.Step.Milliseconds(), series[s].next(i)
+				r := detect.Step(series[s].model, at, v)
+				score := 0.0
+				if detect.Gates(r, v, 0, "", model.MinDeviation{}) == detect.GateOpen {
+					score = r.Score
+				}
+				for c := range cells {
+					cells[c].take(s, i-from, score, r.Learning, i >= warm)
+				}
+			}
+			for c := range cells {
+				cells[c].close(s)
+			}
+		}
 	}
+	for i := range list {
+		list[i].finish(cells[i])
+	}
+	return list, nil
+}
+
+// worthy is how many detectors a cell is worth.
+func (o BudgetOptions) worthy(budget float64) int {
+	return 1 + int(budgetWorthy/(budget*float64(o.Weeks)))
+}
+
+// generated is how many series there are: those of one detector of each size at
+// least, more where the cells are worth it.
+func (o BudgetOptions) generated() int {
+	n := slices.Max(o.Series)
+	for _, series := range o.Series {
+		n = max(n, min(series*o.worthy(slices.Min(o.Budgets)), o.Most/series*series))
+	}
+	return n
+}
+
+// cells makes the cells of a kind.
+func (o BudgetOptions) cells(kind string) ([]budgetCell, []BudgetCell) {
+	var list []BudgetCell
+	n := o.generated()
+	for _, series := range o.Series {
+		for _, budget := range o.Budgets {
+			list = append(list, BudgetCell{Kind: kind, Budget: budget, Series: series, Asked: detect.Threshold(budget, o.Step, series),
+				Detectors: min(n/series, o.worthy(budget))})
+		}
+	}
+	cells := make([]budgetCell, len(list))
+	for i := range list {
+		c := &list[i]
+		c.Expected = c.Budget * float64(o.Weeks*c.Detectors)
+		cells[i] = budgetCell{BudgetCell: c, alarm: newAlarm(c.Budget/float64(c.Series), o.Step),
+			detectors: make([]budgetDetector, c.Detectors), states: make([]alarmState, c.Detectors*c.Series),
+			clusters: make([]detect.Cluster, c.Detectors*c.Series), tally: make([]detect.Tally, budgetTurn)}
+	}
+	return cells, list
+}
+
+// turn works the thresholds out for the steps that follow.
+func (c *budgetCell) turn(alone bool) {
+	for i := range c.detectors {
+		d := &c.detectors[i]
+		if d.threshold = c.Asked; alone {
+			continue
+		}
+		d.exceed.Turn(c.Series)
+		d.threshold = d.exceed.Threshold(c.Asked, c.Series)
+	}
+}
+
+// take takes the score of a series at a step of the stretch.
+func (c *budgetCell) take(series, step int, score float64, learning, counts bool) {
+	if series >= len(c.states) {
+		return
+	}
+	d := &c.detectors[series/c.Series]
+	if !learning {
+		d.exceed.Count(&c.tally[step], &c.clusters[series], score, c.alarm.keep)
+	}
+	if c.states[series].next(c.alarm, score > d.threshold) && counts {
+		c.Alarms++
+	}
+}
+
+// close ends the stretch of a series, and that of its detector when it was the
+// last one.
+func (c *budgetCell) close(series int) {
+	if series >= len(c.states) || (series+1)%c.Series != 0 {
+		return
+	}
+	for i := range c.tally {
+		c.detectors[series/c.Series].exceed.Add(&c.tally[i])
+	}
+}
+
+// finish says what was counted.
+func (c *BudgetCell) finish(counted budgetCell) {
+	first := &counted.detectors[0]
+	c.Threshold, c.Basis = first.threshold, first.exceed.Basis(c.Asked).String()
+	c.Ratio, c.Low, c.High = model.Float(math.NaN()), model.Float(math.NaN()), model.Float(math.NaN())
 	if c.Expected >= leastExpected {
 		low, high := poissonInterval(c.Alarms)
 		c.Ratio = model.Float(float64(c.Alarms) / c.Expected)
 		c.Low, c.High = model.Float(low/c.Expected), model.Float(high/c.Expected)
 	}
-	return nil
 }
 
 // poissonInterval is about the 95 % interval of the mean behind a count: the
@@ -175,25 +286,27 @@ func poissonInterval(n int) (low, high float64) {
 	return low, k * math.Pow(1-1/(9*k)+z/(3*math.Sqrt(k)), 3)
 }
 
-// WriteTable prints a row for each kind and number of series, with the ratio of
-// realised to asked-for alarms for each budget.
+// WriteTable prints a row for each kind, number of series and budget.
 func (r BudgetReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s, step %s: alarms realised ÷ asked for (95 %% interval), where at least %d are expected\n", r.Model, r.Step, leastExpected)
-	fmt.Fprintln(t, "data\tseries\tbudget a week\tthreshold\texpected\talarms\tratio\tinterval\textrapolated\tbetween 0.5 and 1.5")
+	fmt.Fprintf(t, "%s, step %s, %d weeks: alarms realised ÷ asked for (95 %% interval), where at least %d are expected\n", r.Model, r.Step, r.Weeks, leastExpected)
+	fmt.Fprintln(t, "data\tseries\tbudget a week\tasked\tthreshold\tit is\texpected\talarms\tratio\tinterval\tbetween 0.5 and 1.5")
 	for _, c := range r.Cells {
 		verdict := "not enough"
 		if !math.IsNaN(float64(c.Ratio)) {
 			verdict = "no"
-			if c.Ratio >= 0.5 && c.Ratio <= 1.5 {
+			if c.holds() {
 				verdict = "yes"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%d\t%g\t%.2f\t%.1f\t%d\t%.2f\t%.2f to %.2f\t%.2f\t%s\n", c.Kind, c.Series, c.Budget, c.Threshold, c.Expected, c.Alarms,
-			float64(c.Ratio), float64(c.Low), float64(c.High), float64(c.Extrapolated), verdict)
+		fmt.Fprintf(t, "%s\t%d\t%g\t%.2f\t%.2f\t%s\t%.1f\t%d\t%.2f\t%.2f to %.2f\t%s\n", c.Kind, c.Series, c.Budget, c.Asked, c.Threshold, c.Basis, c.Expected, c.Alarms,
+			float64(c.Ratio), float64(c.Low), float64(c.High), verdict)
 	}
 	return t.Flush()
 }
+
+// holds reports whether the ratio is between 0.5 and 1.5.
+func (c BudgetCell) holds() bool { return c.Ratio >= 0.5 && c.Ratio <= 1.5 }
 
 // WriteJSON writes the report.
 func (r BudgetReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }

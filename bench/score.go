@@ -23,8 +23,14 @@ const (
 	// do not depend on how long it is.
 	stepRows = 10
 
-	// alarmKeep is how many rows in a row at or below the threshold end an alarm.
-	alarmKeep = 10
+	// alarmKeep is how many rows in a row at or below the threshold end an alarm,
+	// or fewer, so that they are at most alarmShare of the rows on which one
+	// alarm is allowed: else alarms of a loose budget would all be one.
+	alarmKeep  = 10
+	alarmShare = 0.1
+
+	// turnRows is how many rows there are between two changes of the threshold.
+	turnRows = 64
 
 	// onsetLevel is the strength, and onsetScore the score for models without
 	// one, at which an episode can begin in the ranking of rows.
@@ -131,8 +137,12 @@ type scorer struct {
 	sum       ScoreSummary
 
 	lastT int64
-	on    bool // an alarm is on
-	quiet int  // rows at or below the threshold since it was
+	asked float64 // threshold for scores that are exact
+	alarm alarm
+	state alarmState
+
+	exceed  detect.Exceedances
+	cluster detect.Cluster
 }
 
 // scored is what is said of a row.
@@ -146,7 +156,8 @@ type scored struct {
 
 func (s *scorer) start(budget float64, d model.Direction) {
 	s.sum.Step, s.direction = s.step, d
-	s.sum.Threshold = detect.Threshold(budget, s.step, 1)
+	s.asked, s.alarm = detect.Threshold(budget, s.step, 1), newAlarm(budget, s.step)
+	s.sum.Threshold = s.asked
 	s.model.SetThreshold(s.sum.Threshold)
 	s.onsets = detect.NewOnsets(onsetScore, s.step)
 	s.lastT = math.MinInt64
@@ -154,6 +165,9 @@ func (s *scorer) start(budget float64, d model.Direction) {
 
 // next scores a row and learns it.
 func (s *scorer) next(t int64, v float64) scored {
+	if s.sum.Rows%turnRows == 0 {
+		s.turn()
+	}
 	s.sum.Rows++
 	r := s.model.Score(t, v)
 	if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -174,26 +188,63 @@ func (s *scorer) next(t int64, v float64) scored {
 		strength, distance = 0, 0
 	}
 	p.rank, p.level = s.onsets.Next(strength, distance), s.onsets.Level
-	p.anomaly = s.alarm(r, v) && !p.silent
+	p.anomaly = s.judge(r, v) && !p.silent
 	return p
 }
 
-// alarm tracks whether an alarm is on.
-func (s *scorer) alarm(r detect.Result, v float64) bool {
-	open := s.sum.Rows > stepRows+1 &&
-		detect.Gates(r, v, s.sum.Threshold, s.direction, model.MinDeviation{}) == detect.GateOpen
-	switch {
-	case open && !s.on:
-		s.sum.Alarms++
-		s.on, s.quiet = true, 0
-	case open:
-		s.quiet = 0
-	case s.on:
-		if s.quiet++; s.quiet >= alarmKeep {
-			s.on = false
-		}
+// turn works the threshold out anew.
+func (s *scorer) turn() {
+	s.exceed.Turn(1)
+	if t := s.exceed.Threshold(s.asked, 1); t != s.sum.Threshold {
+		s.sum.Threshold = t
+		s.model.SetThreshold(t)
 	}
-	return s.on
+}
+
+// judge counts a row and reports whether an alarm is on.
+func (s *scorer) judge(r detect.Result, v float64) bool {
+	score := 0.0
+	if s.sum.Rows > stepRows+1 && detect.Gates(r, v, 0, s.direction, model.MinDeviation{}) == detect.GateOpen {
+		score = r.Score
+	}
+	if !r.Learning {
+		var row detect.Tally
+		s.exceed.Count(&row, &s.cluster, score, s.alarm.keep)
+		s.exceed.Add(&row)
+	}
+	if s.state.next(s.alarm, score > s.sum.Threshold) {
+		s.sum.Alarms++
+	}
+	return s.state.on
+}
+
+// alarm says when alarms end.
+type alarm struct{ keep int }
+
+// newAlarm returns the rule for a budget of so many alarms a week on one
+// series.
+func newAlarm(budget float64, step time.Duration) alarm {
+	rows := float64(7*24*time.Hour) / float64(step) / budget
+	return alarm{keep: int(min(max(alarmShare*rows, 1), alarmKeep))}
+}
+
+// alarmState is where a series stands.
+type alarmState struct {
+	on    bool
+	quiet uint8 // rows at or below the threshold since it was
+}
+
+// next takes a row and reports whether an alarm begins.
+func (a *alarmState) next(rule alarm, over bool) (begins bool) {
+	switch {
+	case over:
+		begins = !a.on
+		a.on, a.quiet = true, 0
+	case a.on:
+		a.quiet++
+		a.on = int(a.quiet) < rule.keep
+	}
+	return begins
 }
 
 // score is the rank as a number between 0 and 1, 0.5 at the level of onsets.

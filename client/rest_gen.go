@@ -527,6 +527,27 @@ func (e DetectorStatusState) Valid() bool {
 	}
 }
 
+// Defines values for DetectorStatusThresholdBasis.
+const (
+	Assumed      DetectorStatusThresholdBasis = "assumed"
+	Counted      DetectorStatusThresholdBasis = "counted"
+	Extrapolated DetectorStatusThresholdBasis = "extrapolated"
+)
+
+// Valid indicates whether the value is a known member of the DetectorStatusThresholdBasis enum.
+func (e DetectorStatusThresholdBasis) Valid() bool {
+	switch e {
+	case Assumed:
+		return true
+	case Counted:
+		return true
+	case Extrapolated:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GatesDirection.
 const (
 	GatesDirectionAbove GatesDirection = "above"
@@ -2113,10 +2134,19 @@ type DetectorStatus struct {
 
 	// Threshold Score at which a sample is anomalous now; null while unknown
 	Threshold *float64 `json:"threshold"`
+
+	// ThresholdAsked What it would be if scores were exact: it differs where all series together show that they are not. null while unknown
+	ThresholdAsked *float64 `json:"threshold_asked,omitempty"`
+
+	// ThresholdBasis What the threshold rests on. counted: exceedances so rare were counted over all series. extrapolated: less rare ones were, and the rest is what the tails of the series say. assumed: too few samples yet, the scores are taken at their word. Absent while unknown
+	ThresholdBasis *DetectorStatusThresholdBasis `json:"threshold_basis,omitempty"`
 }
 
 // DetectorStatusState defines model for DetectorStatus.State.
 type DetectorStatusState string
+
+// DetectorStatusThresholdBasis What the threshold rests on. counted: exceedances so rare were counted over all series. extrapolated: less rare ones were, and the rest is what the tails of the series say. assumed: too few samples yet, the scores are taken at their word. Absent while unknown
+type DetectorStatusThresholdBasis string
 
 // DetectorVersion defines model for DetectorVersion.
 type DetectorVersion struct {

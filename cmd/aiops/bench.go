@@ -73,13 +73,14 @@ type benchBudget struct {
 	Budgets []float64     `help:"False alarms per week; default 0.1, 1 and 10." placeholder:"N,..."`
 	Series  []int         `help:"Series of the detector; default 1, 100 and 10000." placeholder:"N,..."`
 	Step    time.Duration `help:"Of the series." default:"1h"`
-	PerCell time.Duration `help:"Time that one kind, budget and number of series may take." default:"30s"`
+	Kinds   []string      `help:"Kinds of clean data; default all five." placeholder:"KIND,..."`
+	Weeks   int           `help:"That count, after eight of history." default:"88"`
 	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
 }
 
 // Run measures and prints.
 func (c *benchBudget) Run(e *environment) error {
-	r, err := bench.Budget(e.ctx, bench.BudgetOptions{Model: c.Model, Budgets: c.Budgets, Series: c.Series, Step: c.Step, PerCell: c.PerCell,
+	r, err := bench.Budget(e.ctx, bench.BudgetOptions{Model: c.Model, Budgets: c.Budgets, Series: c.Series, Step: c.Step, Kinds: c.Kinds, Weeks: c.Weeks,
 		Progress: func(done, total int) { fmt.Fprintf(e.stderr, "%d of %d\n", done, total) }})
 	if err != nil {
 		return err

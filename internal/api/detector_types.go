@@ -128,6 +128,8 @@ type DetectorStatus struct {
 	LastError       string     `json:"last_error,omitempty" doc:"Absent when the last evaluation succeeded"`
 	MemoryBytes     int64      `json:"memory_bytes" doc:"Of all model state"`
 	Threshold       Number     `json:"threshold" doc:"Score at which a sample is anomalous now; null while unknown"`
+	ThresholdAsked  Number     `json:"threshold_asked" required:"false" doc:"What it would be if scores were exact: it differs where all series together show that they are not. null while unknown"`
+	ThresholdBasis  string     `json:"threshold_basis,omitempty" enum:"assumed,extrapolated,counted" doc:"What the threshold rests on. counted: exceedances so rare were counted over all series. extrapolated: less rare ones were, and the rest is what the tails of the series say. assumed: too few samples yet, the scores are taken at their word. Absent while unknown"`
 	Gates           Gates      `json:"gates" required:"false" doc:"What stands between a score and an alarm"`
 	Drift           Drift      `json:"drift" required:"false" doc:"How far the scores are from their calibration"`
 }
@@ -254,13 +256,17 @@ func (s *server) statusOf(d model.Detector) DetectorStatus {
 	if !d.Enabled {
 		st.State = model.DetectorStopped
 	}
-	threshold := Number(st.Threshold)
+	threshold, asked := Number(st.Threshold), Number(st.ThresholdAsked)
 	if st.Threshold <= 0 {
 		threshold = unknown()
+	}
+	if st.ThresholdAsked <= 0 {
+		asked = unknown()
 	}
 	return DetectorStatus{
 		State: string(st.State), SeriesActive: st.SeriesActive, SeriesLearning: st.SeriesLearning, SeriesDropped: st.SeriesDropped,
 		OpenAnomalies: st.OpenAnomalies, LagSeconds: st.Lag.Seconds(), LastEvaluatedAt: timeOf(st.LastEvaluatedAt),
-		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold, Gates: gatesOf(d, st.Threshold), Drift: driftOf(st.Drift),
+		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold,
+		ThresholdAsked: asked, ThresholdBasis: st.ThresholdBasis, Gates: gatesOf(d, st.Threshold), Drift: driftOf(st.Drift),
 	}
 }

@@ -17,7 +17,17 @@ const (
 	autoTrack  = 1.07 // factor by which the ends of the band follow, every fourth sample
 )
 
-// autoWeights says how much each component counts.
+// autoRarity says how much each component counts for the score. Records of
+// ranges do not: on clean data there is one of them every now and then, by a
+// hair and in several components at once, which is too rare for the history of
+// a series to show and far more often than its tail would say
+// (docs/adr/0007).
+var autoRarity = [partsN]float64{
+	partLevel: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
+}
+
+// autoWeights says how much each component counts for the strength, which ranks
+// samples.
 var autoWeights = [partsN]float64{
 	partLevel: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
 	partRange: 1.6, partRange5: 1, partRange24: 1, partRange288: 1.6,
@@ -44,8 +54,10 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 // medium and long means, so far; how long nothing changed. A gauge compares
 // each reading with that component's own past, so that a component that says
 // nothing about this series (the time of day, where there is no such rhythm)
-// is rarely unusual and the others decide. The sum of what the gauges say goes
-// through the calibrator, which turns it into a tail probability.
+// is rarely unusual and the others decide. What the gauges say is added up
+// twice: with the ranges, as the strength of the sample; and without them, and
+// without a limit beyond the record, for the calibrator, which turns it into a
+// tail probability.
 //
 // The expected value is that of the expectation with the least recent error:
 // median, level, time of day or time of week; Describe names it. The ends of
@@ -71,7 +83,7 @@ type auto struct {
 	errors [4]float64
 	choice uint8
 	reach  [2]float64 // from the expected value to the ends of the band, in units
-	goal   [2]float64 // the sum of the gauges there
+	goal   [2]float64 // what is calibrated there
 	cal    calibrator
 	deep   *deepParts // nil: the model is auto
 
@@ -82,7 +94,8 @@ type auto struct {
 	hasLast     bool
 	last        reading
 	lastPart    [partsN]float32
-	lastSum     float64
+	lastSum     float64 // strength
+	lastRare    float64 // what is calibrated
 	lastPattern float64
 	lastScore   float64
 }
@@ -93,6 +106,7 @@ func newAuto(c config) (Model, error) {
 		parts: newParts(c), cal: newCalibrator(float64(4*week) / float64(c.step)),
 		goal: [2]float64{math.Inf(1), math.Inf(1)},
 	}
+	m.cal.young = true
 	return m, nil
 }
 
@@ -104,31 +118,37 @@ func (m *auto) read(t int64, v float64) {
 	m.readT, m.readV, m.isRead = t, v, true
 	m.parts.locate(t, &m.last)
 	m.parts.read(m.units(v), &m.last)
-	m.lastSum = m.sum(&m.last, &m.lastPart)
+	m.lastSum, m.lastRare = m.sum(&m.last, &m.lastPart)
 }
 
-// sum weighs what the gauges say of a reading.
-func (m *auto) sum(r *reading, part *[partsN]float32) float64 {
-	var sum float64
+// sum weighs what the gauges say of a reading: as its strength, and as what is
+// calibrated, of which part gets the shares.
+func (m *auto) sum(r *reading, part *[partsN]float32) (strength, rare float64) {
 	for i := range m.gauges {
 		part[i] = 0
 		if w := autoWeights[i]; w > 0 {
-			p := mul(w, m.gauges[i].read(r.raw[i], m.top))
-			part[i] = float32(p)
-			sum += p
+			limited, free := m.gauges[i].read(r.raw[i], m.top)
+			strength += mul(w, limited)
+			if w := autoRarity[i]; w > 0 {
+				p := mul(w, free)
+				part[i] = float32(p)
+				rare += p
+			}
 		}
 	}
 	if m.deep != nil {
-		pattern, rest := m.deep.sum(sum)
-		if sum > 0 {
+		pattern, rest := m.deep.sum(strength)
+		strength = pattern + rest
+		pattern, rest = m.deep.sum(rare)
+		if rare > 0 {
 			for i := range part {
-				part[i] = float32(mul(rest/sum, float64(part[i])))
+				part[i] = float32(mul(rest/rare, float64(part[i])))
 			}
 		}
 		m.lastPattern = pattern
-		return pattern + rest
+		rare = pattern + rest
 	}
-	return sum
+	return strength, min(rare, largestReading)
 }
 
 // distance is that of the last reading; 0 where patterns decide.
@@ -174,7 +194,7 @@ func (m *auto) Score(t int64, v float64) Result {
 		side = sideBelow
 	}
 	if watches(m.direction, side) {
-		lnP, beyond := m.cal.lnExceed(side, m.lastSum)
+		lnP, beyond := m.cal.lnExceed(side, m.lastRare)
 		if m.direction == model.DirectionBoth {
 			lnP += ln2Hi + ln2Lo
 		}
@@ -242,7 +262,7 @@ func (m *auto) Learn(t int64, v float64) {
 			side = sideBelow
 		}
 		if m.parts.n >= gaugeWarm {
-			m.cal.learn(side, m.lastSum)
+			m.cal.learn(side, m.lastRare)
 		}
 		m.judge(x)
 	}
@@ -317,7 +337,7 @@ func (m *auto) follow() {
 	}
 }
 
-// aim works out the sum of the gauges at which the score is the threshold.
+// aim works out the calibrated sum at which the score is the threshold.
 func (m *auto) aim() {
 	lnP := -mul(m.threshold, ln10)
 	if m.direction == model.DirectionBoth {
@@ -345,7 +365,7 @@ func (m *auto) track(side int) {
 	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
 	var part [partsN]float32
 	m.parts.read(x, &r)
-	if m.sum(&r, &part) > m.goal[side] {
+	if _, rare := m.sum(&r, &part); rare > m.goal[side] {
 		m.reach[side] = reach / autoTrack
 	} else {
 		m.reach[side] = mul(reach, autoTrack)
@@ -404,14 +424,14 @@ func (m *auto) Contributions() []model.Contribution {
 	}
 	var out []model.Contribution
 	for i, p := range m.lastPart {
-		if p > 0 && m.lastSum > 0 {
-			share := float64(p) / m.lastSum
+		if p > 0 && m.lastRare > 0 {
+			share := float64(p) / m.lastRare
 			out = append(out, model.Contribution{Name: autoNames[i], Score: mul(share, m.lastScore), Share: share,
-				Note: autoNote(float64(p)/autoWeights[i], m.top)})
+				Note: autoNote(float64(p)/autoRarity[i], m.top)})
 		}
 	}
-	if m.deep != nil && m.lastSum > 0 {
-		out = m.deep.contributions(out, m.lastPattern, m.lastSum, m.lastScore)
+	if m.deep != nil && m.lastRare > 0 {
+		out = m.deep.contributions(out, m.lastPattern, m.lastRare, m.lastScore)
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Share > out[j].Share })
 	return out
@@ -469,7 +489,7 @@ func (m *auto) Restore(snapshot []byte) error {
 	for i := range n.gauges {
 		n.gauges[i].restore(d)
 	}
-	n.cal = calibrator{memory: m.cal.memory}
+	n.cal = calibrator{memory: m.cal.memory, young: true}
 	n.cal.read(d)
 	n.parts.restore(d)
 	if m.deep != nil {

@@ -66,10 +66,14 @@ func realised(c clean, threshold float64, warm, n int, step func(t int64, v floa
 // times what the threshold stands for.
 func TestFalseAlarmsKeepTheBudget(t *testing.T) {
 	t.Parallel()
-	for _, name := range append([]string{"rate_of_change", "spread", "relative_entropy", "spectral_residual", "matrix_profile"}, learners...) {
+	for _, name := range append([]string{"rate_of_change", "spread", "relative_entropy", "spectral_residual", "matrix_profile", "auto", "deep"}, learners...) {
 		warm, n := 30_000, 150_000
 		threshold := 3.0
 		switch {
+		case name == "deep" && raceEnabled:
+			continue
+		case name == "deep": // as slow as the forests
+			warm, n, threshold = 6_000, 12_000, 2
 		case slow[name] && raceEnabled:
 			continue
 		case name == "matrix_profile": // what is nearest depends on how full the history is

@@ -49,7 +49,8 @@ const (
 	leastPeaks   = 12    // fewer peaks make no fit
 	shapePrior   = 0.15  // of the generalised Pareto tail
 	shapeWeight  = 50    // peaks that the prior shape counts for
-	shapeBeyond  = 0.3   // least shape beyond the evidence
+	shapeBeyond  = 0.2   // least shape beyond the evidence
+	shapeLeast   = -0.1  // a tail that ends soon is not believed
 	shapeMargin  = 0.5   // standard errors, roughly, that the shape is taken too large
 	maxDeviation = 1e100 // a larger one counts as this
 )
@@ -60,6 +61,11 @@ const (
 	mostMemory  = 65535
 
 	earliestHalving = 512
+
+	// youngHalvings is how often an ensemble's counts are halved at the first
+	// time: its components know little of what is usual yet, and what they said
+	// then would be the tail for a year of hourly samples.
+	youngHalvings = 5
 )
 
 // calibrator turns standardised deviations into tail probabilities, for each
@@ -107,6 +113,7 @@ type calibrator struct {
 	run     uint32   // length of the present run of extremes
 	refit   uint32   // samples until the next fit
 	top     [2]uint8 // last bin of a side that is not empty
+	young   bool     // what was learned first is forgotten quickly; not part of the state
 }
 
 // tail is the fitted part of one side. Probabilities in it are relative to
@@ -363,6 +370,11 @@ func (c *calibrator) learn(side int, z float64) {
 	c.learned++
 	if c.n >= c.memory || c.learned&(c.learned-1) == 0 && c.learned >= earliestHalving {
 		c.halve()
+		if c.young && c.learned == earliestHalving {
+			for range youngHalvings - 1 {
+				c.halve()
+			}
+		}
 	}
 	c.refit--
 	if c.refit == 0 {
@@ -450,7 +462,7 @@ func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
 		shape = min(max(2-a0/d, -0.5), 0.9)
 	}
 	shape = (mul(float64(peaks), shape) + shapeWeight*shapePrior) / (float64(peaks) + shapeWeight)
-	shape += shapeMargin / math.Sqrt(float64(peaks))
+	shape = max(shape+shapeMargin/math.Sqrt(float64(peaks)), shapeLeast)
 	if math.Abs(shape) < 1e-6 {
 		shape = 0
 	}

@@ -182,6 +182,11 @@ func Validate(spec Spec) error {
 	return err
 }
 
+// Calibrated reports whether the scores of the model with that name are tail
+// probabilities, estimated from history. Those of fixed bounds and of values
+// that are scores already are taken at their word.
+func Calibrated(name string) bool { return name != "threshold" && name != "surprise" }
+
 // Names lists the models there are, in the order in which to show them.
 func Names() []Info {
 	rows := table()

@@ -5,6 +5,8 @@ const (
 	gaugeUp    = 1.10407 // e^0.099: what a reading above the quantile moves it by
 	gaugeDown  = 0.99899 // e^-0.00101: the same for one below; together they hold 99 %
 	gaugeLeast = 0.1     // of the quantile: least distance between it and the record
+	gaugeTop   = 4       // what a reading counts for, free of the record, that lies
+	gaugeNear  = 2       // so many quantiles above the quantile, or as far as the record if that is nearer
 	gaugeMost  = 3       // most that a reading beyond the record adds
 	gaugeNone  = 1e-3    // share of the first reading above a quantile of 0 that it takes
 )
@@ -25,25 +27,37 @@ type gauge struct {
 	n        uint8 // readings, at most gaugeWarm
 }
 
-// read returns how unusual c >= 0 is when top is what the record counts for.
-func (g *gauge) read(c, top float64) float64 {
+// read returns how unusual c >= 0 is, in two ways. limited is for ranking: top
+// is what the record counts for, and what lies beyond it adds little, so that no
+// component decides alone. free is for calibration: it depends on the quantile more
+// than on the record, which a single value or the beginning of a series can
+// have made useless, does not change with the number of samples, so that readings
+// of different ages can be compared, and has no limit, so that enormous ones are
+// told from new records by a hair.
+func (g *gauge) read(c, top float64) (limited, free float64) {
 	if g.n < gaugeWarm || !(c >= 0) {
-		return 0
+		return 0, 0
 	}
 	quantile, record := float64(g.quantile), float64(g.record)
-	if c > record {
-		if lead := max(record-quantile, mul(gaugeLeast, quantile)); lead > 0 {
-			return top + min((c-record)/lead, gaugeMost)
+	if c <= quantile {
+		if quantile > 0 {
+			limited = 2 * c / quantile
 		}
-		return top
+		return limited, limited
 	}
-	if c > quantile {
-		return 2 + mul(top-2, (c-quantile)/(record-quantile))
+	lead := max(record-quantile, mul(gaugeLeast, quantile))
+	if !(lead > 0) {
+		return top, gaugeTop
 	}
+	near := lead
 	if quantile > 0 {
-		return 2 * c / quantile
+		near = min(lead, mul(gaugeNear, quantile))
 	}
-	return 0
+	free = 2 + min(mul(gaugeTop-2, (c-quantile)/near), largestReading)
+	if c > record {
+		return top + min((c-record)/lead, gaugeMost), free
+	}
+	return 2 + mul(top-2, (c-quantile)/(record-quantile)), free
 }
 
 // learn takes a reading in; NaN is none.

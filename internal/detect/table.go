@@ -16,8 +16,9 @@ import (
 // row is one model: what people read of it and how it is made.
 type row struct {
 	Info
-	build func(config) (Model, error)
-	check func(config, *model.Invalid) // of parameters that depend on each other; nil: none do
+	revision uint64 // raised when the same state means something else; 0: never was
+	build    func(config) (Model, error)
+	check    func(config, *model.Invalid) // of parameters that depend on each other; nil: none do
 }
 
 // config is a validated Spec.
@@ -36,10 +37,10 @@ func table() []row {
 	return []row{
 		{Info: Info{Name: "auto",
 			Summary:    "chooses the model from the history of the series and says why",
-			Parameters: autoParameters(), MinHistory: autoMinHistory}, build: newAuto},
+			Parameters: autoParameters(), MinHistory: autoMinHistory}, revision: 1, build: newAuto},
 		{Info: Info{Name: "deep",
 			Summary:    "auto with unusual patterns over a long history; for the series that matter",
-			MinHistory: deepMinHistory}, build: newDeep},
+			MinHistory: deepMinHistory}, revision: 1, build: newDeep},
 		{Info: Info{Name: "robust_zscore",
 			Summary:    "distance from the rolling median in units of the median absolute deviation",
 			Parameters: []Parameter{windowParameter(240)}, MinHistory: windowMinHistory(240)}, build: newRobust},
@@ -197,6 +198,9 @@ func (c config) fingerprint() uint64 {
 		_, _ = io.WriteString(h, s) // a hash takes everything
 	}
 	text(c.entry.Name)
+	if r := c.entry.revision; r > 0 {
+		word(r)
+	}
 	for i, d := range c.params.defs {
 		text(d.Name)
 		v := c.params.v[i]

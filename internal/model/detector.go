@@ -87,6 +87,8 @@ type DetectorStatus struct {
 	LastError       string        // safe to show; "" when the last evaluation succeeded
 	MemoryBytes     int64         // of all model state
 	Threshold       float64       // score at which a sample is anomalous now
+	ThresholdAsked  float64       // what it would be if scores were exact; 0: unknown
+	ThresholdBasis  string        // what the difference rests on: assumed, extrapolated or counted; "" when unknown
 	Drift           Drift
 }
 

@@ -38,12 +38,14 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 	if err != nil {
 		panic("BUG: a series key cannot be read back: " + err.Error())
 	}
+	// As rare as the scores of all series together show, where that is known.
+	once := onceIn(c.exceed.Real(e.peak.Score, c.quota), d.Step)
 	a := model.Anomaly{
 		ID: anomalyID(d.ID, s.key, e.startedAt), DetectorID: d.ID, DetectorName: d.Name, Series: labels,
 		State: model.AnomalyPending, Severity: e.severity.model(),
 		StartedAt: msTime(e.startedAt), FiredAt: msTime(e.firedAt), ResolvedAt: msTime(e.endedAt), PeakAt: msTime(e.peak.T),
 		Value: e.peak.Value, Expected: e.peak.Expected, Lower: e.peak.Lower, Upper: e.peak.Upper, Score: e.peak.Score,
-		OnceInSeconds: onceIn(e.peak.Score, d.Step), Reason: reasonText(e, d, labels.Value(model.JointLabel)),
+		OnceInSeconds: once, Reason: reasonText(e, d, labels.Value(model.JointLabel), once),
 		DetectorVersion: d.Version, ModelVersion: c.modelVersion, UpdatedAt: msTime(t),
 	}
 	if d.Log != nil && d.Log.Severity != "" {

@@ -27,6 +27,7 @@ type series struct {
 	learning bool
 	known    knownFlags // what known events say of it
 	epoch    uint32     // of the core's events when known was looked up
+	cluster  detect.Cluster
 }
 
 // span is a range of steps, both ends included.
@@ -61,9 +62,11 @@ type core struct {
 
 	quota     int // series that share the budget
 	threshold float64
-	past      script   // what was in force when
-	planned   []tuning // to be put in force, oldest first
-	follow    *script  // replay: what was in force then decides, not what happens now
+	exceed    detect.Exceedances // how often the scores of all series really go beyond a level
+	tally     detect.Tally       // of the step in hand
+	past      script             // what was in force when
+	planned   []tuning           // to be put in force, oldest first
+	follow    *script            // replay: what was in force then decides, not what happens now
 
 	// Counts of the last step.
 	active, learning, open, refused int
@@ -141,6 +144,7 @@ func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, g
 			c.tune(t)
 			c.setQuota(t, c.active)
 			c.step(t)
+			c.exceed.Add(&c.tally)
 		}
 		c.watermark = t
 	}
@@ -283,7 +287,7 @@ func (c *core) silence(s *series, t int64) {
 // when the model is as it was before it saw the peak.
 func (c *core) score(s *series, t int64, v float64) {
 	r := s.model.Score(t, v)
-	g := c.gate(s, r, v)
+	g := c.gate(s, r, v, c.threshold)
 	known := c.knownOf(s)
 	what := judge(r.Score, c.threshold, g)
 	if what == verdictAnomalous && (known.mute() || s.episode.quiet(c.def.rules)) {
@@ -299,6 +303,7 @@ func (c *core) score(s *series, t int64, v float64) {
 	}
 	if !known.unlearned() {
 		c.drift.count(r)
+		c.countExceedances(s, r, v)
 	}
 	s.learning = r.Learning
 	if !r.Learning && r.Score >= notableScore {

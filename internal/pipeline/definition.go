@@ -26,10 +26,11 @@ type definition struct {
 	activeSteps int32 // missed steps after which a series does not share the budget
 	ttlSteps    int32 // missed steps after which a series is dropped
 	maxSeries   int
+	calibrated  bool // scores are tail probabilities that can be wrong
 }
 
 func newDefinition(d model.Detector, cfg Config) *definition {
-	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), maxSeries: cfg.MaxSeries}
+	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), maxSeries: cfg.MaxSeries, calibrated: detect.Calibrated(d.Model)}
 	def.fingerprint = fingerprintOf(d)
 	def.activeSteps = int32(max(10, 10*time.Minute/d.Step))
 	def.ttlSteps = int32(max(100, cfg.SeriesTTL.Std()/d.Step))
@@ -63,6 +64,7 @@ func (def *definition) spec(seriesHash uint64) detect.Spec {
 		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Seed: seriesHash}
 }
 
+// threshold is the one for scores that are exact.
 func (def *definition) threshold(series int) float64 {
 	return detect.Threshold(def.detector.FalseAlarmsPerWeek, def.detector.Step, series)
 }

@@ -339,7 +339,8 @@ func (r *runner) state() model.DetectorStatus {
 	defer r.mu.Unlock()
 	s := r.status
 	out := model.DetectorStatus{SeriesActive: s.active, SeriesLearning: s.learning, SeriesDropped: s.refused, OpenAnomalies: s.open,
-		LastEvaluatedAt: s.evaluated, MemoryBytes: s.memory, Threshold: s.threshold, Drift: s.drift}
+		LastEvaluatedAt: s.evaluated, MemoryBytes: s.memory, Threshold: s.threshold,
+		ThresholdAsked: s.asked, ThresholdBasis: s.basis, Drift: s.drift}
 	step := r.want.Step.Milliseconds()
 	if s.watermark != 0 && r.want.Enabled {
 		due := now.Add(-s.late).UnixMilli()

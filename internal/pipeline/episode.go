@@ -22,6 +22,10 @@ type rules struct {
 	updateEvery  int64 // least milliseconds between two updates that only tell of a higher peak
 }
 
+// gap is how many samples that are not anomalous end an alarm and let another one
+// begin.
+func (r rules) gap() int { return int(max(r.keepSamples, r.quietSamples)) }
+
 // clearShare is the hysteresis: a sample is calm when its score is below this
 // share of the threshold, so that a series hovering at the threshold neither
 // opens and resolves with every sample nor stays open for ever.

@@ -89,16 +89,16 @@ func (c *core) specOf(key string, hash uint64) detect.Spec {
 
 // gate says which gate holds a score back. The least deviation is in the unit
 // of the members, so it is asked for where their distances are made.
-func (c *core) gate(s *series, r detect.Result, v float64) detect.Gate {
+func (c *core) gate(s *series, r detect.Result, v, threshold float64) detect.Gate {
 	d := &c.def.detector
 	if !s.link.made() {
-		return detect.Gates(r, v, c.threshold, d.Direction, d.MinDeviation)
+		return detect.Gates(r, v, threshold, d.Direction, d.MinDeviation)
 	}
 	direction := d.Direction
 	if s.link.kind == model.JointGroup {
 		direction = model.DirectionAbove
 	}
-	return detect.Gates(r, v, c.threshold, direction, model.MinDeviation{})
+	return detect.Gates(r, v, threshold, direction, model.MinDeviation{})
 }
 
 // judgeTogether scores step t of what is made of several series, when all of

@@ -26,15 +26,16 @@ func onceIn(score float64, step time.Duration) float64 {
 	return min(math.Pow(10, score)*step.Seconds(), 1e15)
 }
 
-// reasonText says for people why e is an anomaly, from its peak.
-func reasonText(e *episode, d model.Detector, made string) string {
+// reasonText says for people why e is an anomaly, from its peak. once is how
+// rare that is, in seconds.
+func reasonText(e *episode, d model.Detector, made string, once float64) string {
 	var b strings.Builder
 	p := e.peak
 	switch {
 	case e.cause == causeSilent:
 		fmt.Fprintf(&b, "%s: no sample since the step before %s, from a healthy source", d.Name, msTime(e.startedAt).Format(time.RFC3339))
 	case d.Log != nil && d.Log.Kind == model.LogNewTemplate:
-		fmt.Fprintf(&b, "%s: lines of a pattern that was never seen before; %s at this step", d.Name, onceText(p.Score, d.Step))
+		fmt.Fprintf(&b, "%s: lines of a pattern that was never seen before; %s at this step", d.Name, everyText(once))
 	case e.cause == cause(detect.ReasonAboveBound):
 		fmt.Fprintf(&b, "%s %s%s where at most %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Upper))
 	case e.cause == cause(detect.ReasonBelowBound):
@@ -48,7 +49,7 @@ func reasonText(e *episode, d model.Detector, made string) string {
 		if band := bandText(p); band != "" {
 			fmt.Fprintf(&b, " where %s is usual", band)
 		}
-		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
+		fmt.Fprintf(&b, "; %s at this step", everyText(once))
 	default:
 		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
 		switch e.cause {
@@ -60,7 +61,7 @@ func reasonText(e *episode, d model.Detector, made string) string {
 		if band := bandText(p); band != "" {
 			fmt.Fprintf(&b, " where %s was expected", band)
 		}
-		fmt.Fprintf(&b, "; %s at this step", onceText(p.Score, d.Step))
+		fmt.Fprintf(&b, "; %s at this step", everyText(once))
 	}
 	if e.flaps > 0 {
 		fmt.Fprintf(&b, "; alarm number %d in short time on this series", e.flaps+1)
@@ -98,11 +99,6 @@ func bandText(p model.ScoredPoint) string {
 		return "about " + number(p.Expected)
 	}
 	return ""
-}
-
-// onceText says how rare a score is: "once in 12 days".
-func onceText(score float64, step time.Duration) string {
-	return everyText(onceIn(score, step))
 }
 
 // everyText writes a length of time as "once in 12 days".

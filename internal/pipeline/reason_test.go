@@ -32,7 +32,7 @@ func TestReasonText(t *testing.T) {
 		"CPU: no sample since the step before 2026-03-01T12:00:00Z, from a healthy source": {
 			peak: model.ScoredPoint{Value: nan}, cause: causeSilent, startedAt: at},
 	} {
-		if got := reasonText(&e, d, ""); got != want {
+		if got := reasonText(&e, d, "", onceIn(e.peak.Score, d.Step)); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}

@@ -117,6 +117,8 @@ type live struct {
 	open      int
 	memory    int64
 	threshold float64
+	asked     float64 // for scores that are exact
+	basis     string
 	watermark int64
 	late      time.Duration
 	evaluated time.Time
@@ -431,6 +433,7 @@ func (r *runner) publish() {
 		if c := r.core; c != nil {
 			s.active, s.learning, s.refused, s.open = c.active, c.learning, c.refused, c.open
 			s.threshold, s.watermark, s.began = c.threshold, c.watermark, c.began != 0
+			s.asked, s.basis = c.asked()
 			s.drift = c.drift.shown()
 		}
 		r.publishShadow()

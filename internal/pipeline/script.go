@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -16,6 +17,11 @@ type quotaChange struct {
 	series    int32
 	threshold float64
 }
+
+const (
+	turnSteps   = 64   // thresholds follow what scores have shown at each step whose number is a multiple
+	leastChange = 0.04 // of a threshold
+)
 
 // tuning is what a definition says about scores that are already there, from
 // a step on. It can change without losing what was learned.
@@ -101,14 +107,53 @@ func (c *core) followTo(t int64) {
 }
 
 // setQuota applies the threshold that n active series ask for from step t on.
+// At every turnSteps-th step it also follows what the series' scores have shown
+// since.
 func (c *core) setQuota(t int64, n int) {
 	q := quantise(c.quota, n)
-	if q == c.quota {
+	turn := t/c.def.step%turnSteps == 0
+	if turn {
+		c.exceed.Turn(q)
+	}
+	if q != c.quota || turn {
+		c.putThreshold(t, q)
+	}
+}
+
+// putThreshold works the threshold of q series out anew and applies it from step
+// t on if it differs.
+func (c *core) putThreshold(t int64, q int) {
+	change := quotaChange{from: t, series: int32(q), threshold: c.exceed.Threshold(c.def.threshold(q), q)}
+	if q == c.quota && math.Abs(change.threshold-c.threshold) < leastChange {
 		return
 	}
-	change := quotaChange{from: t, series: int32(q), threshold: c.def.threshold(q)}
 	c.past.quotas = appendBounded(c.past.quotas, change, maxQuotaChanges)
 	c.useQuota(change)
+}
+
+// asked returns the threshold for scores that are exact, 0 before the first step, and
+// what the one in force rests on.
+func (c *core) asked() (threshold float64, basis string) {
+	if c.quota == 0 {
+		return 0, ""
+	}
+	threshold = c.def.threshold(c.quota)
+	return threshold, c.exceed.Basis(threshold).String()
+}
+
+// countExceedances takes a score into the record that thresholds are worked out
+// from. A deviation that a gate other than the threshold holds back cannot
+// become an alarm. Scores that are none, such as those of fixed bounds, do not
+// count.
+func (c *core) countExceedances(s *series, r detect.Result, v float64) {
+	if c.follow != nil || r.Learning || !c.def.calibrated {
+		return
+	}
+	score := 0.0
+	if c.gate(s, r, v, 0) == detect.GateOpen {
+		score = r.Score
+	}
+	c.exceed.Count(&c.tally, &s.cluster, score, c.def.rules.gap())
 }
 
 // useQuota sets the threshold of the core and of every model. A model may
@@ -151,10 +196,8 @@ func (c *core) tune(t int64) {
 	for len(c.planned) > 0 && c.planned[0].from <= t {
 		c.retune(c.planned[0])
 		c.planned = c.planned[1:]
-		q := quotaChange{from: t, series: int32(c.quota), threshold: c.def.threshold(c.quota)}
-		if c.quota != 0 && q.threshold != c.threshold {
-			c.past.quotas = appendBounded(c.past.quotas, q, maxQuotaChanges)
-			c.useQuota(q)
+		if c.quota != 0 {
+			c.putThreshold(t, c.quota)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"time"
 
+	"aiops/internal/detect"
 	"aiops/internal/model"
 )
 
@@ -17,7 +18,7 @@ import (
 // in the order of the hashes of their keys; see docs/pipeline.md.
 const (
 	snapshotMagic   = "AIPS"
-	snapshotVersion = 2
+	snapshotVersion = 3
 	oldestSnapshot  = 1 // the oldest format that is read
 	kindHeader      = 'H'
 	kindSeries      = 'S'
@@ -52,6 +53,7 @@ type header struct {
 	parts        []partInfo
 	drift        drift
 	agreement    model.Agreement // of a shadow
+	exceed       detect.Exceedances
 }
 
 type partInfo struct {
@@ -70,7 +72,7 @@ func (c *core) snapshot(now time.Time) model.Snapshot {
 	list := c.sorted()
 	h := header{fingerprint: c.def.fingerprint, step: c.def.step, modelVersion: c.modelVersion, watermark: c.watermark,
 		began: c.began, active: c.active, quota: quotaChange{series: int32(c.quota), threshold: c.threshold},
-		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement}
+		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement, exceed: c.exceed}
 	parts := [][]byte{nil}
 	for len(list) > 0 {
 		n := min(len(list), seriesPerPart)
@@ -177,7 +179,7 @@ func (h *header) core(def *definition) *core {
 	c := newCore(&d, h.modelVersion, h.watermark)
 	c.began, c.active, c.samples, c.past, c.planned = h.began, h.active, h.samples, h.past, h.planned
 	c.quota, c.threshold = int(h.quota.series), h.quota.threshold
-	c.drift, c.agreement = h.drift, h.agreement
+	c.drift, c.agreement, c.exceed = h.drift, h.agreement, h.exceed
 	return c
 }
 
@@ -230,6 +232,7 @@ func (h *header) encode() []byte {
 	for _, n := range []int64{h.agreement.Samples, h.agreement.Both, h.agreement.OnlyLive, h.agreement.OnlyShadow} {
 		w.i64(n)
 	}
+	w.bytes(h.exceed.Append(nil))
 	return w.close()
 }
 
@@ -257,6 +260,12 @@ func decodeHeader(b []byte) (*header, error) {
 		h.past.events, h.drift = r.events(), r.drift()
 		h.agreement = model.Agreement{Samples: r.i64(), Both: r.i64(), OnlyLive: r.i64(), OnlyShadow: r.i64()}
 	}
+	if r.version >= 3 {
+		var ok bool
+		if h.exceed, ok = detect.ReadExceedances(r.bytes()); !ok {
+			r.fail("the record of exceedances cannot be read")
+		}
+	}
 	if h.step <= 0 {
 		r.fail("the header contradicts itself")
 	}
@@ -276,6 +285,8 @@ func encodePart(index int, list []*series) []byte {
 		w.point(s.last)
 		w.uint(uint64(s.missed))
 		w.bool(s.learning)
+		cluster := s.cluster.Bytes()
+		w.u64(binary.LittleEndian.Uint64(cluster[:]))
 		w.episode(s.episode)
 		at := len(w.b)
 		w.b = append(w.b, 0, 0, 0, 0)
@@ -301,6 +312,11 @@ func (c *core) decodePart(index int, b []byte, want func(key []byte) bool) ([]*s
 		s := &series{since: r.i64(), seenAt: r.i64(), lastT: r.i64(), lastV: r.f64(), last: r.point()}
 		s.missed = int32(r.uint(math.MaxInt32))
 		s.learning = r.bool()
+		if r.version >= 3 {
+			var cluster [8]byte
+			binary.LittleEndian.PutUint64(cluster[:], r.u64())
+			s.cluster = detect.ClusterOf(cluster)
+		}
 		s.episode = r.episode()
 		state := r.bytes32()
 		if r.err != nil {

@@ -1909,6 +1909,16 @@ export interface components {
              * @description Score at which a sample is anomalous now; null while unknown
              */
             threshold: number | null;
+            /**
+             * Format: double
+             * @description What it would be if scores were exact: it differs where all series together show that they are not. null while unknown
+             */
+            threshold_asked?: number | null;
+            /**
+             * @description What the threshold rests on. counted: exceedances so rare were counted over all series. extrapolated: less rare ones were, and the rest is what the tails of the series say. assumed: too few samples yet, the scores are taken at their word. Absent while unknown
+             * @enum {string}
+             */
+            threshold_basis?: "assumed" | "extrapolated" | "counted";
         };
         DetectorVersion: {
             /** @description What differs from the version before; empty for the first */
