@@ -117,7 +117,7 @@ func (f engineFake) Sync(context.Context) error {
 }
 
 func (f engineFake) Status(id string) (model.DetectorStatus, bool) {
-	return model.DetectorStatus{State: model.DetectorRunning, SeriesActive: 2, Lag: 1500 * time.Millisecond, LastEvaluatedAt: testTime, Threshold: 4.2, MemoryBytes: 4096}, id == "det_1"
+	return model.DetectorStatus{State: model.DetectorRunning, SeriesActive: 2, Lag: 1500 * time.Millisecond, LastEvaluatedAt: testTime, Threshold: 4.2, ThresholdAsked: 4.2, ThresholdBasis: "counted", MemoryBytes: 4096}, id == "det_1"
 }
 
 func (f engineFake) Series(_ string, after string, limit int) ([]model.SeriesStatus, error) {
