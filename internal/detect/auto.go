@@ -106,7 +106,7 @@ func newAuto(c config) (Model, error) {
 		parts: newParts(c), cal: newCalibrator(float64(4*week) / float64(c.step)),
 		goal: [2]float64{math.Inf(1), math.Inf(1)},
 	}
-	m.cal.young = true
+	m.cal.ensemble = true
 	return m, nil
 }
 
@@ -489,7 +489,7 @@ func (m *auto) Restore(snapshot []byte) error {
 	for i := range n.gauges {
 		n.gauges[i].restore(d)
 	}
-	n.cal = calibrator{memory: m.cal.memory, young: true}
+	n.cal = calibrator{memory: m.cal.memory, ensemble: true}
 	n.cal.read(d)
 	n.parts.restore(d)
 	if m.deep != nil {

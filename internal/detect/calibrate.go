@@ -50,7 +50,7 @@ const (
 	shapePrior   = 0.15  // of the generalised Pareto tail
 	shapeWeight  = 50    // peaks that the prior shape counts for
 	shapeBeyond  = 0.2   // least shape beyond the evidence
-	shapeLeast   = -0.1  // a tail that ends soon is not believed
+	shapeLeast   = -0.1  // of an ensemble
 	shapeMargin  = 0.5   // standard errors, roughly, that the shape is taken too large
 	maxDeviation = 1e100 // a larger one counts as this
 )
@@ -113,7 +113,10 @@ type calibrator struct {
 	run     uint32   // length of the present run of extremes
 	refit   uint32   // samples until the next fit
 	top     [2]uint8 // last bin of a side that is not empty
-	young   bool     // what was learned first is forgotten quickly; not part of the state
+
+	// ensemble is set for the sum of many components: what was learned first is
+	// forgotten quickly, and no tail ends soon. It is not part of the state.
+	ensemble bool
 }
 
 // tail is the fitted part of one side. Probabilities in it are relative to
@@ -370,7 +373,7 @@ func (c *calibrator) learn(side int, z float64) {
 	c.learned++
 	if c.n >= c.memory || c.learned&(c.learned-1) == 0 && c.learned >= earliestHalving {
 		c.halve()
-		if c.young && c.learned == earliestHalving {
+		if c.ensemble && c.learned == earliestHalving {
 			for range youngHalvings - 1 {
 				c.halve()
 			}
@@ -462,7 +465,10 @@ func (c *calibrator) fitPeaks(side, b int, peaks uint32) tail {
 		shape = min(max(2-a0/d, -0.5), 0.9)
 	}
 	shape = (mul(float64(peaks), shape) + shapeWeight*shapePrior) / (float64(peaks) + shapeWeight)
-	shape = max(shape+shapeMargin/math.Sqrt(float64(peaks)), shapeLeast)
+	shape += shapeMargin / math.Sqrt(float64(peaks))
+	if c.ensemble {
+		shape = max(shape, shapeLeast)
+	}
 	if math.Abs(shape) < 1e-6 {
 		shape = 0
 	}
