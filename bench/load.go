@@ -32,6 +32,7 @@ type LoadReport struct {
 	Cached LoadThroughput `json:"cached_read"`
 
 	PeakPerSecond float64        `json:"peak_goodput_per_second"`
+	PeakCPU       float64        `json:"peak_cpu"` // share of a core that the server got meanwhile
 	Overload      []LoadOverload `json:"overload"`
 	Control       LoadOverload   `json:"control_without_limiter"`
 }
@@ -67,6 +68,8 @@ type LoadOverload struct {
 	Factor       float64    `json:"factor"` // of the peak goodput
 	Requests     LoadResult `json:"requests"`
 	GoodputShare float64    `json:"goodput_share"` // of the peak
+	CPU          float64    `json:"cpu"`           // share of a core that the server got
+	CPUGoodput   float64    `json:"cpu_goodput"`   // GoodputShare if it had got as much as at the peak: says more where other programs run
 	Livez        LoadResult `json:"livez"`
 	Control      LoadResult `json:"acknowledge"`
 }
@@ -159,10 +162,10 @@ func (l *loadRun) limited() error {
 		return err
 	}
 	l.say("cached read: %.0f/s (%.1f µs of CPU), bare handler %.0f/s (%.1f µs): ratio %.2f", r.Cached.PerSecond, r.Cached.CPUMicros, r.Cached.Bare, r.Cached.BareMicros, r.Cached.Ratio)
-	r.PeakPerSecond = closedLoop(l.ctx, s.address, expensive, 4, l.o.For/2)
-	l.say("peak goodput of an expensive read: %.0f/s", r.PeakPerSecond)
+	r.PeakPerSecond, r.PeakCPU = l.peak(s)
+	l.say("peak goodput of an expensive read: %.0f/s with %.0f %% of a core", r.PeakPerSecond, 100*r.PeakCPU)
 	for _, factor := range []float64{2, 5, 10} {
-		one := l.overload(s, factor, r.PeakPerSecond)
+		one := l.overload(s, factor, r.PeakPerSecond, r.PeakCPU)
 		r.Overload = append(r.Overload, one)
 	}
 	return nil
@@ -175,14 +178,22 @@ func (l *loadRun) unlimited() error {
 		return err
 	}
 	defer s.end()
-	peak := closedLoop(l.ctx, s.address, expensive, 4, l.o.For/2)
-	l.say("without the limiter: peak goodput %.0f/s", peak)
-	l.report.Control = l.overload(s, 5, peak)
+	peak, cpu := l.peak(s)
+	l.say("without the limiter: peak goodput %.0f/s with %.0f %% of a core", peak, 100*cpu)
+	l.report.Control = l.overload(s, 5, peak, cpu)
 	return nil
 }
 
+// peak returns what the server serves at most, and the share of a core that it
+// got for it.
+func (l *loadRun) peak(s *loadServer) (perSecond, cpu float64) {
+	began, before := time.Now(), cpuOf(s.pid())
+	perSecond = closedLoop(l.ctx, s.address, expensive, 4, l.o.For/2)
+	return perSecond, float64(cpuOf(s.pid())-before) / float64(time.Since(began))
+}
+
 // overload asks factor times as much as the server can serve.
-func (l *loadRun) overload(s *loadServer, factor, peak float64) LoadOverload {
+func (l *loadRun) overload(s *loadServer, factor, peak, peakCPU float64) LoadOverload {
 	out := LoadOverload{Factor: factor}
 	rate := factor * peak
 	done := make(chan struct{}, 2)
@@ -190,14 +201,19 @@ func (l *loadRun) overload(s *loadServer, factor, peak float64) LoadOverload {
 		*to = openLoop(l.ctx, s.address, []string{target}, 20, 20, l.o.For, 5*time.Second)
 		done <- struct{}{}
 	}
+	began, before := time.Now(), cpuOf(s.pid())
 	go probe(&out.Livez, "GET /livez")
 	go probe(&out.Control, "POST /api/v1/anomalies/none/acknowledge")
 	out.Requests = openLoop(l.ctx, s.address, []string{"GET " + expensive}, int(min(2500, max(100, 1.5*rate))), rate, l.o.For, patience)
 	<-done
 	<-done
+	out.CPU = float64(cpuOf(s.pid())-before) / float64(time.Since(began))
 	out.GoodputShare = out.Requests.Goodput / peak
-	l.say("%gx (%.0f/s): goodput %.0f/s = %.0f %% of the peak, served p99 %.0f ms, refused p99 %.0f ms, failed %d; livez p99 %.0f ms (%d failed), acknowledge p99 %.0f ms (%d failed)",
-		factor, rate, out.Requests.Goodput, 100*out.GoodputShare, out.Requests.P99, out.Requests.RefusedP99, out.Requests.Failed,
+	if out.CPU > 0 {
+		out.CPUGoodput = out.GoodputShare * peakCPU / out.CPU
+	}
+	l.say("%gx (%.0f/s): goodput %.0f/s = %.0f %% of the peak (%.0f %% for the CPU it got, %.0f %% of a core), served p99 %.0f ms, refused p99 %.0f ms, failed %d; livez p99 %.0f ms (%d failed), acknowledge p99 %.0f ms (%d failed)",
+		factor, rate, out.Requests.Goodput, 100*out.GoodputShare, 100*out.CPUGoodput, 100*out.CPU, out.Requests.P99, out.Requests.RefusedP99, out.Requests.Failed,
 		out.Livez.P99, out.Livez.Failed+out.Livez.Refused, out.Control.P99, out.Control.Failed+out.Control.Refused)
 	return out
 }

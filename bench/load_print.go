@@ -30,11 +30,11 @@ func (r LoadReport) WriteTable(w io.Writer) error {
 	c := r.Cached
 	fmt.Fprintf(t, "kept read of %d bytes\t%.0f/s\t%.1f µs CPU\t\t\t\n", c.Bytes, c.PerSecond, c.CPUMicros)
 	fmt.Fprintf(t, "bare net/http, same bytes\t%.0f/s\t%.1f µs CPU\tratio %.2f\t\t\n", c.Bare, c.BareMicros, c.Ratio)
-	fmt.Fprintf(t, "peak of an expensive read\t%.0f/s\t\t\t\t\n\n", r.PeakPerSecond)
-	fmt.Fprintln(t, "load\tgoodput\tof the peak\tserved p99\trefused p99\trefused\tfailed\tlivez p99\tacknowledge p99\tof these lost")
+	fmt.Fprintf(t, "peak of an expensive read\t%.0f/s\t%.0f %% of a core\t\t\t\n\n", r.PeakPerSecond, 100*r.PeakCPU)
+	fmt.Fprintln(t, "load\tgoodput\tof the peak\tfor its CPU\tof a core\tserved p99\trefused p99\trefused\tfailed\tlivez p99\tacknowledge p99\tof these lost")
 	row := func(name string, o LoadOverload) {
 		lost := o.Livez.Failed + o.Livez.Refused + o.Control.Failed + o.Control.Refused
-		fmt.Fprintf(t, "%s\t%.0f/s\t%.0f %%\t%.0f ms\t%.0f ms\t%d\t%d\t%.0f ms\t%.0f ms\t%d\n", name, o.Requests.Goodput, 100*o.GoodputShare,
+		fmt.Fprintf(t, "%s\t%.0f/s\t%.0f %%\t%.0f %%\t%.0f %%\t%.0f ms\t%.0f ms\t%d\t%d\t%.0f ms\t%.0f ms\t%d\n", name, o.Requests.Goodput, 100*o.GoodputShare, 100*o.CPUGoodput, 100*o.CPU,
 			o.Requests.P99, o.Requests.RefusedP99, o.Requests.Refused, o.Requests.Failed, o.Livez.P99, o.Control.P99, lost)
 	}
 	for _, o := range r.Overload {

@@ -20,6 +20,8 @@ const (
 	// else than a CPU, or takes its turns with others: it counts no longer
 	// against the limit, only against the most that may be in flight.
 	longHeld = 500 * time.Millisecond
+	// How long one takes to be served, before that is known.
+	firstInterval = 2 * time.Millisecond
 	// The limit goes back to where it rests when nobody has waited for this long.
 	restAfter = time.Second
 )
@@ -99,7 +101,7 @@ func (l *list) remove(t *ticket) {
 }
 
 func newLimiter(most int, target time.Duration) *limiter {
-	l := &limiter{floor: floorOf(), most: most, target: target, yield: runtime.Gosched}
+	l := &limiter{floor: floorOf(), most: most, target: target, yield: runtime.Gosched, interval: firstInterval}
 	l.rest = min(most, 2*l.floor)
 	l.limit = float64(l.rest)
 	l.tickets.New = func() any { return &ticket{ready: make(chan struct{}, 1)} }
@@ -213,10 +215,8 @@ func (l *limiter) release(t *ticket) {
 	if l.queued > 0 {
 		took = min(now.Sub(l.served), now.Sub(l.waiting))
 	}
-	if l.interval > 0 { // a moment in which the machine stood still is not how fast it is
-		took = l.interval + (min(took, 4*l.interval+time.Millisecond)-l.interval)/16
-	}
-	l.interval = took
+	// A moment in which the machine stood still is not how fast it is.
+	l.interval += (min(took, 4*l.interval+time.Millisecond) - l.interval) / 16
 	l.total--
 	if !t.longHeld {
 		l.inFlight--

@@ -25,7 +25,7 @@ func TestClassesYieldInOrder(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			var waiting sync.WaitGroup
-			for range calmQueue {
+			for range a.limiter.queues[of].room(time.Now(), firstInterval) {
 				waiting.Go(func() { a.limiter.acquire(ctx, of) })
 			}
 			synctest.Wait()

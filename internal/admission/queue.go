@@ -28,8 +28,8 @@ func (c Class) String() string {
 // is flooded, and so short that whoever is let in is served soon and all others
 // are refused at once. It is calm again when it has refused nobody for a while.
 const (
-	calmQueue  = 128                    // always
-	calmDrain  = 250 * time.Millisecond // or as many as are served in this time,
+	calmQueue  = 64                     // always
+	calmDrain  = 500 * time.Millisecond // or as many as are served in this time,
 	mostQueued = 2048                   // up to this many
 	floodQueue = 4                      // always
 	floodDrain = 20 * time.Millisecond  // or as many as are served in this time
@@ -94,8 +94,5 @@ func (q *queue) room(now time.Time, interval time.Duration) int {
 	if !q.calmed(now) {
 		least, drain = floodQueue, floodDrain
 	}
-	if interval <= 0 {
-		return least
-	}
-	return min(max(least, int(drain/interval)), mostQueued)
+	return min(max(least, int(drain/max(interval, time.Microsecond))), mostQueued)
 }
