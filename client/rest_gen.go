@@ -1907,7 +1907,7 @@ type DetectorInput struct {
 	// MissingData What a step without a sample means while the source is healthy; default ignore
 	MissingData *DetectorInputMissingData `json:"missing_data,omitempty"`
 
-	// Model Default auto
+	// Model The model that scores: auto (the default), deep, robust_zscore, ewma, iqr, window, seasonal, holt_winters, level_shift, rate_of_change, counts, flat_line, spread, relative_entropy, spectral_residual, isolation_forest, random_cut_forest, matrix_profile, threshold or surprise; docs/detection.md says what each is for
 	//
 	// Examples: auto
 	Model *string `json:"model,omitempty"`
@@ -2032,7 +2032,7 @@ type DetectorPatch struct {
 	// MissingData What a step without a sample means while the source is healthy; default ignore
 	MissingData *DetectorPatchMissingData `json:"missing_data,omitempty"`
 
-	// Model Default auto
+	// Model The model that scores: auto (the default), deep, robust_zscore, ewma, iqr, window, seasonal, holt_winters, level_shift, rate_of_change, counts, flat_line, spread, relative_entropy, spectral_residual, isolation_forest, random_cut_forest, matrix_profile, threshold or surprise; docs/detection.md says what each is for
 	//
 	// Examples: auto
 	Model *string `json:"model,omitempty"`

@@ -143,7 +143,7 @@ type DetectorInput struct {
 	Query              string            `json:"query" minLength:"1" maxLength:"16384" doc:"PromQL, or the source's own language; of a detector on logs the streams, such as {service=\"checkout\"}" example:"rate(http_requests_total[5m])"`
 	Log                *LogRule          `json:"log,omitempty" doc:"What a detector with signal logs watches"`
 	Step               Duration          `json:"step,omitempty" doc:"How often it is evaluated, 1s to 24h; default 30s"`
-	Model              string            `json:"model,omitempty" maxLength:"64" doc:"Default auto" example:"auto"`
+	Model              string            `json:"model,omitempty" maxLength:"64" doc:"The model that scores: auto (the default), deep, robust_zscore, ewma, iqr, window, seasonal, holt_winters, level_shift, rate_of_change, counts, flat_line, spread, relative_entropy, spectral_residual, isolation_forest, random_cut_forest, matrix_profile, threshold or surprise; docs/detection.md says what each is for" example:"auto"`
 	Parameters         Object            `json:"parameters,omitempty" doc:"Of the model; leave out for defaults"`
 	FalseAlarmsPerWeek *float64          `json:"false_alarms_per_week,omitempty" exclusiveMinimum:"0" maximum:"10000" doc:"Tolerable false alarms of the whole detector; default 1" example:"1"`
 	Sensitivity        string            `json:"sensitivity,omitempty" enum:"low,medium,high" doc:"Another way to say false_alarms_per_week: low is 0.1, medium is 1, high is 10. Give one of the two."`

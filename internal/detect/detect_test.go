@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -124,5 +126,43 @@ func TestSpikeIsFound(t *testing.T) {
 		if r := m.Score(at+minute, 50); r.Score > 1 || r.Reason != detect.ReasonNormal {
 			t.Errorf("%s: a usual value: %+v", name, r)
 		}
+	}
+}
+
+// What people read lists every model: its own part of docs/detection.md, a row
+// of its table, the format of its snapshot, and the API's document.
+func TestEveryModelIsDocumented(t *testing.T) {
+	t.Parallel()
+	read := func(file string) string {
+		b, err := os.ReadFile(filepath.FromSlash("../../" + file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	tour, format, document := read("docs/detection.md"), read("docs/formats/model-snapshot.md"), read("web/openapi.json")
+	missing := func(name string) (where []string) {
+		single := name != "auto" && name != "deep" && name != "surprise" // those have no part of their own
+		if single && !strings.Contains(tour, "\n### "+name+"\n") {
+			where = append(where, "a heading of docs/detection.md")
+		}
+		if single && !strings.Contains(tour, "\n| `"+name+"` | ") {
+			where = append(where, "a table of docs/detection.md")
+		}
+		if single && !strings.Contains(format, "`"+name+"`") {
+			where = append(where, "docs/formats/model-snapshot.md")
+		}
+		if !strings.Contains(document, " "+name+",") && !strings.Contains(document, " "+name+" ") && !strings.Contains(document, " "+name+";") {
+			where = append(where, "web/openapi.json")
+		}
+		return where
+	}
+	for _, info := range detect.Names() {
+		if where := missing(info.Name); len(where) > 0 {
+			t.Errorf("%s is missing in %s", info.Name, strings.Join(where, ", "))
+		}
+	}
+	if len(missing("no_such_model")) != 4 {
+		t.Error("the control, a model that there is not, is documented: the check is blind")
 	}
 }

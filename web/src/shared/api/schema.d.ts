@@ -1681,7 +1681,7 @@ export interface components {
              */
             missing_data?: "ignore" | "zero" | "last" | "anomaly";
             /**
-             * @description Default auto
+             * @description The model that scores: auto (the default), deep, robust_zscore, ewma, iqr, window, seasonal, holt_winters, level_shift, rate_of_change, counts, flat_line, spread, relative_entropy, spectral_residual, isolation_forest, random_cut_forest, matrix_profile, threshold or surprise; docs/detection.md says what each is for
              * @example auto
              */
             model?: string;
@@ -1809,7 +1809,7 @@ export interface components {
              */
             missing_data?: "ignore" | "zero" | "last" | "anomaly" | null;
             /**
-             * @description Default auto
+             * @description The model that scores: auto (the default), deep, robust_zscore, ewma, iqr, window, seasonal, holt_winters, level_shift, rate_of_change, counts, flat_line, spread, relative_entropy, spectral_residual, isolation_forest, random_cut_forest, matrix_profile, threshold or surprise; docs/detection.md says what each is for
              * @example auto
              */
             model?: string | null;
