@@ -21,7 +21,7 @@ type logAnomaly struct {
 // nothing is found before.
 func TestFaultsInLinesAreFoundLive(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), "serve", "--config", writeConfig(t, "log_counts: {learning: 10s}\nbuiltin: {host: {disabled: true}}\n"))
+	s := start(t, t.TempDir(), "serve", "--config", writeConfig(t, "log_counts: {learning: 10s, lateness: 15s}\nbuiltin: {host: {disabled: true}}\n"))
 	detectors := map[string]string{}
 	for name, extra := range map[string]map[string]any{
 		"new":     {"log": map[string]any{"kind": "new_template"}, "false_alarms_per_week": 20},
