@@ -63,7 +63,7 @@ func newHuma(router chi.Router, version string) huma.API {
 			},
 		},
 		// The first is what is negotiated; the second only writes problems.
-		Formats:       map[string]huma.Format{"application/json": format, problemType: format},
+		Formats:       map[string]huma.Format{"application/json": format, "json": format, problemType: format},
 		DefaultFormat: "application/json",
 	}
 	return humachi.New(router, config)

@@ -39,7 +39,7 @@ const (
 // admission can use it before routing.
 func ClassOf(method, path string) Class {
 	switch {
-	case path == "/health", strings.HasPrefix(path, "/health/"),
+	case path == "/health", path == "/api/v1/health", strings.HasPrefix(path, "/health/"),
 		strings.HasPrefix(path, "/readyz/"), path == "/livez", path == "/alive", path == "/readyz", path == "/ready", path == "/startupz", path == "/metrics":
 		return ClassProbe
 	case path == "/api/v1/write", path == "/loki/api/v1/push", path == "/v1/logs":

@@ -115,6 +115,7 @@ func (s *server) registerAll() {
 	s.registerLive()
 	s.registerErrors()
 	s.registerSystem()
+	s.registerHealthCheck()
 	s.registerDocs()
 	s.registerUI()
 }

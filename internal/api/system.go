@@ -206,13 +206,21 @@ func (s *server) ready(ctx context.Context, in *healthInput) (*probeOutput, erro
 		checks = append(checks, "[+]"+c.Name+" ok")
 	}
 	if len(failing) > 0 {
-		return nil, &model.Error{Kind: model.KindUnavailable, Message: "Not ready: " + strings.Join(failing, ", ") + ".",
-			Context: map[string]any{"failing": failing, "checks": checks}}
+		return nil, notReady(failing, checks)
 	}
 	if !verbose(ctx, in.Verbose) {
 		checks = nil
 	}
 	return ok(checks...), nil
+}
+
+// notReady names the critical components that keep the program from working.
+func notReady(failing, checks []string) error {
+	known := map[string]any{"failing": failing}
+	if checks != nil {
+		known["checks"] = checks
+	}
+	return &model.Error{Kind: model.KindUnavailable, Message: "Not ready: " + strings.Join(failing, ", ") + ".", Context: known}
 }
 
 // readyComponent looks at what is known of one component.

@@ -120,6 +120,30 @@ func TestHealthReport(t *testing.T) {
 	}
 }
 
+// TestHealthCheck is the health in the words of the draft.
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	rec := f.do("GET", "/api/v1/health", "")
+	h := decode[HealthCheck](t, rec)
+	if rec.Code != 200 || rec.Header().Get("Content-Type") != "application/health+json" || h.Status != "warn" || len(h.Checks) != 2 {
+		t.Errorf("%d %v %+v", rec.Code, rec.Header(), h)
+	}
+	if c := h.Checks["database:responseTime"]; len(c) != 1 || c[0].Status != "pass" || c[0].ComponentType != "datastore" || c[0].Output != "" || c[0].Time == nil {
+		t.Errorf("the database: %+v", c)
+	}
+	if c := h.Checks["prometheus:responseTime"]; len(c) != 1 || c[0].Status != "warn" || c[0].Output != "slow" {
+		t.Errorf("a slow source: %+v", c)
+	}
+	if h := decode[HealthCheck](t, f.do("GET", "/api/v1/health?exclude=prometheus", "")); h.Status != "pass" || len(h.Checks) != 1 {
+		t.Errorf("without it: %+v", h)
+	}
+	f.world.health[0].Status = health.Unhealthy
+	if p := wantProblem(t, f.do("GET", "/api/v1/health", ""), 503, CodeServiceUnavailable); !p.Retryable {
+		t.Errorf("with a broken database: %+v", p)
+	}
+}
+
 func TestReload(t *testing.T) {
 	t.Parallel()
 	none := setup(t)

@@ -30,7 +30,7 @@ var table = map[string]Access{
 	"create-session": Open, "delete-session": Open, "get-session": Viewer,
 	"list-tokens": Admin, "create-token": Admin, "revoke-token": Admin,
 
-	"get-health": Viewer, "get-component-health": Viewer, "get-deployment": Viewer, "get-metrics": Viewer,
+	"get-health": Viewer, "get-health-check": Viewer, "get-component-health": Viewer, "get-deployment": Viewer, "get-metrics": Viewer,
 	"reload": Admin, "get-log-level": Viewer, "set-log-level": Admin,
 
 	"list-detectors": Viewer, "get-detector": Viewer, "get-detector-status": Viewer, "get-detector-health": Viewer,
