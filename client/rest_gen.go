@@ -593,6 +593,78 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for HealthCheckStatus.
+const (
+	HealthCheckStatusPass HealthCheckStatus = "pass"
+	HealthCheckStatusWarn HealthCheckStatus = "warn"
+)
+
+// Valid indicates whether the value is a known member of the HealthCheckStatus enum.
+func (e HealthCheckStatus) Valid() bool {
+	switch e {
+	case HealthCheckStatusPass:
+		return true
+	case HealthCheckStatusWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HealthCheckElementComponentType.
+const (
+	Component HealthCheckElementComponentType = "component"
+	Datastore HealthCheckElementComponentType = "datastore"
+	System    HealthCheckElementComponentType = "system"
+)
+
+// Valid indicates whether the value is a known member of the HealthCheckElementComponentType enum.
+func (e HealthCheckElementComponentType) Valid() bool {
+	switch e {
+	case Component:
+		return true
+	case Datastore:
+		return true
+	case System:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HealthCheckElementObservedUnit.
+const (
+	Ms HealthCheckElementObservedUnit = "ms"
+)
+
+// Valid indicates whether the value is a known member of the HealthCheckElementObservedUnit enum.
+func (e HealthCheckElementObservedUnit) Valid() bool {
+	switch e {
+	case Ms:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HealthCheckElementStatus.
+const (
+	HealthCheckElementStatusPass HealthCheckElementStatus = "pass"
+	HealthCheckElementStatusWarn HealthCheckElementStatus = "warn"
+)
+
+// Valid indicates whether the value is a known member of the HealthCheckElementStatus enum.
+func (e HealthCheckElementStatus) Valid() bool {
+	switch e {
+	case HealthCheckElementStatusPass:
+		return true
+	case HealthCheckElementStatusWarn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LiveClientKind.
 const (
 	Sse       LiveClientKind = "sse"
@@ -2358,6 +2430,51 @@ type HealthChange struct {
 	To        string    `json:"to"`
 }
 
+// HealthCheck defines model for HealthCheck.
+type HealthCheck struct {
+	// Checks By component and what is observed of it
+	Checks      map[string][]HealthCheckElement `json:"checks"`
+	Description string                          `json:"description"`
+
+	// ReleaseId Of the program
+	ReleaseId string `json:"releaseId"`
+
+	// Status warn: something does not work as it should
+	Status HealthCheckStatus `json:"status"`
+
+	// Version Of the API
+	Version string `json:"version"`
+}
+
+// HealthCheckStatus warn: something does not work as it should
+type HealthCheckStatus string
+
+// HealthCheckElement defines model for HealthCheckElement.
+type HealthCheckElement struct {
+	ComponentId   string                          `json:"componentId"`
+	ComponentType HealthCheckElementComponentType `json:"componentType"`
+	ObservedUnit  HealthCheckElementObservedUnit  `json:"observedUnit"`
+
+	// ObservedValue How long the check took
+	ObservedValue float64 `json:"observedValue"`
+
+	// Output Why it does not pass
+	Output *string                  `json:"output,omitempty"`
+	Status HealthCheckElementStatus `json:"status"`
+
+	// Time Of the check; absent: never
+	Time *time.Time `json:"time,omitempty"`
+}
+
+// HealthCheckElementComponentType defines model for HealthCheckElement.ComponentType.
+type HealthCheckElementComponentType string
+
+// HealthCheckElementObservedUnit defines model for HealthCheckElement.ObservedUnit.
+type HealthCheckElementObservedUnit string
+
+// HealthCheckElementStatus defines model for HealthCheckElement.Status.
+type HealthCheckElementStatus string
+
 // Joint defines model for Joint.
 type Joint struct {
 	// By Labels that make a group; none: all series are one group
@@ -3786,6 +3903,12 @@ type GetErrorParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
+// GetHealthCheckParams defines parameters for GetHealthCheck.
+type GetHealthCheckParams struct {
+	// Exclude Leave this component out; may be repeated
+	Exclude *[]string `form:"exclude,omitempty" json:"exclude,omitempty"`
+}
+
 // ListKnownEventsParams defines parameters for ListKnownEvents.
 type ListKnownEventsParams struct {
 	// Limit Items in one answer
@@ -4661,6 +4784,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHealthCheck Get the health in the format of draft-inadarei-api-health-check-06
+	//
+	// The same as /health in another vocabulary, for tools that read application/health+json. 503 when the status would be fail: when a component without which nothing works is unhealthy.
+	//
+	// Corresponds with GET /api/v1/health (the `GetHealthCheck` operationId).
+	GetHealthCheck(ctx context.Context, params *GetHealthCheckParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListKnownEvents List known events
 	//
@@ -6037,6 +6167,23 @@ func (c *Client) ListErrors(ctx context.Context, params *ListErrorsParams, reqEd
 // Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 func (c *Client) GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetErrorRequest(c.Server, code, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHealthCheck Get the health in the format of draft-inadarei-api-health-check-06
+//
+// The same as /health in another vocabulary, for tools that read application/health+json. 503 when the status would be fail: when a component without which nothing works is unhealthy.
+//
+// Corresponds with GET /api/v1/health (the `GetHealthCheck` operationId).
+func (c *Client) GetHealthCheck(ctx context.Context, params *GetHealthCheckParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHealthCheckRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -9657,6 +9804,60 @@ func NewGetErrorRequest(server string, code string, params *GetErrorParams) (*ht
 	return req, nil
 }
 
+// NewGetHealthCheckRequest constructs an http.Request for the GetHealthCheck method
+func NewGetHealthCheckRequest(server string, params *GetHealthCheckParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/health")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Exclude != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclude", *params.Exclude, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListKnownEventsRequest constructs an http.Request for the ListKnownEvents method
 func NewListKnownEventsRequest(server string, params *ListKnownEventsParams) (*http.Request, error) {
 	var err error
@@ -12461,6 +12662,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/errors/{code} (the `GetError` operationId).
 	GetErrorWithResponse(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*GetErrorResponse, error)
 
+	// GetHealthCheckWithResponse Get the health in the format of draft-inadarei-api-health-check-06
+	//
+	// The same as /health in another vocabulary, for tools that read application/health+json. 503 when the status would be fail: when a component without which nothing works is unhealthy.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/health (the `GetHealthCheck` operationId).
+	GetHealthCheckWithResponse(ctx context.Context, params *GetHealthCheckParams, reqEditors ...RequestEditorFn) (*GetHealthCheckResponse, error)
+
 	// ListKnownEventsWithResponse List known events
 	//
 	// Maintenance, deploys and the like; those that begin latest first.
@@ -14966,6 +15176,54 @@ func (r GetErrorResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetErrorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetHealthCheckResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationhealthJSON200 the response for an HTTP 200 `application/health+json` response
+	ApplicationhealthJSON200 *HealthCheck
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationhealthJSON200 returns the response for an HTTP 200 `application/health+json` response
+func (r GetHealthCheckResponse) GetApplicationhealthJSON200() *HealthCheck {
+	return r.ApplicationhealthJSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetHealthCheckResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetHealthCheckResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHealthCheckResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHealthCheckResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetHealthCheckResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -17662,6 +17920,21 @@ func (c *ClientWithResponses) GetErrorWithResponse(ctx context.Context, code str
 	return ParseGetErrorResponse(rsp)
 }
 
+// GetHealthCheckWithResponse Get the health in the format of draft-inadarei-api-health-check-06
+//
+// The same as /health in another vocabulary, for tools that read application/health+json. 503 when the status would be fail: when a component without which nothing works is unhealthy.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/health (the `GetHealthCheck` operationId).
+func (c *ClientWithResponses) GetHealthCheckWithResponse(ctx context.Context, params *GetHealthCheckParams, reqEditors ...RequestEditorFn) (*GetHealthCheckResponse, error) {
+	rsp, err := c.GetHealthCheck(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHealthCheckResponse(rsp)
+}
+
 // ListKnownEventsWithResponse List known events
 //
 // Maintenance, deploys and the like; those that begin latest first.
@@ -19808,6 +20081,39 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHealthCheckResponse parses an HTTP response from a GetHealthCheckWithResponse call
+func ParseGetHealthCheckResponse(rsp *http.Response) (*GetHealthCheckResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHealthCheckResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HealthCheck
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationhealthJSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

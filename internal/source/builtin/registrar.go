@@ -11,8 +11,25 @@ import (
 type registrar struct {
 	reg prometheus.Registerer // nil registers nothing
 
-	mu   sync.Mutex
-	done []prometheus.Collector
+	mu      sync.Mutex
+	done    []prometheus.Collector
+	holding bool // until release nothing is registered
+	held    []prometheus.Collector
+}
+
+// release registers what was held back: a library that goes on to set its
+// metrics up after it has registered them must not have them read meanwhile.
+func (r *registrar) release() error {
+	r.mu.Lock()
+	held := r.held
+	r.holding, r.held = false, nil
+	r.mu.Unlock()
+	for _, c := range held {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Register implements prometheus.Registerer.
@@ -20,6 +37,13 @@ func (r *registrar) Register(c prometheus.Collector) error {
 	if r.reg == nil {
 		return nil
 	}
+	r.mu.Lock()
+	if r.holding {
+		r.held = append(r.held, c)
+		r.mu.Unlock()
+		return nil
+	}
+	r.mu.Unlock()
 	if err := r.reg.Register(c); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (s *Source) scrapeTargets(ctx context.Context) {
 
 // runScraper scrapes until ctx ends.
 func (s *Source) runScraper(ctx context.Context) error {
-	reg := &registrar{reg: s.reg}
+	reg := &registrar{reg: s.reg, holding: true}
 	defer reg.unregister()
 	manager, err := scrape.NewManager(&scrape.Options{
 		DiscoveryReloadInterval:  prommodel.Duration(time.Second),
@@ -81,6 +81,9 @@ func (s *Source) runScraper(ctx context.Context) error {
 	}, slog.New(quietHandler{s.log.Handler()}), nil, nil, writer{s, originTarget}, reg)
 	if err != nil {
 		return fmt.Errorf("making the scrape manager: %w", err)
+	}
+	if err := reg.release(); err != nil {
+		return fmt.Errorf("registering the metrics of the scrape manager: %w", err)
 	}
 	sets := make(chan map[string][]*targetgroup.Group)
 	ended := make(chan error, 1)

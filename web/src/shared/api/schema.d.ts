@@ -752,6 +752,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the health in the format of draft-inadarei-api-health-check-06
+         * @description The same as /health in another vocabulary, for tools that read application/health+json. 503 when the status would be fail: when a component without which nothing works is unhealthy.
+         */
+        get: operations["get-health-check"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/known-events": {
         parameters: {
             query?: never;
@@ -2124,6 +2144,43 @@ export interface components {
             /** Format: date-time */
             time: string;
             to: string;
+        };
+        HealthCheck: {
+            /** @description By component and what is observed of it */
+            checks: {
+                [key: string]: components["schemas"]["HealthCheckElement"][];
+            };
+            description: string;
+            /** @description Of the program */
+            releaseId: string;
+            /**
+             * @description warn: something does not work as it should
+             * @enum {string}
+             */
+            status: "pass" | "warn";
+            /** @description Of the API */
+            version: string;
+        };
+        HealthCheckElement: {
+            componentId: string;
+            /** @enum {string} */
+            componentType: "component" | "datastore" | "system";
+            /** @enum {string} */
+            observedUnit: "ms";
+            /**
+             * Format: double
+             * @description How long the check took
+             */
+            observedValue: number;
+            /** @description Why it does not pass */
+            output?: string;
+            /** @enum {string} */
+            status: "pass" | "warn";
+            /**
+             * Format: date-time
+             * @description Of the check; absent: never
+             */
+            time?: string;
         };
         Joint: {
             /**
@@ -5603,6 +5660,38 @@ export interface operations {
             };
             403: components["responses"]["403.FORBIDDEN"];
             404: components["responses"]["404.NOT_FOUND"];
+            422: components["responses"]["422.VALIDATION_ERROR"];
+            429: components["responses"]["429.RATE_LIMIT"];
+            500: components["responses"]["500.INTERNAL_ERROR"];
+            503: components["responses"]["503.OVERLOADED.SERVICE_UNAVAILABLE"];
+            504: components["responses"]["504.TIMEOUT"];
+        };
+    };
+    "get-health-check": {
+        parameters: {
+            query?: {
+                /** @description Leave this component out; may be repeated */
+                exclude?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Id of the request, to find it in the log */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/health+json": components["schemas"]["HealthCheck"];
+                };
+            };
+            401: components["responses"]["401.UNAUTHORIZED"];
+            403: components["responses"]["403.FORBIDDEN"];
             422: components["responses"]["422.VALIDATION_ERROR"];
             429: components["responses"]["429.RATE_LIMIT"];
             500: components["responses"]["500.INTERNAL_ERROR"];
