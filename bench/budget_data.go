@@ -3,7 +3,6 @@ package bench
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -51,8 +50,4 @@ var cleanKinds = []cleanKind{
 			return float64(n)
 		}
 	}},
-}
-
-func kindOf(name string) cleanKind {
-	return cleanKinds[slices.IndexFunc(cleanKinds, func(k cleanKind) bool { return k.name == name })]
 }

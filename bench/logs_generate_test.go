@@ -69,9 +69,7 @@ func generatedSet(name string, messages []string, n int, seed uint64) logSet {
 	r := rand.New(rand.NewPCG(seed, uint64(len(messages))))
 	var ordinary []string // words that the program uses itself
 	for _, m := range messages {
-		for _, w := range regexp.MustCompile(`\b[a-z]{3,10}\b`).FindAllString(verb.ReplaceAllString(m, " "), -1) {
-			ordinary = append(ordinary, w)
-		}
+		ordinary = append(ordinary, regexp.MustCompile(`\b[a-z]{3,10}\b`).FindAllString(verb.ReplaceAllString(m, " "), -1)...)
 	}
 	r.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
 	messages = messages[:min(len(messages), 115)]

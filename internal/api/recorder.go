@@ -149,8 +149,8 @@ func (p *problemWriter) finish() {
 		return
 	}
 	detail := ""
-	switch code := codeOfStatus(p.replaced); {
-	case code == CodeInternal, code == CodeDatabase: // which may be about anything inside
+	switch codeOfStatus(p.replaced) {
+	case CodeInternal, CodeDatabase: // which may be about anything inside
 	default:
 		detail = strings.TrimSpace(strings.ToValidUTF8(string(p.text), "\uFFFD"))
 	}

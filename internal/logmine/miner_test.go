@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -482,7 +483,7 @@ func TestSnapshotWithoutVocabulary(t *testing.T) {
 	if !found {
 		t.Fatal("the snapshot has no vocabulary")
 	}
-	old := append(before, after[:len(after)-4]...)
+	old := slices.Concat(before, after[:len(after)-4])
 	old[len(snapshotMagic)] = 1
 	old = binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, castagnoli))
 	again := newMiner(t, Config{})
