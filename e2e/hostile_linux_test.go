@@ -27,21 +27,6 @@ import (
 // memory says little in its presence; make hostile runs without it.
 const racedMemory = 8
 
-// peakRSS is the most memory that the process has had resident.
-func (s *server) peakRSS() int64 {
-	s.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, after, _ := strings.Cut(string(text), "VmHWM:")
-	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return kib << 10
-}
-
 // latency asks n times, one after the other, and returns the 99th percentile.
 func (s *server) latency(path string, n int) (time.Duration, error) {
 	times := make([]time.Duration, n)
@@ -158,7 +143,7 @@ func TestBodyBombs(t *testing.T) {
 	if _, err := s.latency("/api/v1/detectors", 50); err != nil {
 		t.Fatal(err)
 	}
-	idle := s.peakRSS()
+	idle := s.memory("VmHWM")
 	total, atOnce, limit := 1000, 200, int64(128<<20)
 	if raced {
 		total, atOnce, limit = 112, 28, limit*racedMemory
@@ -168,25 +153,11 @@ func TestBodyBombs(t *testing.T) {
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	faults, answers := map[string]int{}, map[string]int{}
-	stop, probed := make(chan struct{}), make(chan []time.Duration)
-	go func() {
-		var times []time.Duration
-		for {
-			select {
-			case <-stop:
-				probed <- times
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-			began := time.Now()
-			if status, _ := s.get("/livez"); status != http.StatusOK {
-				mu.Lock()
-				faults[fmt.Sprintf("/livez was %d", status)]++
-				mu.Unlock()
-			}
-			times = append(times, time.Since(began))
-		}
-	}()
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	var times []time.Duration
+	var bad int
+	watching.Go(func() { times, bad = s.livez(stop) })
 	var senders sync.WaitGroup
 	var next atomic.Int64
 	for range atOnce {
@@ -205,12 +176,14 @@ func TestBodyBombs(t *testing.T) {
 	}
 	senders.Wait()
 	close(stop)
-	times := <-probed
-	slices.Sort(times)
+	watching.Wait()
+	if bad > 0 {
+		t.Errorf("/livez was not 200 %d times", bad)
+	}
 	for f, n := range faults {
 		t.Errorf("%d times: %s", n, f)
 	}
-	grown := s.peakRSS() - idle
+	grown := s.memory("VmHWM") - idle
 	if grown > limit {
 		t.Errorf("memory grew by %d MiB, at most %d are allowed", grown>>20, limit>>20)
 	}

@@ -149,11 +149,7 @@ func setupGuarded(t *testing.T, c Config, o *outbox, a Authority) *rig {
 		r.server.Close()
 	})
 	t.Cleanup(r.stop)
-	await(t, "the gateway runs", func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.running
-	})
+	await(t, "the gateway runs", r.running)
 	return r
 }
 

@@ -86,10 +86,7 @@ func (g *Gateway) follow(ctx context.Context) {
 
 // step fans out everything that is new. The first one only finds its place.
 func (g *Gateway) step(ctx context.Context) error {
-	g.mu.Lock()
-	running := g.running
-	g.mu.Unlock()
-	if !running {
+	if !g.running() {
 		return g.begin(ctx)
 	}
 	for {
@@ -158,7 +155,6 @@ func (g *Gateway) begin(ctx context.Context) error {
 		g.recent.add(e)
 	}
 	g.position.Store(max(last, from))
-	g.running = true
 	close(g.started)
 	return nil
 }

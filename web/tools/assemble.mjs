@@ -10,9 +10,8 @@ const leastBytes = 1024;
 const swaggerFiles = ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-bundle.js.LICENSE.txt', 'favicon-32x32.png', 'LICENSE', 'NOTICE'];
 
 /**
- * Completes the build: adds Swagger UI for the API's documentation, a gzip
- * file beside each file that it makes smaller, and .keep, which is committed so
- * that the Go program builds without the page.
+ * Completes the build: adds Swagger UI for the API's documentation, and a gzip
+ * file beside each file that it makes smaller.
  * @returns {import('vite').Plugin}
  */
 export function assemble() {
@@ -29,7 +28,6 @@ export function assemble() {
       mkdirSync(target, { recursive: true });
       for (const name of swaggerFiles) cpSync(join(swagger, name), join(target, name));
       for (const file of filesIn(out)) compress(file);
-      writeFileSync(join(out, '.keep'), '');
     },
   };
 }

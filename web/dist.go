@@ -7,7 +7,10 @@ import (
 	"io/fs"
 )
 
-//go:embed all:dist
+// The pattern matches this file as well, so that the program builds before the
+// page does.
+//
+//go:embed all:dist*
 var dist embed.FS
 
 // Dist returns the built files with index.html at the root, or nil when the
