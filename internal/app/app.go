@@ -36,6 +36,7 @@ import (
 	"aiops/internal/source/builtin"
 	"aiops/internal/source/intake"
 	"aiops/internal/source/lines"
+	"aiops/internal/space"
 	"aiops/internal/store"
 	"aiops/internal/telemetry"
 	"aiops/web"
@@ -125,6 +126,7 @@ type program struct {
 	localKey string      // what commands on this machine and the demo show, "" without a guard
 	tracing  *telemetry.Tracing
 
+	disk     *space.Watch // of the data directory
 	store    *store.Store
 	jobs     *store.Jobs
 	embedded *builtin.Source
@@ -230,6 +232,11 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 	drain := p.serve(listener)
 
+	p.disk = space.New(c.DataDir)
+	if err := measureDisk(p.registry, p.disk); err != nil {
+		return "", err
+	}
+	c.Builtin.Room, c.Builtin.Logs.Room = p.disk.Room, p.disk.Room
 	if p.store, err = store.Open(ctx, c.Storage, p.log, p.registry); err != nil {
 		return "", err
 	}

@@ -10,7 +10,7 @@ import (
 	"aiops/internal/admission"
 	"aiops/internal/health"
 	"aiops/internal/model"
-	"aiops/internal/store"
+	"aiops/internal/space"
 )
 
 // checks is the table of components.
@@ -29,14 +29,14 @@ func (p *program) checks() []health.Check {
 // checkSystem looks at the space on the data directory's file system and at
 // the load.
 func (p *program) checkSystem(context.Context) health.Result {
-	space, err := p.store.Space()
+	disk, err := p.disk.Usage()
 	if err != nil {
 		return health.Result{State: health.Degraded, Message: "the free space is not known"}
 	}
 	r := health.Result{State: health.Healthy, Message: "the disk has space", Details: map[string]any{"uptime_seconds": time.Since(p.started).Seconds()}}
-	if space.State != store.SpaceUnknown {
-		r.Message = fmt.Sprintf("%.0f %% of the disk is used", space.UsedShare*100)
-		r.Details["disk_used_ratio"], r.Details["disk_free_bytes"] = space.UsedShare, space.FreeBytes
+	if disk.State != space.Unknown {
+		r.Message = fmt.Sprintf("%.0f %% of the disk is used", disk.UsedShare*100)
+		r.Details["disk_used_ratio"], r.Details["disk_free_bytes"] = disk.UsedShare, disk.FreeBytes
 	}
 	load := p.admission.Load()
 	r.Details["load_state"], r.Details["load_since"], r.Details["load_reason"] = string(load.State), load.Since, load.Reason
@@ -49,10 +49,10 @@ func (p *program) checkSystem(context.Context) health.Result {
 		r.State, r.Message = health.Degraded, r.Message+"; started again after a failure: "+strings.Join(failed, ", ")
 		r.Details["restarted_parts"] = failed
 	}
-	switch space.State {
-	case store.SpaceReadOnly:
+	switch disk.State {
+	case space.ReadOnly:
 		r.State, r.Message = health.Unhealthy, r.Message+"; writes are refused until there is space"
-	case store.SpaceWarning:
+	case space.Warning:
 		r.State, r.Message = health.Degraded, r.Message+"; free some space soon"
 	}
 	return r

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"aiops/internal/api"
+	"aiops/internal/space"
 	"aiops/internal/telemetry"
 )
 
@@ -47,3 +48,15 @@ func (m *requestMetrics) observe(ctx context.Context, r api.Request) {
 }
 
 func (m *requestMetrics) panicked(string) { m.panics.Inc() }
+
+// measureDisk registers how full the disk of the data directory is.
+func measureDisk(r prometheus.Registerer, disk *space.Watch) error {
+	return r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "aiops_app_disk_used_ratio",
+		Help: "Share of the data directory's file system that is used; 0 when it is not known."}, func() float64 {
+		usage, err := disk.Usage()
+		if err != nil {
+			return 0
+		}
+		return usage.UsedShare
+	}))
+}

@@ -122,7 +122,7 @@ func (s *Store) writable() error {
 		return s.failedError()
 	default:
 	}
-	return s.space.refuse()
+	return s.space.Room()
 }
 
 // runWriter is the only goroutine that writes. It takes what is queued while

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aiops/internal/model"
+	"aiops/internal/space"
 	"aiops/internal/store"
 )
 
@@ -185,12 +186,13 @@ func fillDisk(t *testing.T, s *store.Store, dir string, watched bool) {
 			t.Fatal("the disk does not fill up")
 		}
 	}
+	disk := space.New(dir)
 	for watch := time.Now(); watched; { // the disk is looked at once a second
-		sp, err := s.Space()
+		sp, err := disk.Usage()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sp.State == store.SpaceReadOnly {
+		if sp.State == space.ReadOnly {
 			break
 		}
 		if time.Since(watch) > 5*time.Second {

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -459,46 +458,6 @@ func TestBatchesShareCommits(t *testing.T) {
 	if families, err := reg.Gather(); err != nil || len(families) != 0 {
 		t.Errorf("%d metrics are left after closing, %v", len(families), err)
 	}
-}
-
-func TestSpace(t *testing.T) {
-	t.Parallel()
-	const gib = 1 << 30
-	for _, c := range []struct {
-		free, total uint64
-		want        SpaceState
-	}{
-		{10 << 20, 64 << 20, SpaceOK}, {9 << 20, 64 << 20, SpaceWarning}, {3 << 20, 64 << 20, SpaceReadOnly}, {0, 64 << 20, SpaceReadOnly},
-		{100 * gib, 4000 * gib, SpaceOK}, {19 * gib, 4000 * gib, SpaceWarning}, {1 * gib, 4000 * gib, SpaceReadOnly}, {0, 0, SpaceUnknown},
-		{4 * gib, 100 * gib, SpaceWarning}, {50 * gib, 100 * gib, SpaceOK},
-	} {
-		if got := judgeSpace(c.free, c.total); got.State != c.want {
-			t.Errorf("%d of %d free is %s, want %s", c.free, c.total, got.State, c.want)
-		}
-	}
-}
-
-func TestSpaceIsLookedAtOnceASecond(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		looks, free := 0, uint64(1<<20)
-		w := spaceWatch{dir: "/", now: time.Now, statfs: func(string) (uint64, uint64, error) { looks++; return free, 64 << 20, nil }}
-		for range 10 {
-			if err := w.refuse(); model.KindOf(err) != model.KindStorageFull {
-				t.Fatalf("a full disk: %v", err)
-			}
-		}
-		free = 60 << 20
-		time.Sleep(time.Second)
-		if err := w.refuse(); err != nil || looks != 2 {
-			t.Errorf("with space again: %v after %d looks", err, looks)
-		}
-		w.statfs = func(string) (uint64, uint64, error) { return 0, 0, errors.New("no such file") }
-		time.Sleep(time.Second)
-		if err := w.refuse(); err != nil {
-			t.Errorf("a disk that cannot be measured refuses: %v", err)
-		}
-	})
 }
 
 func TestConfigFaultsAreToldAtOnce(t *testing.T) {

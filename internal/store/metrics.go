@@ -48,13 +48,6 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		gauge("aiops_store_queue_writes", "Writes waiting for the writer.", func() float64 { return float64(len(s.queue)) }),
 		gauge("aiops_store_queue_capacity_writes", "Writes that may wait before callers block.", func() float64 { return float64(cap(s.queue)) }),
 		newPoolCollector(map[string]*sql.DB{"writer": s.write.DB, "reader": s.read.DB}),
-		gauge("aiops_store_disk_used_ratio", "Share of the data directory's file system that is used; 0 when it is not known.", func() float64 {
-			space, err := s.Space()
-			if err != nil {
-				return 0
-			}
-			return space.UsedShare
-		}),
 		gauge("aiops_store_failed", "1 after the store failed and the program has to exit.", func() float64 {
 			if s.Err() != nil {
 				return 1

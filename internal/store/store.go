@@ -17,6 +17,7 @@ import (
 	"github.com/uptrace/bun/schema"
 
 	"aiops/internal/model"
+	"aiops/internal/space"
 	"aiops/internal/store/migrations"
 	"aiops/internal/store/postgres"
 	"aiops/internal/store/sqlite"
@@ -74,9 +75,9 @@ type Store struct {
 	stopped chan struct{}      // closed by the writer when it ended
 	done    sync.WaitGroup
 
-	signal broadcast  // wakes readers of events
-	claims claims     // of idempotency keys
-	space  spaceWatch // fields set before the first write
+	signal broadcast    // wakes readers of events
+	claims claims       // of idempotency keys
+	space  *space.Watch // nil where the data lives on another machine
 
 	failOnce sync.Once
 	failed   chan struct{}
@@ -163,7 +164,7 @@ func (s *Store) setUp(ctx context.Context, reg prometheus.Registerer) error {
 		return err
 	}
 	if dir := s.eng.SpaceDir(); dir != "" {
-		s.space = spaceWatch{dir: dir, now: s.now, statfs: statfs}
+		s.space = space.New(dir)
 	}
 	if err := s.eng.Exclusively(ctx, func() error {
 		if err := s.migrate(ctx, steps); err != nil {

@@ -113,6 +113,9 @@ func soft(err error) bool {
 // Commit implements storage.AppenderTransaction.
 func (a *appender) Commit() error {
 	a.count()
+	if err := a.w.s.room(); err != nil {
+		return errors.Join(err, a.ExemplarAppenderV2.Rollback())
+	}
 	err := a.ExemplarAppenderV2.Commit()
 	if err == nil {
 		a.w.s.metrics.appended.WithLabelValues(a.w.origin).Add(float64(a.taken))

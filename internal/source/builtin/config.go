@@ -27,6 +27,7 @@ type Config struct {
 	Query            QueryConfig    `yaml:"query"`
 	Host             HostConfig     `yaml:"host"`
 	Targets          []Target       `yaml:"targets"`
+	Room             func() error   `yaml:"-"` // asked before each write, which its error refuses; nil: there always is room
 }
 
 // QueryConfig bounds the cost of queries.

@@ -95,6 +95,9 @@ func (v *receiver) receive(w http.ResponseWriter, r *http.Request) (int, error) 
 		}
 		return status, err
 	}
+	if err := v.s.room(); err != nil {
+		return http.StatusInsufficientStorage, err
+	}
 	body, status, err := v.read(w, r)
 	if err != nil {
 		return status, err

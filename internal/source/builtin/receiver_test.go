@@ -13,12 +13,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
@@ -269,6 +271,53 @@ func TestRealPrometheusWritesToUs(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// While there is no room every way in is closed, and queries are answered.
+func TestAFullDiskRefuses(t *testing.T) {
+	t.Parallel()
+	var full atomic.Bool
+	s := setup(t, func(c *Config) {
+		c.Interval = model.Duration(time.Second)
+		c.Room = func() error {
+			if full.Load() {
+				return model.Errorf(model.KindStorageFull, "", "full")
+			}
+			return nil
+		}
+	}, prometheus.NewRegistry())
+	run(t, s)
+	now := time.Now().UnixMilli()
+	body := func(v float64) []byte { return snappy.Encode(nil, message1(series("x", "a", float64(now)+v, v))) }
+	if w := post(s, type1, body(1)); w.Code != 204 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	state := func(want model.HealthState) {
+		t.Helper()
+		eventually(t, func() string {
+			if h := s.Health(); h.State != want {
+				return fmt.Sprintf("the source is %s (%s), want %s", h.State, h.LastError, want)
+			}
+			return ""
+		})
+	}
+	state(model.SourceUp)
+	full.Store(true)
+	if w := post(s, type1, body(2)); w.Code != 507 {
+		t.Errorf("remote write: %d %s", w.Code, w.Body)
+	}
+	if err := s.Append(t.Context(), []model.SeriesData{series("x", "b", float64(now), 1)}); model.KindOf(err) != model.KindStorageFull {
+		t.Errorf("the program's own samples: %v", err)
+	}
+	state(model.SourceDown)
+	if got, err := s.Query(t.Context(), `x`, time.UnixMilli(now+10), 0); err != nil || len(got) != 1 || got[0].Samples[0].V != 1 {
+		t.Errorf("stored %v, %v", got, err)
+	}
+	full.Store(false)
+	if w := post(s, type1, body(3)); w.Code != 204 {
+		t.Errorf("with room again: %d %s", w.Code, w.Body)
+	}
+	state(model.SourceUp)
 }
 
 func FuzzReceive(f *testing.F) {

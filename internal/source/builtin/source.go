@@ -194,10 +194,18 @@ func (s *Source) Collectors(ctx context.Context) ([]model.Collector, error) {
 	return append(list, s.receiver.status()), nil
 }
 
+// room returns an error while the disk is too full to write.
+func (s *Source) room() error {
+	if s.cfg.Room == nil {
+		return nil
+	}
+	return s.cfg.Room()
+}
+
 // writeError tells why nothing could be written.
 func writeError(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || model.KindOf(err) == model.KindStorageFull {
+		return err
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return model.WrapError(model.KindStorageFull, model.SubjectSource, err, "the embedded database cannot write, because the disk is full; free some space")

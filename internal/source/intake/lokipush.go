@@ -19,7 +19,7 @@ import (
 // were taken, as with Loki.
 func (n *Intake) LokiPush() http.Handler {
 	return n.handler(protocol{
-		name: nameLokiPush, snappy: true,
+		name: nameLokiPush, snappy: true, full: http.StatusInsufficientStorage,
 		decode: func(r *http.Request) (decodeFunc, error) {
 			header := r.Header.Get("Content-Type")
 			kind, _, err := mime.ParseMediaType(header)

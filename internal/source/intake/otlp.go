@@ -21,7 +21,7 @@ import (
 // with a partial success that says how many and why.
 func (n *Intake) OTLP() http.Handler {
 	return n.handler(protocol{
-		name: nameOTLP,
+		name: nameOTLP, full: http.StatusServiceUnavailable, // OTLP knows no other that is sent again
 		decode: func(r *http.Request) (decodeFunc, error) {
 			switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
 			case typeProtobuf:

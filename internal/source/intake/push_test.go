@@ -307,7 +307,7 @@ func TestRefusedLinesAreToldToTheSender(t *testing.T) {
 		retry  string
 	}{
 		{busy, 429, "7"},
-		{model.Errorf(model.KindStorageFull, model.SubjectSource, "full"), 503, "5"},
+		{model.Errorf(model.KindStorageFull, model.SubjectSource, "full"), 507, "5"},
 		{errors.New("boom"), 503, "5"},
 	} {
 		n, s := setup(t)
@@ -319,6 +319,9 @@ func TestRefusedLinesAreToldToTheSender(t *testing.T) {
 		}
 		if got := testutil.ToFloat64(n.metrics.dropped.WithLabelValues(nameLokiPush, reasonRefused)); got != 1 {
 			t.Errorf("%v refused lines are counted", got)
+		}
+		if w := send(n.OTLP(), []byte(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}`), "Content-Type", "application/json"); w.Code != min(tc.status, 503) {
+			t.Errorf("%v over OTLP, whose senders drop what they get 507 for: %d", tc.err, w.Code)
 		}
 		s.err = nil
 		if w := send(n.LokiPush(), body, "Content-Type", "application/json"); w.Code != 204 || len(s.taken()) != 1 {

@@ -128,19 +128,21 @@ type protocol struct {
 	name   string
 	decode func(r *http.Request) (decodeFunc, error) // by content type; nil: not supported
 	snappy bool                                      // protobuf bodies are compressed with snappy
+	full   int                                       // the status that makes a sender come again when the disk is full
 	answer func(r *http.Request) answerFunc
 }
 
 // handler serves a protocol. It answers in plain text: 400 for a request that
-// cannot be read, 405, 413, 415, 429 and 503 with Retry-After when the lines
-// were not taken and have to be sent again.
+// cannot be read, 405, 413, 415, and with Retry-After 429, 503 and what the
+// protocol has for a full disk, when the lines were not taken and have to be
+// sent again.
 func (n *Intake) handler(p protocol) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := n.now()
 		b := newBatch(begin)
 		status, err := n.receive(w, r, p, b)
 		if err != nil {
-			if retry := status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable; retry {
+			if retry := status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == p.full; retry {
 				w.Header().Set(headerRetry, strconv.Itoa(int(retryAfter(err)/time.Second)))
 			}
 			http.Error(w, message(err), status)
@@ -171,7 +173,10 @@ func (n *Intake) receive(w http.ResponseWriter, r *http.Request, p protocol, b *
 	if status, err := n.decode(r.Context(), data, decode, b); err != nil {
 		return status, err
 	}
-	if err := n.deliver(r.Context(), p.name, b); err != nil {
+	switch err := n.deliver(r.Context(), p.name, b); {
+	case model.KindOf(err) == model.KindStorageFull:
+		return p.full, err
+	case err != nil:
 		return statusOf(err), err
 	}
 	return p.answer(r)(w, b), nil

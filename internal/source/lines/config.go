@@ -12,6 +12,7 @@ type Config struct {
 	Dir       string         `yaml:"-"`         // of the data; required
 	Retention model.Duration `yaml:"retention"` // how long lines are kept; 24h
 	MaxBytes  int64          `yaml:"max_bytes"` // on disk; 268435456
+	Room      func() error   `yaml:"-"`         // asked before each write, which its error refuses; nil: there always is room
 }
 
 const (

@@ -204,6 +204,11 @@ func (s *Store) Append(ctx context.Context, lines []model.LogLine) error {
 	if len(lines) == 0 {
 		return ctx.Err()
 	}
+	if s.cfg.Room != nil {
+		if err := s.cfg.Room(); err != nil {
+			return err
+		}
+	}
 	bounded := slices.Clone(lines)
 	for i := range bounded {
 		bound(&bounded[i])

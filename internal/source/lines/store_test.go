@@ -321,6 +321,31 @@ func TestOldLinesGo(t *testing.T) {
 	}
 }
 
+// While there is no room nothing is written, and what is there can be read.
+func TestAFullDiskRefuses(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	defer s.Close()
+	line := func() error {
+		return s.Append(t.Context(), []model.LogLine{{T: 1, Stream: app("a"), Text: "x"}})
+	}
+	if err := line(); err != nil {
+		t.Fatal(err)
+	}
+	full := model.Errorf(model.KindStorageFull, "", "full")
+	s.cfg.Room = func() error { return full }
+	if err := line(); model.KindOf(err) != model.KindStorageFull {
+		t.Errorf("a line on a full disk: %v", err)
+	}
+	if got := all(t, s, model.LogFilter{}); len(got) != 1 {
+		t.Errorf("%d lines, want the one before", len(got))
+	}
+	s.cfg.Room = func() error { return nil }
+	if err := line(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTextsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
