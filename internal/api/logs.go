@@ -158,7 +158,7 @@ type LogPatternEdit struct {
 	Pinned    *bool   `json:"pinned,omitempty" doc:"Whether lines may change its template"`
 	Expected  *bool   `json:"expected,omitempty" doc:"Whether it is of no interest and raises no alarm"`
 	Severity  *string `json:"severity,omitempty" enum:",info,warning,critical" doc:"Of the anomalies on its lines; empty: it follows the score"`
-	MergeWith string  `json:"merge_with,omitempty" maxLength:"16" doc:"Id of a pattern to merge it with; the elder id stays, the other leads to it"`
+	MergeWith string  `json:"merge_with,omitempty" maxLength:"16" doc:"Id of a pattern to merge it with; the id of a pinned one stays, else of the one with more lines, else of the elder; the other leads to it"`
 	SplitAt   *int    `json:"split_at,omitempty" minimum:"0" maximum:"4095" doc:"Number of the variable whose texts get patterns of their own from now on"`
 }
 

@@ -54,6 +54,7 @@ func (e *encoder) template(t *template) {
 	e.uint(t.birth)
 	e.uint(t.last)
 	e.uint(t.count)
+	e.uint(t.foreign)
 	e.uint(t.age)
 	e.bytes([]byte(t.name))
 	e.bytes(t.text)
@@ -93,6 +94,14 @@ func (e *encoder) vocabulary(v *vocabulary) {
 	for _, h := range v {
 		e.word32(h.word)
 		e.word32(h.shape)
+		e.word32(h.before)
+	}
+}
+
+func (e *encoder) places(l *places) {
+	for _, c := range l {
+		e.word32(c.values)
+		e.word32(c.messages)
 	}
 }
 
@@ -122,8 +131,9 @@ func (e *encoder) cache(c *cache) {
 // decoder reads the parts of a snapshot. After the first fault it is bad and
 // reads zeros.
 type decoder struct {
-	b   []byte
-	bad bool
+	b       []byte
+	version byte // of the snapshot
+	bad     bool
 }
 
 func (d *decoder) fail() uint64 {
@@ -165,6 +175,14 @@ func (d *decoder) word32() uint32 {
 	v := binary.LittleEndian.Uint32(d.b)
 	d.b = d.b[4:]
 	return v
+}
+
+func (d *decoder) skip(n int) {
+	if len(d.b) < n {
+		d.fail()
+		return
+	}
+	d.b = d.b[n:]
 }
 
 func (d *decoder) byte() uint8 {
@@ -221,7 +239,11 @@ func (d *decoder) template() *template {
 		t.parent, t.child = ID(d.hash()), d.hash()
 	}
 	t.born = uint16(d.below(mostChildren + 1))
-	t.birth, t.last, t.count, t.age = d.uint(), d.uint(), d.uint(), d.uint()
+	t.birth, t.last, t.count = d.uint(), d.uint(), d.uint()
+	if d.version >= 3 {
+		t.foreign = d.below(t.count + 1)
+	}
+	t.age = d.uint()
 	t.name = string(d.bytes())
 	t.text = d.bytes()
 	const leastSpan, leastSlot = 2, 25
@@ -313,7 +335,16 @@ func (d *decoder) words(w *wordMemory) {
 
 func (d *decoder) vocabulary(v *vocabulary) {
 	for i := range v {
-		v[i] = heard{d.word32(), d.word32()}
+		v[i] = heard{d.word32(), d.word32(), d.word32()}
+	}
+}
+
+func (d *decoder) places(l *places) {
+	for i := range l {
+		l[i] = placeCount{d.word32(), d.word32()}
+		if l[i].values > mostCounted || l[i].messages > mostCounted {
+			d.fail()
+		}
 	}
 }
 

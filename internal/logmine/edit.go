@@ -73,10 +73,11 @@ func (m *Miner) Pin(id ID, pinned bool) error {
 	return nil
 }
 
-// Merge makes the two templates one and returns its id, that of the elder; the
-// other id leads to it from now on. Templates of the same shape become one
+// Merge makes the two templates one and returns its id: that of a pinned one,
+// else of the one with more lines, else of the elder. The other id leads to it
+// from now on. Templates of the same shape become one
 // template in which the places that differ are variables; others stay two
-// patterns with one id and the text of the elder.
+// patterns with that id and its text.
 func (m *Miner) Merge(a, b ID) (ID, error) {
 	i, err := m.find(a)
 	if err != nil {
@@ -90,7 +91,7 @@ func (m *Miner) Merge(a, b ID) (ID, error) {
 		return m.templates[i].id, nil
 	}
 	t, c := m.templates[i], m.templates[j]
-	if c.birth < t.birth || c.birth == t.birth && c.id < t.id {
+	if c.keepsID(t) {
 		i, j, t, c = j, i, c, t
 	}
 	if t.name == "" {

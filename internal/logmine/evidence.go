@@ -1,5 +1,7 @@
 package logmine
 
+import "bytes"
+
 // This file is the evidence that two words in the same place are two values and
 // not two messages.
 
@@ -38,7 +40,9 @@ func (m *Miner) evidence(t, d *template, p, equal int) bool {
 	switch {
 	case da >= 2 && db >= 2, numbered && ia && ib:
 		return true
-	case equal >= 3 && ((da > 0) != (db > 0) || ia && ib):
+	case equal >= 3 && ((da > 0) != (db > 0) || ia && ib && !(constant(a) && constant(b))):
+		return true
+	case equal >= 4 && da > 0 && db > 0 && da+db >= 3 && smallName(a) && smallName(b):
 		return true
 	case len(a) <= 3 && len(b) <= 3 && unitAt(d, p):
 		return true
@@ -70,15 +74,33 @@ func (m *Miner) namesThing(t, d *template, p, equal int) bool {
 	case p == 0:
 		return hasPrefix(after, ": ")
 	case len(after) == 0:
-		return equal >= 4 && !m.vocabulary.elsewhere(&t.slots[p], t.shape) && !m.vocabulary.elsewhere(&d.slots[p], d.shape)
-	case hasSuffix(before, ": "), string(after) == "...", hasPrefix(after, ". "):
+		return equal >= 4 && !m.vocabulary.elsewhere(t, p) && !m.vocabulary.elsewhere(d, p)
+	case (p >= 2 || equal >= 4) && hasSuffix(before, ": "), string(after) == "...", hasPrefix(after, ". "):
+		return true
+	case p >= 3 && equal >= 4 && m.phrase(t, d, p):
 		return true
 	}
 	switch after[0] {
-	case ':', ',', ')', ']':
+	case ')', ']':
+		return encloses(before, after) || hasSuffix(before, ", ")
+	case ':', ',':
 		return true
 	}
 	return false
+}
+
+// phrase reports whether the words of t and d in slot p name things of one kind
+// because one of them stands behind the same word in messages of other shapes
+// as well, and none stands behind another: after "closed for user root",
+// "opened for user root by" and "opened for user news by". Forms of one word,
+// as failure and failures, are none.
+func (m *Miner) phrase(t, d *template, p int) bool {
+	v := &m.vocabulary
+	a, b := t.slotText(p), d.slotText(p)
+	if string(d.gap(p+1)) != " " || bytes.HasPrefix(a, b) || bytes.HasPrefix(b, a) {
+		return false
+	}
+	return t.slots[p-1].kind == kindWord && (v.recurs(t, p) || v.recurs(d, p)) && !v.elsewhere(t, p) && !v.elsewhere(d, p)
 }
 
 func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }
@@ -114,6 +136,16 @@ func curled(b []byte) bool {
 func plainWord(b []byte) bool {
 	for _, c := range b {
 		if c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+// smallName reports whether a name is made of small letters and digits.
+func smallName(b []byte) bool {
+	for _, c := range b {
+		if !lower(c) && !isDigit(c) {
 			return false
 		}
 	}

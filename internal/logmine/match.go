@@ -103,16 +103,33 @@ func (m *Miner) match(d *template) int32 {
 	if cover >= 0 {
 		return cover
 	}
-	if base < 0 {
-		base = m.family.crowded(d)
+	if base >= 0 && differing == 1 {
+		t := m.templates[base]
+		if r := compare(t, d); r.words == 1 {
+			m.places.noteValues(t, d, int(r.at[0]), 0)
+		}
 	}
 	if base < 0 {
-		base = m.crowdedPair(d)
+		base = m.byNumbers(d)
 	}
 	if base >= 0 {
 		m.generalise(base, d)
 	}
 	return base
+}
+
+// byNumbers returns the template that the draft belongs to because of how many
+// others there are like it, or because of the kind of place in which it
+// differs, or -1.
+func (m *Miner) byNumbers(d *template) int32 {
+	if i, p := m.family.crowded(d); i >= 0 {
+		m.places.noteValues(m.templates[i], d, p, m.family.at[p].words-1)
+		return i
+	}
+	if i := m.crowdedPair(d); i >= 0 {
+		return i
+	}
+	return m.learnt(d)
 }
 
 // family collects the templates that differ from a draft in one word or two,
@@ -165,15 +182,10 @@ func (f *family) add(i int32, t *template, r *difference) {
 
 // crowded looks for a place in which so many different words were seen, all
 // else being equal, that it is a variable. It returns the oldest template of
-// those, or -1.
-func (f *family) crowded(d *template) int32 {
+// those, or -1, and the place.
+func (f *family) crowded(d *template) (oldest int32, place int) {
 	const leastEqual = 2
-	words := 0
-	for i := range d.slots {
-		if !d.slots[i].variable() {
-			words++
-		}
-	}
+	words := d.words()
 	for _, p := range f.places {
 		a := &f.at[p]
 		n, once := a.words+1, a.once+1
@@ -185,10 +197,10 @@ func (f *family) crowded(d *template) int32 {
 		case n < fewWords || words-1 < least || assigns(d.gap(p+1)):
 		case p == 0 && n < manyFirst:
 		case n >= manyWords || 2*once >= n:
-			return a.oldest
+			return a.oldest, p
 		}
 	}
-	return -1
+	return -1, 0
 }
 
 // crowdedPair looks for two places that vary together, such as the states in
@@ -299,8 +311,8 @@ func covers(t, c *template) bool {
 	return true
 }
 
-// mergeInto merges template j into template i, which covers it. The id of the
-// elder stays, the other becomes an alias.
+// mergeInto merges template j into template i, which covers it. One id stays,
+// see keepsID, and the other becomes an alias.
 func (m *Miner) mergeInto(i, j int32) {
 	t, c := m.templates[i], m.templates[j]
 	if m.trace != nil {
@@ -321,18 +333,22 @@ func (m *Miner) mergeInto(i, j int32) {
 		a.flags |= b.flags & (slotVaried | slotCount)
 	}
 	t.reopen()
+	gone, other, keeps := c.id, c.count, t.protected() || t.keepsID(c)
+	if !keeps {
+		other = t.count + c.foreign - t.foreign
+	}
 	t.count += c.count
+	t.foreign += other
 	t.last = max(t.last, c.last)
-	gone := c.id
 	if t.emit != t.id { // people merged t into a template of another shape
 		m.drop(j)
 		m.aliases.add(gone, t.emit)
 	} else {
 		stays := t.id
-		if c.birth < t.birth && !t.protected() {
+		if !keeps {
 			stays, gone = gone, stays
-			t.birth = c.birth
 		}
+		t.birth = min(t.birth, c.birth)
 		m.drop(j)
 		delete(m.byID, gone)
 		t.id, t.emit = stays, stays

@@ -2,12 +2,13 @@ package logmine
 
 import (
 	"bytes"
-	"encoding/binary"
+	"compress/gzip"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io"
 	"math/rand/v2"
-	"slices"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
@@ -470,30 +471,49 @@ func TestSeedsDoNotChangeIds(t *testing.T) {
 	}
 }
 
-// A snapshot of before the vocabulary is read, and its words are known.
-func TestSnapshotWithoutVocabulary(t *testing.T) {
+// Snapshots of versions 1 and 2, as they were written then, are read: the
+// templates are there with their ids and names, and new lines find them.
+func TestOldSnapshots(t *testing.T) {
 	t.Parallel()
 	m := newMiner(t, Config{})
-	for _, l := range []string{"shutdown began", "shutdown ended", "the work of this node has began"} {
+	for _, l := range []string{"shutdown began", "shutdown ended", "the work of this node has began", "gate 7 is open", "gate 12 is open",
+		"took 5 items, 7 items, 9 items from store", "account root1 from 10.0.0.1", "account root22 from 10.0.0.2", "slow call of /x/y took 7 ms"} {
 		m.Add([]byte(l))
 	}
-	var e encoder
-	e.vocabulary(&m.vocabulary)
-	before, after, found := bytes.Cut(m.AppendSnapshot(nil), e.b)
-	if !found {
-		t.Fatal("the snapshot has no vocabulary")
-	}
-	old := slices.Concat(before, after[:len(after)-4])
-	old[len(snapshotMagic)] = 1
-	old = binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, castagnoli))
-	again := newMiner(t, Config{})
-	if err := again.Restore(old); err != nil {
+	gate := m.Add([]byte("gate 9 is open"))
+	if err := m.Name(gate, "the gate"); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(m.Templates(), again.Templates()); d != "" {
-		t.Error(d)
-	}
-	if again.vocabulary != m.vocabulary {
-		t.Error("the vocabulary is another")
+	for _, name := range []string{"snapshot_v1.gz", "snapshot_v2.gz"} {
+		f, err := os.Open(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := io.ReadAll(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := newMiner(t, Config{})
+		if err := again.Restore(old); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if d := cmp.Diff(m.Templates(), again.Templates()); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+		if again.vocabulary != m.vocabulary {
+			t.Errorf("%s: the vocabulary is another", name)
+		}
+		if id := again.Add([]byte("gate 4 is open")); id != gate {
+			t.Errorf("%s: a line of the gate has the id %s, want %s", name, id, gate)
+		}
+		old[len(old)/2] ^= 1
+		if again.Restore(old) == nil {
+			t.Errorf("%s: a damaged one was read", name)
+		}
 	}
 }

@@ -199,17 +199,20 @@ func (s *scanner) segment(a, b int) {
 }
 
 // hardwareAddress reports whether b is a run of hexadecimal groups with
-// colons, as in MAC and IPv6 addresses.
+// colons, as in MAC and IPv6 addresses, or six groups of two.
 func hardwareAddress(b []byte) bool {
-	colons := 0
-	for _, c := range b {
+	const colonsOfSix, lengthOfSix = 5, 17
+	colons, hex, pairs := 0, true, len(b) == lengthOfSix
+	for i, c := range b {
 		if c == ':' {
 			colons++
-		} else if !isHex(c) {
-			return false
+			pairs = pairs && i%3 == 2
+			continue
 		}
+		hex = hex && isHex(c)
+		pairs = pairs && classes[c]&(clLetter|clDigit) != 0
 	}
-	return colons >= 5
+	return colons >= colonsOfSix && (hex || pairs && colons == colonsOfSix)
 }
 
 // compoundEnd extends an identifier that ends at j over further segments that

@@ -227,6 +227,11 @@ func (s *scanner) delimiter(c byte, i int) int {
 			return j + 1
 		}
 		return i + 1
+	case c == '<':
+		if j := atMost(line, i); j > 0 && s.n < s.limit {
+			s.mask(i, j)
+			return j
+		}
 	case c == '(':
 		s.gap(c)
 		s.value = false
@@ -246,6 +251,30 @@ func (s *scanner) delimiter(c byte, i int) int {
 	s.gap(c)
 	s.value = false
 	return i + 1
+}
+
+// atMost returns the end of the bound that begins with the less-than sign at i,
+// a number with its unit such as "<1 sec", or 0: it stands for a value that is
+// written in another way when it is larger.
+func atMost(line []byte, i int) int {
+	const longestUnit = 5
+	if i > 0 && !isSpace(line[i-1]) {
+		return 0
+	}
+	j := i + 1
+	for j < len(line) && (isDigit(line[j]) || line[j] == '.' && isDigit(line[j-1])) {
+		j++
+	}
+	if j == i+1 || j+1 >= len(line) || line[j] != ' ' {
+		return 0
+	}
+	a := j + 1
+	for j = a; j < len(line) && lower(line[j]); j++ {
+	}
+	if j == a || j-a > longestUnit || j < len(line) && line[j] != ',' && line[j] != ')' && line[j] != ';' {
+		return 0
+	}
+	return j
 }
 
 // comparison reports whether the equals sign at i is part of ==, !=, <=, >=,

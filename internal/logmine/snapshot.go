@@ -12,17 +12,17 @@ import (
 // A snapshot is, in order: the magic, the version of this format, the version
 // of the scanner, the seed, the counters, the records of the templates in
 // their order with the free ones among them, the buckets, the children, the
-// aliases, the memory of words, the vocabulary, the cache, and a checksum of all before it.
-// Numbers are varints where they tend to be small and eight bytes little
-// endian where they are hashes.
+// aliases, the memory of words, the vocabulary, the counts of places, the
+// cache, and a checksum of all before it. Numbers are varints where they tend
+// to be small and eight bytes little endian where they are hashes.
 
 const (
 	snapshotMagic   = "AIOPSLM"
-	snapshotVersion = 2 // 1 was without the vocabulary
+	snapshotVersion = 3 // 1 was without the vocabulary, 2 without its words before, the lines of other ids and the places
 	// scannerVersion grows with every change of what the scanner makes of a
 	// line. A snapshot of another version is read by scanning the templates'
 	// own lines again, so ids and what people decided outlive the change.
-	scannerVersion = 1
+	scannerVersion = 2
 )
 
 // The reasons for which Restore refuses a snapshot.
@@ -70,6 +70,7 @@ func (m *Miner) AppendSnapshot(dst []byte) []byte {
 	}
 	e.words(&m.words)
 	e.vocabulary(&m.vocabulary)
+	e.places(&m.places)
 	e.cache(&m.cache)
 	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
@@ -102,7 +103,7 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 	if len(snapshot)-len(body) != 4 || crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(snapshot[len(body):]) {
 		return errChecksum
 	}
-	d := decoder{b: body[len(snapshotMagic)+1:]}
+	d := decoder{b: body[len(snapshotMagic)+1:], version: version}
 	anew = d.uint() != scannerVersion || anew
 	anew = d.hash() != m.cfg.Seed || anew
 	s := &m.stats
@@ -126,8 +127,14 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 		m.aliases.add(from, to)
 	}
 	d.words(&m.words)
-	if version > 1 {
+	switch version {
+	case 1:
+	case 2:
+		const size = 8
+		d.skip(size * len(m.vocabulary))
+	default:
 		d.vocabulary(&m.vocabulary)
+		d.places(&m.places)
 	}
 	d.cache(&m.cache, len(m.templates))
 	if d.bad || len(d.b) != 0 {
@@ -136,7 +143,7 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 	if anew {
 		return m.rescan()
 	}
-	if err := m.relink(); err != nil || version > 1 {
+	if err := m.relink(); err != nil || version >= 3 {
 		return err
 	}
 	for _, t := range m.templates {
@@ -223,9 +230,9 @@ func (m *Miner) linked() int {
 // stay; what is quickly learnt again is dropped.
 func (m *Miner) rescan() error {
 	old := m.templates
-	stats, age, aliases := m.stats, m.age, m.aliases
+	stats, age, aliases, places := m.stats, m.age, m.aliases, m.places
 	m.reset()
-	m.stats, m.age, m.aliases = stats, age, aliases
+	m.stats, m.age, m.aliases, m.places = stats, age, aliases, places
 	order := make([]*template, 0, len(old))
 	for _, t := range old {
 		if t.live {

@@ -157,24 +157,39 @@ type template struct {
 	birth  uint64 // number of the line that made it
 	last   uint64 // number of the last line
 	count  uint64
-	age    uint64 // the miner's age at the last line; see makeRoom
-	slots  []slot
-	text   []byte
-	parts  []span // of clusters
-	open   []open
-	name   string
-	gen    uint32 // grows when the record is used anew
-	born   uint16 // children made so far
-	flags  uint8
-	mark   Mark
-	live   bool
-	cut    bool // the lines go on after the last slot
+	// foreign of those lines were given another id, that of a template merged
+	// into this one.
+	foreign uint64
+	age     uint64 // the miner's age at the last line; see makeRoom
+	slots   []slot
+	text    []byte
+	parts   []span // of clusters
+	open    []open
+	name    string
+	gen     uint32 // grows when the record is used anew
+	born    uint16 // children made so far
+	flags   uint8
+	mark    Mark
+	live    bool
+	cut     bool // the lines go on after the last slot
 }
 
 // protected reports whether people have a say in the template, so that it is
 // neither evicted nor merged away.
 func (t *template) protected() bool {
 	return t.flags&^flagChild != 0 || t.name != "" || t.mark != MarkNone
+}
+
+// keepsID reports whether the id of t stays when t and o become one: that of a
+// pinned one, else the one that more lines were given, else the elder's.
+func (t *template) keepsID(o *template) bool {
+	if a, b := t.flags&flagPinned, o.flags&flagPinned; a != b {
+		return a != 0
+	}
+	if a, b := t.count-t.foreign, o.count-o.foreign; a != b {
+		return a > b
+	}
+	return t.birth < o.birth || t.birth == o.birth && t.id < o.id
 }
 
 // span is a part of a template's text.

@@ -49,35 +49,78 @@ func (w *wordMemory) known(s *slot, text []byte) bool {
 }
 
 // vocabulary remembers, within a fixed size, which words are parts of messages,
-// and of which shape. It forgets a word when another takes its place.
+// of which shape, and behind which word. It forgets a word when another takes
+// its place.
 type vocabulary [4096]heard
 
-// heard is a word and the shape of the messages that it is a part of; several
-// shapes are 0.
-type heard struct{ word, shape uint32 }
+// heard is a word, the shape of the messages that it is a part of, and the hash
+// of the word before it; several are 0.
+type heard struct{ word, shape, before uint32 }
 
 // learn notes the words of a new template.
 func (v *vocabulary) learn(t *template) {
 	shape := uint32(t.shape) | 1
 	for i := range t.slots {
 		s := &t.slots[i]
-		if s.kind != kindWord {
+		if s.kind != kindWord || encloses(t.gap(i), t.gap(i+1)) || hasPrefix(t.gap(i+1), ",") {
 			continue
 		}
-		switch h := &v[s.exact>>52]; {
-		case h.word != uint32(s.exact):
-			*h = heard{uint32(s.exact), shape}
-		case h.shape != shape:
+		before := t.before(i)
+		h := &v[s.exact>>52]
+		if h.word != uint32(s.exact) {
+			*h = heard{uint32(s.exact), shape, before}
+			continue
+		}
+		if h.shape != shape {
 			h.shape = 0
+		}
+		if h.before != before {
+			h.before = 0
 		}
 	}
 }
 
-// elsewhere reports whether the word of a slot is a part of messages of
-// another shape.
-func (v *vocabulary) elsewhere(s *slot, shape uint64) bool {
+// encloses reports whether the gaps before and after a word are brackets or
+// quotes around it, so that it is no word of the sentence: "(root) ran".
+func encloses(before, after []byte) bool {
+	if len(before) == 0 || len(after) == 0 {
+		return false
+	}
+	switch after[0] {
+	case ')', ']', '}', '>', '"', '\'':
+	default:
+		return false
+	}
+	switch before[len(before)-1] {
+	case '(', '[', '{', '<', '"', '\'', '`':
+		return true
+	}
+	return false
+}
+
+// before returns the hash of the word before slot i, which is never 0.
+func (t *template) before(i int) uint32 {
+	if i == 0 {
+		return 1
+	}
+	return uint32(t.slots[i-1].key) | 1
+}
+
+// elsewhere reports whether the word of slot i is a part of messages of another
+// shape, where it follows another word. Behind the same word it is as much of a
+// value there: "opened for user root by", "closed for user root".
+func (v *vocabulary) elsewhere(t *template, i int) bool {
+	s := &t.slots[i]
 	h := &v[s.exact>>52]
-	return h.word == uint32(s.exact) && h.shape != uint32(shape)|1
+	return h.word == uint32(s.exact) && h.shape != uint32(t.shape)|1 && h.before != t.before(i)
+}
+
+// recurs reports whether the word of slot i is a part of messages of several
+// shapes, and behind the same word in all of them: it names something.
+func (v *vocabulary) recurs(t *template, i int) bool {
+	s := &t.slots[i]
+	h := &v[s.exact>>52]
+	return h.word == uint32(s.exact) && h.shape == 0 && h.before == t.before(i)
 }
 
 // literal reports whether b is one of the literals that are values in every
@@ -116,4 +159,17 @@ func form(b []byte) (digits int, identifier bool) {
 		}
 	}
 	return digits, identifier
+}
+
+// constant reports whether b has capitals and no small letter: the name of a
+// state or of a type of event, as programs define them.
+func constant(b []byte) bool {
+	capital := false
+	for _, c := range b {
+		if classes[c] == clLetter && !upper(c) {
+			return false
+		}
+		capital = capital || upper(c)
+	}
+	return capital
 }

@@ -228,7 +228,7 @@ func lowerASCII(s string) string {
 }
 
 // EditPattern does what people decided about a pattern and returns it as it is
-// then; after a merge that is the elder of the two. When expect is not 0 and
+// then; after a merge that is the one whose id stays. When expect is not 0 and
 // not the pattern's version, the error is a KindPrecondition. It is stored when
 // EditPattern returns without an error; after one of KindDatabase it is in force
 // and may be lost by a crash, and can be done again.

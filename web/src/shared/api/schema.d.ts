@@ -2420,7 +2420,7 @@ export interface components {
         LogPatternEdit: {
             /** @description Whether it is of no interest and raises no alarm */
             expected?: boolean;
-            /** @description Id of a pattern to merge it with; the elder id stays, the other leads to it */
+            /** @description Id of a pattern to merge it with; the id of a pinned one stays, else of the one with more lines, else of the elder; the other leads to it */
             merge_with?: string;
             /** @description Printable characters; empty takes the name away */
             name?: string;
