@@ -60,11 +60,6 @@ func New(dir string) *Watch {
 	return &Watch{dir: dir, now: time.Now, statfs: statfs}
 }
 
-// NewFunc watches what measure says, for tests.
-func NewFunc(measure func() (free, total uint64, err error)) *Watch {
-	return &Watch{now: time.Now, statfs: func(string) (uint64, uint64, error) { return measure() }}
-}
-
 func statfs(dir string) (free, total uint64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
