@@ -127,6 +127,10 @@ bench-scale: ## 100,000 series at a 30 s step from the embedded database, for fi
 bench-live: build ## The live stream in full: 10,000 clients for FOR (10m), slow clients, a crash; CLIENTS=1000 FOR=10s is quick
 	$(BIN) bench live --clients $(or $(CLIENTS),10000) --for $(or $(FOR),10m) --crash
 
+.PHONY: live
+live: ## 10,000 streams on the whole program for a minute (STREAMS=10000 FOR=1m), without the race detector
+	AIOPS_STREAMS=$(or $(STREAMS),10000) AIOPS_STREAMS_FOR=$(or $(FOR),1m) $(GO) test -run TestACrowdOfStreams -v -count 1 -timeout 20m ./e2e
+
 .PHONY: chaos
 chaos: ## Ten minutes of faults at random, with the race detector (CHAOS=10m)
 	AIOPS_CHAOS=$(or $(CHAOS),10m) $(GO) test -race -run TestChaos -v -count 1 -timeout 30m ./e2e

@@ -78,12 +78,17 @@ func (s *server) memory(field string) int64 {
 	return kib << 10
 }
 
-// livez asks for /livez until stop and returns how long the answers took, the
-// shortest first, and the number of bad ones.
+// livez is probe of /livez.
 func (s *server) livez(stop <-chan struct{}) (took []time.Duration, bad int) {
+	return s.probe("/livez", stop)
+}
+
+// probe asks for a path 50 times a second until stop and returns how long the
+// answers took, the shortest first, and the number of bad ones.
+func (s *server) probe(path string, stop <-chan struct{}) (took []time.Duration, bad int) {
 	for {
 		began := time.Now()
-		status, _ := s.get("/livez")
+		status, _ := s.get(path)
 		took = append(took, time.Since(began))
 		if status != http.StatusOK {
 			bad++
