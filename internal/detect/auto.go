@@ -15,6 +15,8 @@ const (
 	autoPrefer = 0.9  // share of the error at which another expectation takes over
 	autoClip   = 8    // usual errors that one sample counts for at most
 	autoTrack  = 1.07 // factor by which the ends of the band follow, every fourth sample
+	autoFar    = 6    // usual distances below which the strength is damped
+	autoOld    = 900  // samples before which it is, except in deep
 )
 
 // autoRarity says how much each component counts for the score. Records of
@@ -118,12 +120,17 @@ func (m *auto) read(t int64, v float64) {
 	m.readT, m.readV, m.isRead = t, v, true
 	m.parts.locate(t, &m.last)
 	m.parts.read(m.units(v), &m.last)
-	m.lastSum, m.lastRare = m.sum(&m.last, &m.lastPart)
+	var views float64
+	if m.deep != nil {
+		views = m.deep.view(t, v, m.top)
+	}
+	m.lastSum, m.lastRare = m.sum(&m.last, views, &m.lastPart)
 }
 
-// sum weighs what the gauges say of a reading: as its strength, and as what is
-// calibrated, of which part gets the shares.
-func (m *auto) sum(r *reading, part *[partsN]float32) (strength, rare float64) {
+// sum weighs what the gauges say of a reading: as its strength, to which views
+// belong, and as what is calibrated, of which part gets the shares.
+func (m *auto) sum(r *reading, views float64, part *[partsN]float32) (strength, rare float64) {
+	strength = views
 	for i := range m.gauges {
 		part[i] = 0
 		if w := autoWeights[i]; w > 0 {
@@ -149,6 +156,22 @@ func (m *auto) sum(r *reading, part *[partsN]float32) (strength, rare float64) {
 		rare = pattern + rest
 	}
 	return strength, min(rare, largestReading)
+}
+
+// strength is that of the last reading, whose distance it takes: the sum of the gauges,
+// damped for what is not far from the time of day, since gauges of a calm series find small things large. In
+// auto, a young series counts by the root of its age too: records are common
+// then, and of its first alarms few are worth one. deep is for series that somebody
+// watches anyway, who would rather miss none.
+func (m *auto) strength(distance float64) float64 {
+	s := m.lastSum
+	if distance > 0 && distance < autoFar {
+		s = mul(s, distance/autoFar)
+	}
+	if m.deep == nil && m.parts.n < autoOld {
+		s = mul(s, math.Sqrt(float64(m.parts.n)/autoOld))
+	}
+	return s
 }
 
 // distance is that of the last reading; 0 where patterns decide.
@@ -198,7 +221,8 @@ func (m *auto) Score(t int64, v float64) Result {
 		if m.direction == model.DirectionBoth {
 			lnP += ln2Hi + ln2Lo
 		}
-		r.Strength, r.Distance = m.lastSum, m.distance()
+		r.Distance = m.distance()
+		r.Strength = m.strength(r.Distance)
 		r.Score, r.Extrapolated = min(max(-mul(lnP, invLn10), 0), MaxScore), beyond
 	}
 	m.lastScore = r.Score
@@ -271,7 +295,7 @@ func (m *auto) Learn(t int64, v float64) {
 	}
 	m.parts.learn(x, &m.last)
 	if m.deep != nil {
-		m.deep.learn(x)
+		m.deep.learn(t, v, x)
 	}
 	if m.parts.n < 10000 {
 		m.top = max(2.2, log10(float64(m.parts.n)))
@@ -365,7 +389,7 @@ func (m *auto) track(side int) {
 	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
 	var part [partsN]float32
 	m.parts.read(x, &r)
-	if _, rare := m.sum(&r, &part); rare > m.goal[side] {
+	if _, rare := m.sum(&r, 0, &part); rare > m.goal[side] {
 		m.reach[side] = reach / autoTrack
 	} else {
 		m.reach[side] = mul(reach, autoTrack)
@@ -479,6 +503,12 @@ func (m *auto) numbers() []*float64 {
 func (m *auto) Restore(snapshot []byte) error {
 	d := readSnapshot(snapshot, m.ident)
 	n := *m
+	if m.deep != nil {
+		var err error
+		if n.deep, err = newDeepParts(m.deep.config); err != nil {
+			return err
+		}
+	}
 	n.threshold, n.lastT = d.finite(), d.i64()
 	for _, v := range n.numbers() {
 		*v = d.finite()
@@ -493,8 +523,6 @@ func (m *auto) Restore(snapshot []byte) error {
 	n.cal.read(d)
 	n.parts.restore(d)
 	if m.deep != nil {
-		n.deep = newDeepParts(0)
-		n.deep.short = m.deep.short
 		n.deep.restore(d)
 	}
 	if err := d.close(); err != nil {

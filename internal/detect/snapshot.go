@@ -52,6 +52,12 @@ func (w *writer) bool(v bool) {
 	}
 }
 
+// bytes appends b with its length in front.
+func (w *writer) bytes(b []byte) {
+	w.uvarint(uint64(len(b)))
+	w.b = append(w.b, b...)
+}
+
 // reader reads a snapshot. After the first fault it returns zeros and keeps
 // the fault; callers check bounds of what they allocate by.
 type reader struct {
@@ -188,6 +194,17 @@ func (d *reader) uvarint(limit uint64) uint64 {
 		return 0
 	}
 	return v
+}
+
+// bytes reads what bytes wrote, without copying it; at most limit of them.
+func (d *reader) bytes(limit int) []byte {
+	n := int(d.uvarint(uint64(limit)))
+	if !d.need(n) {
+		return nil
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
 }
 
 // sizeOf is the size of a T itself, without what it points to.
