@@ -113,9 +113,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
+// inARow is how many clients a writer serves before it lets others have the
+// processor: an event for thousands must not hold up a request.
+const inARow = 16
+
 // runWriter writes to the clients that have something waiting.
 func (g *Gateway) runWriter(ctx context.Context) {
-	for {
+	for served := 1; ; served++ {
+		if served%inARow == 0 {
+			runtime.Gosched()
+		}
 		select {
 		case <-ctx.Done():
 			return
