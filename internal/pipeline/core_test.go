@@ -184,25 +184,32 @@ func TestCoreDifferenceIsSeen(t *testing.T) {
 func TestThresholdFollowsActiveSeries(t *testing.T) {
 	t.Parallel()
 	n := 1
-	src := &fakeSource{series: labelled(64), value: func(i int, ms int64) (float64, bool) { return noise(i, ms), i < n }}
+	src := &fakeSource{series: labelled(70), value: func(i int, ms int64) (float64, bool) { return noise(i, ms), i < n }}
 	c := world{src: src, d: testDetector(nil), cap: 100}.core()
 	feed(c, src, 10*testStep, 0)
 	alone := c.threshold
-	n = 64
+	n = 65
 	feed(c, src, 12*testStep, 0)
-	if c.quota != 64 || !(c.threshold > alone) {
-		t.Fatalf("with 64 series the budget is shared by %d at threshold %v, was %v", c.quota, c.threshold, alone)
+	if c.quota != 65 || !(c.threshold > alone) {
+		t.Fatalf("with 65 series the budget is shared by %d at threshold %v, was %v", c.quota, c.threshold, alone)
 	}
 	changes := len(c.past.quotas)
-	n = 40
-	feed(c, src, 200*testStep, 0)
+	n = 67
+	feed(c, src, 20*testStep, 0)
 	if len(c.past.quotas) != changes {
-		t.Fatalf("losing a third of the series changed the threshold: %v", c.past.quotas)
+		t.Fatalf("two more of 65 series changed the threshold: %v", c.past.quotas)
 	}
 	n = 2
+	feed(c, src, 50*testStep, 0)
+	if c.quota != 65 {
+		t.Fatalf("series that were gone for a while made the budget that of %d at once", c.quota)
+	}
 	feed(c, src, 400*testStep, 0)
-	if c.quota != 4 {
-		t.Fatalf("2 of 64 series left share a budget of %d, want 4", c.quota)
+	if c.quota != 2 {
+		t.Fatalf("2 of 67 series left share a budget of %d", c.quota)
+	}
+	if n := len(c.past.quotas); n > changes+400/turnSteps {
+		t.Fatalf("%d changes of the threshold", n)
 	}
 	if err := c.advance(context.Background(), 401*testStep, nil, 0); err != nil {
 		t.Fatal(err)

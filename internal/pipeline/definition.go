@@ -79,26 +79,17 @@ func mod(a, b int64) int64 { return ((a % b) + b) % b }
 
 func hashKey(key []byte) uint64 { return xxhash.Sum64(key) }
 
-// quantise returns how many series share the budget when n are active and it
-// was q before: a power of two, so that the threshold changes rarely. It grows
-// at once, and shrinks only when three quarters are gone, to twice of what is
-// left.
-func quantise(q, n int) int {
-	n = max(n, 1)
-	switch {
-	case n > q:
-		return ceilPow2(n)
-	case q > 4 && 4*n <= q:
-		return 2 * ceilPow2(n)
-	default:
-		return q
-	}
-}
+// shareStep is the share by which the number of series may differ from the one that
+// the threshold was worked out for: 5 % of the budget, less than the grain of a threshold.
+const shareStep = 20
 
-func ceilPow2(n int) int {
-	p := 1
-	for p < n {
-		p *= 2
+// sharers returns how many series share the budget when n are active and it was
+// q before: n, unless that is nearly the same. It grows at once and shrinks at a
+// turn only, so that series that are gone for a moment change nothing.
+func sharers(q, n int, turn bool) int {
+	n = max(n, 1)
+	if n-q > q/shareStep || turn && q-n > q/shareStep {
+		return n
 	}
-	return p
+	return q
 }

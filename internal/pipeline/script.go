@@ -110,8 +110,8 @@ func (c *core) followTo(t int64) {
 // At every turnSteps-th step it also follows what the series' scores have shown
 // since.
 func (c *core) setQuota(t int64, n int) {
-	q := quantise(c.quota, n)
 	turn := t/c.def.step%turnSteps == 0
+	q := sharers(c.quota, n, turn)
 	if turn {
 		c.exceed.Turn(q)
 	}
