@@ -62,13 +62,14 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 // tail probability.
 //
 // The expected value is that of the expectation with the least recent error:
-// median, level, time of day or time of week; Describe names it. The ends of
+// median, level, time of day or time of week; Describe names it. An incident of
+// less than a day leaves the score as it was before (guard). The ends of
 // the band follow the values at which the score is the threshold, within a few
 // percent; they are searched sample by sample, and exact only while the
 // series' behaviour does not change. A sample can be anomalous inside the band,
 // by its pattern: the reason then says so.
 //
-// Cost per point: about 0.6 µs. Memory: at most 4 KiB, most of it the daily
+// Cost per point: about 0.7 µs. Memory: at most 4 KiB, most of it the daily
 // and the weekly profile. It needs 64 samples before it judges, two days for
 // the rhythm of the day and two weeks for that of the week. It fails on
 // rhythms other than day and week, and on patterns whose values are usual.
@@ -81,12 +82,14 @@ type auto struct {
 	ruler
 	parts  parts
 	gauges [partsN]gauge
+	marks  marks   // of the rareParts, for the score
 	top    float64 // what a record counts for
 	errors [4]float64
 	choice uint8
 	reach  [2]float64 // from the expected value to the ends of the band, in units
 	goal   [2]float64 // what is calibrated there
 	cal    calibrator
+	guard  guard
 	deep   *deepParts // nil: the model is auto
 
 	// scratch: the last sample that was read
@@ -95,7 +98,7 @@ type auto struct {
 	isRead      bool
 	hasLast     bool
 	last        reading
-	lastPart    [partsN]float32
+	lastPart    [len(rareParts)]float32
 	lastSum     float64 // strength
 	lastRare    float64 // what is calibrated
 	lastPattern float64
@@ -106,7 +109,7 @@ func newAuto(c config) (Model, error) {
 	m := &auto{
 		ident: c.ident, direction: c.direction, threshold: DefaultThreshold, lastT: math.MinInt64,
 		parts: newParts(c), cal: newCalibrator(float64(4*week) / float64(c.step)),
-		goal: [2]float64{math.Inf(1), math.Inf(1)},
+		goal: [2]float64{math.Inf(1), math.Inf(1)}, guard: newGuard(c.step),
 	}
 	m.cal.ensemble = true
 	return m, nil
@@ -129,20 +132,14 @@ func (m *auto) read(t int64, v float64) {
 
 // sum weighs what the gauges say of a reading: as its strength, to which views
 // belong, and as what is calibrated, of which part gets the shares.
-func (m *auto) sum(r *reading, views float64, part *[partsN]float32) (strength, rare float64) {
+func (m *auto) sum(r *reading, views float64, part *[len(rareParts)]float32) (strength, rare float64) {
 	strength = views
 	for i := range m.gauges {
-		part[i] = 0
 		if w := autoWeights[i]; w > 0 {
-			limited, free := m.gauges[i].read(r.raw[i], m.top)
-			strength += mul(w, limited)
-			if w := autoRarity[i]; w > 0 {
-				p := mul(w, free)
-				part[i] = float32(p)
-				rare += p
-			}
+			strength += mul(w, m.gauges[i].limited(r.raw[i], m.top))
 		}
 	}
+	rare = m.rare(r, &m.marks, part)
 	if m.deep != nil {
 		pattern, rest := m.deep.sum(strength)
 		strength = pattern + rest
@@ -172,6 +169,22 @@ func (m *auto) strength(distance float64) float64 {
 		s = mul(s, math.Sqrt(float64(m.parts.n)/autoOld))
 	}
 	return s
+}
+
+// rare weighs what marks say of a reading, and puts what each part counts for
+// into part if that is not nil.
+func (m *auto) rare(r *reading, by *marks, part *[len(rareParts)]float32) (sum float64) {
+	for k, i := range rareParts {
+		p := 0.0
+		if c := r.raw[i]; c >= 0 && m.gauges[i].n == gaugeWarm {
+			p = mul(autoRarity[i], by[k].free(c))
+			sum += p
+		}
+		if part != nil {
+			part[k] = float32(p)
+		}
+	}
+	return sum
 }
 
 // distance is that of the last reading; 0 where patterns decide.
@@ -280,20 +293,27 @@ func (m *auto) Learn(t int64, v float64) {
 	m.isRead = false
 	m.lastT = t
 	x := m.units(v)
+	skip, back := false, false
 	if m.parts.n > 0 {
 		side := sideAbove
 		if x < m.expected(&m.last) {
 			side = sideBelow
 		}
-		if m.parts.n >= gaugeWarm {
+		if m.parts.n >= gaugeWarm && !m.guard.established() {
 			m.cal.learn(side, m.lastRare)
+		}
+		by := m.oddness(side)
+		back = m.guard.take(t, by > 1, &m.marks)
+		if skip = by > oddFar && m.guard.established(); skip && m.guard.begins() {
+			m.parts.unlearn(t, m.guard.since, int(m.guard.age)-1)
 		}
 		m.judge(x)
 	}
 	for i := range m.gauges {
 		m.gauges[i].learn(m.last.raw[i])
 	}
-	m.parts.learn(x, &m.last)
+	m.learnMarks(back)
+	m.parts.learn(x, &m.last, skip)
 	if m.deep != nil {
 		m.deep.learn(t, v, x)
 	}
@@ -301,6 +321,39 @@ func (m *auto) Learn(t int64, v float64) {
 		m.top = max(2.2, log10(float64(m.parts.n)))
 	}
 	m.follow()
+	if back {
+		m.settle()
+	}
+}
+
+// oddness returns how far the last reading is, in limits of what is odd, by how
+// things were before the present episode, if there is one. Where patterns decide,
+// nothing is odd.
+func (m *auto) oddness(side int) float64 {
+	limit := m.guard.limit[side]
+	switch {
+	case m.parts.n < oddYoung || !(limit > 0) || m.deep != nil && m.deep.decides():
+		return 0
+	case m.guard.age == 0:
+		return m.lastRare / limit
+	}
+	return m.rare(&m.last, &m.guard.before, nil) / limit
+}
+
+// learnMarks takes the last reading into the marks, which are those of the gauges
+// but for incidents; back says that one has just ended.
+func (m *auto) learnMarks(back bool) {
+	if back {
+		m.marks = m.guard.before
+	}
+	for k, i := range rareParts {
+		switch c := m.last.raw[i]; {
+		case m.parts.n < oddYoung:
+			m.marks[k] = m.gauges[i].mark
+		case c >= 0:
+			m.marks[k].move(float32(c))
+		}
+	}
 }
 
 // measure fits the unit to v.
@@ -314,6 +367,12 @@ func (m *auto) measure(v float64) {
 		for i := range m.gauges {
 			if partDimensional[i] {
 				m.gauges[i].scale(rulerShrink)
+			}
+		}
+		for k, i := range rareParts {
+			if partDimensional[i] {
+				m.marks[k].scale(rulerShrink)
+				m.guard.before[k].scale(rulerShrink)
 			}
 		}
 		for i := range m.errors {
@@ -355,6 +414,9 @@ func (m *auto) follow() {
 	n := m.parts.n
 	if n%256 == autoLeast {
 		m.aim()
+		for side := range m.guard.limit {
+			m.guard.limit[side] = m.cal.deviation(side, -ln(oddRarity))
+		}
 	}
 	if n >= autoLeast && n%2 == 0 {
 		m.track(int(n / 2 % 2))
@@ -387,7 +449,7 @@ func (m *auto) track(side int) {
 		x = center - reach
 	}
 	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
-	var part [partsN]float32
+	var part [len(rareParts)]float32
 	m.parts.read(x, &r)
 	if _, rare := m.sum(&r, 0, &part); rare > m.goal[side] {
 		m.reach[side] = reach / autoTrack
@@ -405,6 +467,11 @@ func (m *auto) SetThreshold(score float64) {
 	if m.parts.n < autoLeast {
 		return
 	}
+	m.settle()
+}
+
+// settle moves the ends of the band to where the score is the threshold.
+func (m *auto) settle() {
 	m.aim()
 	for range 64 {
 		m.track(sideAbove)
@@ -447,9 +514,9 @@ func (m *auto) Contributions() []model.Contribution {
 		return nil
 	}
 	var out []model.Contribution
-	for i, p := range m.lastPart {
+	for k, p := range m.lastPart {
 		if p > 0 && m.lastRare > 0 {
-			share := float64(p) / m.lastRare
+			i, share := rareParts[k], float64(p)/m.lastRare
 			out = append(out, model.Contribution{Name: autoNames[i], Score: mul(share, m.lastScore), Share: share,
 				Note: autoNote(float64(p)/autoRarity[i], m.top)})
 		}
@@ -486,6 +553,10 @@ func (m *auto) AppendSnapshot(dst []byte) []byte {
 	for i := range m.gauges {
 		m.gauges[i].append(w)
 	}
+	for i := range m.marks {
+		m.marks[i].append(w)
+	}
+	m.guard.append(w)
 	m.cal.append(w)
 	m.parts.append(w)
 	if m.deep != nil {
@@ -519,6 +590,10 @@ func (m *auto) Restore(snapshot []byte) error {
 	for i := range n.gauges {
 		n.gauges[i].restore(d)
 	}
+	for i := range n.marks {
+		n.marks[i].restore(d)
+	}
+	n.guard.restore(d)
 	n.cal = calibrator{memory: m.cal.memory, ensemble: true}
 	n.cal.read(d)
 	n.parts.restore(d)

@@ -145,15 +145,44 @@ func (p *profile) near(slot int, x float64) (value, distance float64) {
 	return value, distance
 }
 
-func (p *profile) learn(slot int, x float64) {
+func (p *profile) learn(slot int, x float64, skip bool) {
 	if int32(slot) != p.slot {
 		if p.slot >= 0 && p.count > 0 {
 			p.fill()
 		}
 		p.slot, p.sum, p.count = int32(slot), 0, 0
 	}
-	p.sum += x
-	p.count++
+	if !skip {
+		p.sum += x
+		p.count++
+	}
+}
+
+// weight is how much a slot counts that is filled as the one after so many.
+func (p *profile) weight(visits uint32) float64 {
+	return max(p.rate, 1/float64(1+visits/uint32(len(p.slots))))
+}
+
+// unlearn takes the newest n samples out again, as far as the slots that they
+// filled are known to have had no others; slot and value say where the k-th last one
+// went. single says that each filled a slot.
+func (p *profile) unlearn(n int, single bool, slot func(k int) int, value func(k uint32) float64) {
+	fills := uint32(0)
+	for k := 1; k <= n; {
+		s, sum, first := slot(k), 0.0, k
+		for ; k <= n && slot(k) == s; k++ {
+			sum += value(uint32(k))
+		}
+		if first == 1 { // not filled yet
+			p.sum, p.count = 0, 0
+			continue
+		}
+		fills++
+		w := p.weight(p.visits - fills)
+		if whole := k <= n || single; whole && w < 1 {
+			p.slots[s] = float32((float64(p.slots[s]) - mul(w, sum/float64(k-first))) / (1 - w))
+		}
+	}
 }
 
 // fill takes the mean of the slot that ended into the cycle.
@@ -163,8 +192,7 @@ func (p *profile) fill() {
 	if old != old {
 		p.slots[p.slot] = float32(mean)
 	} else {
-		rate := max(p.rate, 1/float64(1+p.visits/uint32(len(p.slots))))
-		p.slots[p.slot] = float32(old + mul(rate, mean-old))
+		p.slots[p.slot] = float32(old + mul(p.weight(p.visits), mean-old))
 	}
 	p.visits++
 }
@@ -321,8 +349,9 @@ func (p *parts) learnUsual(away float64) {
 	p.usual += (away - p.usual) / min(n+1, usualMemory)
 }
 
-// learn takes x in; r is its reading.
-func (p *parts) learn(x float64, r *reading) {
+// learn takes x in; r is its reading. The profiles leave it out when skip is
+// true.
+func (p *parts) learn(x float64, r *reading, skip bool) {
 	fresh := 1 / float64(p.n+1)
 	if p.n == 0 {
 		p.levelMean, p.short, p.long = x, x, x
@@ -355,10 +384,24 @@ func (p *parts) learn(x float64, r *reading) {
 			p.lasting[i] = v
 		}
 	}
-	p.day.learn(r.daySlot, x)
-	p.week.learn(r.weekSlot, x)
+	p.day.learn(r.daySlot, x, skip)
+	p.week.learn(r.weekSlot, x, skip)
 	p.push(float32(x))
 	p.n++
+}
+
+// unlearn takes the n samples before t, of which since is the first, out of the
+// profiles again, if they are among the last that are kept and none is missing
+// between them.
+func (p *parts) unlearn(t, since int64, n int) {
+	if n < 1 || (t-since)%int64(n) != 0 {
+		return
+	}
+	step := (t - since) / int64(n)
+	for _, c := range [...]*profile{&p.day, &p.week} {
+		slot := func(k int) int { return c.at(p.zone.week(t - int64(k)*step)) }
+		c.unlearn(min(n, ringN-1), step*int64(len(c.slots)) >= c.seconds*1000, slot, p.back)
+	}
 }
 
 // learnLevel follows the level; a sample moves it by a few usual distances at

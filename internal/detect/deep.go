@@ -80,7 +80,7 @@ func (p *deepParts) view(t int64, v, top float64) float64 {
 	var sum float64
 	for i, m := range p.views {
 		p.scores[i] = m.Score(t, v).Score
-		limited, _ := p.gauges[i].read(p.scores[i], top)
+		limited := p.gauges[i].limited(p.scores[i], top)
 		sum += mul(deepViews[i].weight, limited)
 	}
 	return sum

@@ -22,42 +22,62 @@ const (
 // unit. Cost: a few multiplications. It fails for readings whose usual size
 // changes quickly, which it takes for records.
 type gauge struct {
-	quantile float32
-	record   float32
-	n        uint8 // readings, at most gaugeWarm
+	mark
+	n uint8 // readings, at most gaugeWarm
 }
 
-// read returns how unusual c >= 0 is, in two ways. limited is for ranking: top
-// is what the record counts for, and what lies beyond it adds little, so that no
-// component decides alone. free is for calibration: it depends on the quantile more
+// mark is what a gauge knows of the size of readings.
+type mark struct {
+	quantile float32
+	record   float32
+}
+
+// limited returns how unusual c >= 0 is for ranking: top is what the record counts
+// for, and what lies beyond it adds little, so that no component decides alone.
+func (g *gauge) limited(c, top float64) float64 {
+	if g.n < gaugeWarm || !(c >= 0) {
+		return 0
+	}
+	quantile, record := float64(g.quantile), float64(g.record)
+	if c <= quantile {
+		return usualReading(c, quantile)
+	}
+	lead := max(record-quantile, mul(gaugeLeast, quantile))
+	switch {
+	case !(lead > 0):
+		return top
+	case c > record:
+		return top + min((c-record)/lead, gaugeMost)
+	}
+	return 2 + mul(top-2, (c-quantile)/(record-quantile))
+}
+
+// free returns how unusual c >= 0 is for calibration: it depends on the quantile more
 // than on the record, which a single value or the beginning of a series can
 // have made useless, does not change with the number of samples, so that readings
 // of different ages can be compared, and has no limit, so that enormous ones are
 // told from new records by a hair.
-func (g *gauge) read(c, top float64) (limited, free float64) {
-	if g.n < gaugeWarm || !(c >= 0) {
-		return 0, 0
-	}
-	quantile, record := float64(g.quantile), float64(g.record)
+func (m mark) free(c float64) float64 {
+	quantile, record := float64(m.quantile), float64(m.record)
 	if c <= quantile {
-		if quantile > 0 {
-			limited = 2 * c / quantile
-		}
-		return limited, limited
+		return usualReading(c, quantile)
 	}
-	lead := max(record-quantile, mul(gaugeLeast, quantile))
-	if !(lead > 0) {
-		return top, gaugeTop
+	near := max(record-quantile, mul(gaugeLeast, quantile))
+	if !(near > 0) {
+		return gaugeTop
 	}
-	near := lead
 	if quantile > 0 {
-		near = min(lead, mul(gaugeNear, quantile))
+		near = min(near, mul(gaugeNear, quantile))
 	}
-	free = 2 + min(mul(gaugeTop-2, (c-quantile)/near), largestReading)
-	if c > record {
-		return top + min((c-record)/lead, gaugeMost), free
+	return 2 + min(mul(gaugeTop-2, (c-quantile)/near), largestReading)
+}
+
+// usualReading is what a reading up to the quantile counts for.
+func usualReading(c, quantile float64) float64 {
+	if quantile > 0 {
+		return 2 * c / quantile
 	}
-	return 2 + mul(top-2, (c-quantile)/(record-quantile)), free
+	return 0
 }
 
 // learn takes a reading in; NaN is none.
@@ -65,39 +85,54 @@ func (g *gauge) learn(reading float64) {
 	if !(reading >= 0) {
 		return
 	}
-	c := float32(reading)
-	if g.n < gaugeWarm {
-		g.n++
-		if c > g.record {
-			g.quantile, g.record = g.record, c
-		} else if c > g.quantile {
-			g.quantile = c
-		}
+	if g.n == gaugeWarm {
+		g.move(float32(reading))
 		return
 	}
-	switch {
-	case c > g.quantile && g.quantile <= 0:
-		g.quantile = float32(c * gaugeNone)
-	case c > g.quantile:
-		g.quantile = float32(g.quantile * gaugeUp)
-	default:
-		g.quantile = float32(g.quantile * gaugeDown)
+	c := float32(reading)
+	g.n++
+	if c > g.record {
+		g.quantile, g.record = g.record, c
+	} else if c > g.quantile {
+		g.quantile = c
 	}
-	g.record = max(g.record, c, g.quantile)
 }
 
-func (g *gauge) scale(f float64) {
-	g.quantile = float32(mul(float64(g.quantile), f))
-	g.record = float32(mul(float64(g.record), f))
+// move takes a reading in that is not among the first.
+func (m *mark) move(c float32) {
+	switch {
+	case c > m.quantile && m.quantile <= 0:
+		m.quantile = float32(c * gaugeNone)
+	case c > m.quantile:
+		m.quantile = float32(m.quantile * gaugeUp)
+	default:
+		m.quantile = float32(m.quantile * gaugeDown)
+	}
+	m.record = max(m.record, c, m.quantile)
+}
+
+func (m *mark) scale(f float64) {
+	m.quantile = float32(mul(float64(m.quantile), f))
+	m.record = float32(mul(float64(m.record), f))
+}
+
+func (m *mark) append(w *writer) {
+	w.f32(m.quantile)
+	w.f32(m.record)
+}
+
+func (m *mark) restore(d *reader) {
+	m.quantile, m.record = d.f32(), d.f32()
+	d.check(m.quantile >= 0 && finite(float64(m.record)) && m.record >= m.quantile)
 }
 
 func (g *gauge) append(w *writer) {
-	w.f32(g.quantile)
-	w.f32(g.record)
+	g.mark.append(w)
 	w.u8(g.n)
 }
 
 func (g *gauge) restore(d *reader) {
-	g.quantile, g.record, g.n = d.f32(), d.f32(), d.u8()
-	d.check(g.quantile >= 0 && finite(float64(g.record)) && g.record >= g.quantile && g.n <= gaugeWarm)
+	g.mark.restore(d)
+	g.n = d.u8()
+	d.check(g.n <= gaugeWarm)
 }
