@@ -129,6 +129,13 @@ type LogPatternEdit struct {
 	SplitAt   *int   // the number of a variable
 }
 
+// LogDecision is what people decided about a pattern, as the nodes that share a
+// database pass it on: in the order of its numbers, which have no gaps.
+type LogDecision struct {
+	ID   int64
+	Data []byte
+}
+
 // LogEvidence is what lines say about an anomaly on logs.
 type LogEvidence struct {
 	Patterns  []LogPattern // those the anomaly is about, most telling first

@@ -76,6 +76,56 @@ func (s *Store) SaveLogState(ctx context.Context, state []byte) error {
 	})
 }
 
+// MostLogDecisions is how many decisions are kept, the newest; and how many
+// LogDecisions returns at once.
+const (
+	MostLogDecisions = 10_000
+	logDecisionsRead = 100
+)
+
+// AppendLogDecision keeps what people decided about a log pattern and returns
+// its number. Numbers grow by one in the order of the commits, on whichever
+// node, so a reader that passes the last number it saw misses nothing. It
+// writes no event.
+func (s *Store) AppendLogDecision(ctx context.Context, data []byte) (int64, error) {
+	packed := s.codec.pack(data)
+	var id int64
+	err := s.commit(ctx, "saving a decision about a log pattern", func(ctx context.Context, tx *tx) error {
+		// The row of the counter stays locked until the commit.
+		if err := tx.QueryRowContext(ctx, `UPDATE counters SET value = value + 1 WHERE name = 'log_decisions' RETURNING value`).Scan(&id); err != nil {
+			return fmt.Errorf("numbering a decision: %w", err)
+		}
+		if err := tx.exec(ctx, `INSERT INTO log_decisions (id, time, data) VALUES ($1, $2, $3)`, id, tx.now, packed); err != nil {
+			return err
+		}
+		return tx.exec(ctx, `DELETE FROM log_decisions WHERE id <= $1`, id-MostLogDecisions)
+	})
+	return id, err
+}
+
+// LogDecisions returns the decisions after number since, oldest first, a
+// hundred at most.
+func (s *Store) LogDecisions(ctx context.Context, since int64) ([]model.LogDecision, error) {
+	found, err := rows[logDecisionRow](ctx, s.read, s.read.DB, `SELECT id, data FROM log_decisions WHERE id > $1 ORDER BY id LIMIT $2`, since, logDecisionsRead)
+	if err != nil {
+		return nil, s.wrap(err, "reading decisions about log patterns")
+	}
+	out := make([]model.LogDecision, len(found))
+	for i, r := range found {
+		data, err := s.codec.unpack(r.Data)
+		if err != nil {
+			return nil, model.WrapError(model.KindDatabase, model.SubjectLogPattern, err, "the stored decision %d about a log pattern cannot be read", r.ID)
+		}
+		out[i] = model.LogDecision{ID: r.ID, Data: data}
+	}
+	return out, nil
+}
+
+type logDecisionRow struct {
+	ID   int64  `bun:"id"`
+	Data []byte `bun:"data"`
+}
+
 // LogEvidence returns the lines that were kept of an anomaly, or a KindNotFound
 // error when none were.
 func (s *Store) LogEvidence(ctx context.Context, anomalyID string) (model.LogEvidence, error) {

@@ -313,3 +313,42 @@ func TestNodesKeepTheirOwnLogState(t *testing.T) {
 	want(at(dirs[1]), "of b")
 	want(at(dirs[2]), "of a, later")
 }
+
+// TestNodesNumberLogDecisions: the decisions of nodes that store at once have
+// numbers without gaps, and a reader on a third sees each once, in order.
+func TestNodesNumberLogDecisions(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	a, b, reader := node(t, cfg), node(t, cfg), node(t, cfg)
+	const writers, each = 3, 20
+	var wg sync.WaitGroup
+	for _, n := range []*store.Store{a, b} {
+		for range writers {
+			wg.Go(func() {
+				for range each {
+					if _, err := n.AppendLogDecision(context.Background(), []byte("{}")); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	limit := time.Now().Add(time.Minute)
+	for seen := int64(0); seen < 2*writers*each; {
+		found, err := reader.LogDecisions(t.Context(), seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range found {
+			if d.ID != seen+1 {
+				t.Fatalf("decision %d follows %d", d.ID, seen)
+			}
+			seen = d.ID
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d decisions were seen", seen)
+		}
+	}
+	wg.Wait()
+}

@@ -236,7 +236,9 @@ func (s *Stage) EditPattern(ctx context.Context, id string, e model.LogPatternEd
 	if err := checkEdit(e); err != nil {
 		return model.LogPattern{}, err
 	}
-	out, err := s.edit(id, e, expect)
+	s.deciding.Lock()
+	out, err := s.decide(ctx, id, e, expect)
+	s.deciding.Unlock()
 	if err != nil {
 		return model.LogPattern{}, err
 	}
@@ -280,48 +282,61 @@ func validName(name string) bool {
 	return true
 }
 
-func (s *Stage) edit(id string, e model.LogPatternEdit, expect int64) (model.LogPattern, error) {
+// edit does the edit here and returns the pattern and the decision for others.
+func (s *Stage) edit(id string, e model.LogPatternEdit, expect int64) (model.LogPattern, decision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	fail := func(err error) (model.LogPattern, decision, error) { return model.LogPattern{}, decision{}, err }
 	t, err := s.template(id)
 	if err != nil {
-		return model.LogPattern{}, err
+		return fail(err)
 	}
-	n := s.notes[t.ID]
-	if n == nil {
-		n = &note{id: t.ID, text: t.ID.String(), first: s.now().UnixNano(), last: s.now().UnixNano(), version: 1}
-		s.notes[t.ID] = n
-	}
+	n := s.noteFor(t.ID)
 	if expect != 0 && expect != n.version {
-		return model.LogPattern{}, &model.Error{Kind: model.KindPrecondition, Subject: model.SubjectLogPattern,
-			Message: "the pattern was changed meanwhile; read it again and repeat the change", Context: map[string]any{"id": n.text, "version": n.version}}
+		return fail(&model.Error{Kind: model.KindPrecondition, Subject: model.SubjectLogPattern,
+			Message: "the pattern was changed meanwhile; read it again and repeat the change", Context: map[string]any{"id": n.text, "version": n.version}})
 	}
+	d := decision{Split: e.SplitAt != nil, Name: e.Name, Pinned: e.Pinned, Expected: e.Expected, Severity: e.Severity}
 	// What can fail comes first, so that an edit is done wholly or not at all.
 	if e.SplitAt != nil {
 		if err := s.miner.Split(t.ID, *e.SplitAt); err != nil {
-			return model.LogPattern{}, s.editFault(err, "/split_at")
+			return fail(s.editFault(err, "/split_at"))
 		}
 	}
 	if e.MergeWith != "" {
-		if n, err = s.merge(t.ID, e.MergeWith); err != nil {
-			return model.LogPattern{}, err
+		if n, d.With, err = s.merge(t.ID, e.MergeWith); err != nil {
+			return fail(err)
 		}
 	}
-	if e.Name != nil {
-		if err := s.miner.Name(n.id, *e.Name); err != nil {
-			return model.LogPattern{}, err
+	if err := s.applyEdit(n, e.Name, e.Pinned, e.Expected, e.Severity); err != nil {
+		return fail(err)
+	}
+	n.version++
+	d.Version = n.version
+	if d.Template, err = s.miner.Record(n.id); err != nil {
+		return fail(err)
+	}
+	after, _ := s.miner.Template(n.id)
+	return s.pattern(after, s.streamsOf()[n.id]), d, nil
+}
+
+// applyEdit does what is set. It needs mu.
+func (s *Stage) applyEdit(n *note, name *string, pinned, expected *bool, severity *model.Severity) error {
+	if name != nil {
+		if err := s.miner.Name(n.id, *name); err != nil {
+			return err
 		}
 	}
-	if e.Pinned != nil {
-		if err := s.miner.Pin(n.id, *e.Pinned); err != nil {
-			return model.LogPattern{}, err
+	if pinned != nil {
+		if err := s.miner.Pin(n.id, *pinned); err != nil {
+			return err
 		}
 	}
-	if e.Expected != nil {
-		n.expected = *e.Expected
+	if expected != nil {
+		n.expected = *expected
 	}
-	if e.Severity != nil {
-		n.severity = *e.Severity
+	if severity != nil {
+		n.severity = *severity
 	}
 	mark := logmine.MarkNone
 	switch {
@@ -330,37 +345,50 @@ func (s *Stage) edit(id string, e model.LogPatternEdit, expect int64) (model.Log
 	case n.severity != "":
 		mark = logmine.MarkImportant
 	}
-	if err := s.miner.Mark(n.id, mark); err != nil {
-		return model.LogPattern{}, err
-	}
-	n.version++
-	after, _ := s.miner.Template(n.id)
-	return s.pattern(after, s.streamsOf()[n.id]), nil
+	return s.miner.Mark(n.id, mark)
 }
 
-// merge makes one pattern of two and returns the note of what is left.
-func (s *Stage) merge(id logmine.ID, with string) (*note, error) {
+// merge makes one pattern of two and returns the note of what is left, and the
+// record of the one that is gone as it was.
+func (s *Stage) merge(id logmine.ID, with string) (*note, []byte, error) {
 	other, err := s.template(with)
 	if err != nil {
 		var v model.Invalid
 		v.Add("/merge_with", "not_found", "there is no pattern with this id")
-		return nil, v.Err(model.SubjectLogPattern)
+		return nil, nil, v.Err(model.SubjectLogPattern)
 	}
 	if other.ID == id {
-		return nil, model.Errorf(model.KindConflict, model.SubjectLogPattern, "the two are one pattern already")
+		return nil, nil, model.Errorf(model.KindConflict, model.SubjectLogPattern, "the two are one pattern already")
 	}
-	a, b := s.notes[id], s.notes[other.ID]
-	stays, err := s.miner.Merge(id, other.ID)
+	records := map[logmine.ID][]byte{}
+	for _, one := range []logmine.ID{id, other.ID} {
+		if records[one], err = s.miner.Record(one); err != nil {
+			return nil, nil, err
+		}
+	}
+	n, err := s.mergeNotes(id, other.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.id == id {
+		return n, records[other.ID], nil
+	}
+	return n, records[id], nil
+}
+
+// mergeNotes merges two patterns and what is known of them.
+func (s *Stage) mergeNotes(id, other logmine.ID) (*note, error) {
+	a, b := s.notes[id], s.notes[other]
+	stays, err := s.miner.Merge(id, other)
 	if err != nil {
 		return nil, s.editFault(err, "/merge_with")
 	}
 	gone := b
-	if stays == other.ID {
+	if stays == other {
 		a, gone = b, a
 	}
 	if a == nil {
-		a = &note{id: stays, text: stays.String(), first: s.now().UnixNano(), last: s.now().UnixNano(), version: 1}
-		s.notes[stays] = a
+		a = s.noteFor(stays)
 	}
 	if gone != nil {
 		a.take(gone)

@@ -31,8 +31,12 @@ type LineStore interface {
 // stored.
 type SearchFunc func(ctx context.Context, source, query string, f model.LogFilter) ([]model.LogLine, string, error)
 
-// StateStore keeps one blob durably. LogState returns nil when there is none.
+// StateStore keeps one blob of this node and the decisions of all nodes durably.
+// LogState returns nil when there is none. Decisions have numbers from 1 on
+// without gaps, in the order in which they were stored.
 type StateStore interface {
 	LogState(ctx context.Context) ([]byte, error)
 	SaveLogState(ctx context.Context, state []byte) error
+	AppendLogDecision(ctx context.Context, data []byte) (id int64, err error)
+	LogDecisions(ctx context.Context, since int64) ([]model.LogDecision, error)
 }

@@ -37,6 +37,8 @@ type Stage struct {
 	metrics *metrics
 	places  chan struct{} // each call of Take holds one
 
+	deciding sync.Mutex // one decision of people at a time; taken before writing and mu
+
 	writing sync.Mutex // one flush at a time; taken before mu
 	savedAt time.Time  // guarded by writing, like what follows
 	unsaved bool       // something changed since then
@@ -44,6 +46,7 @@ type Stage struct {
 	mu      sync.Mutex // guards what follows
 	seed    uint64
 	miner   *logmine.Miner
+	decided int64  // number of the last decision that is done here
 	merged  uint64 // the miner's count when tidy ran last
 	evicted uint64 // likewise
 	scratch []byte
@@ -92,6 +95,9 @@ func Open(ctx context.Context, o Options) (*Stage, error) {
 			}
 		}
 	}
+	if err := s.TakeUp(ctx); err != nil {
+		return nil, err
+	}
 	s.savedAt = s.now()
 	s.feedOf(feedKey{source: model.BuiltinSource})
 	if o.Registerer != nil {
@@ -113,7 +119,7 @@ func (s *Stage) reset() error {
 	}
 	s.miner = miner
 	s.notes, s.feeds = map[logmine.ID]*note{}, map[feedKey]*feed{}
-	s.streams, s.entries, s.known, s.merged, s.evicted = 0, 0, 0, 0, 0
+	s.streams, s.entries, s.known, s.merged, s.evicted, s.decided = 0, 0, 0, 0, 0, 0
 	return nil
 }
 
@@ -128,13 +134,22 @@ func (s *Stage) Stats() Stats {
 	return out
 }
 
-// Run closes buckets, writes their counts and stores the state until ctx ends.
+// Run closes buckets, writes their counts, stores the state and takes up what
+// was decided on other nodes until ctx ends.
 // It then closes what is open and writes it, and returns.
 func (s *Stage) Run(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
+	tick, decisions := time.NewTicker(250*time.Millisecond), time.NewTicker(decisionEvery)
 	defer tick.Stop()
+	defer decisions.Stop()
+	failing := false
 	for {
 		select {
+		case <-decisions.C:
+			err := s.TakeUp(ctx)
+			if err != nil && !failing && ctx.Err() == nil {
+				s.log.Warn("what is decided about log patterns on other nodes is not taken up for now", "err", err)
+			}
+			failing = err != nil
 		case <-tick.C:
 			s.Flush(ctx)
 		case <-ctx.Done():

@@ -30,6 +30,8 @@ type fixture struct {
 	saves   int
 	stored  []model.LogLine
 	full    error
+
+	decisions *shared
 }
 
 func (f *fixture) Append(_ context.Context, series []model.SeriesData) error {
@@ -60,6 +62,29 @@ func (f *fixture) SaveLogState(_ context.Context, b []byte) error {
 	return nil
 }
 
+func (f *fixture) AppendLogDecision(_ context.Context, data []byte) (int64, error) {
+	f.decisions.mu.Lock()
+	defer f.decisions.mu.Unlock()
+	f.decisions.data = append(f.decisions.data, data)
+	return int64(len(f.decisions.data)), nil
+}
+
+func (f *fixture) LogDecisions(_ context.Context, since int64) ([]model.LogDecision, error) {
+	f.decisions.mu.Lock()
+	defer f.decisions.mu.Unlock()
+	var out []model.LogDecision
+	for i := since; i < int64(len(f.decisions.data)); i++ {
+		out = append(out, model.LogDecision{ID: i + 1, Data: f.decisions.data[i]})
+	}
+	return out, nil
+}
+
+// shared is what several nodes keep together.
+type shared struct {
+	mu   sync.Mutex
+	data [][]byte
+}
+
 type lineStore struct{ f *fixture }
 
 func (s lineStore) Append(_ context.Context, lines []model.LogLine) error {
@@ -74,7 +99,7 @@ var began = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func setup(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	f := &fixture{t: t, clock: began, samples: map[string]map[int64]float64{}}
+	f := &fixture{t: t, clock: began, samples: map[string]map[int64]float64{}, decisions: &shared{}}
 	f.open(cfg)
 	return f
 }

@@ -22,6 +22,7 @@ type state struct {
 	Miner   []byte // a snapshot of logmine
 	Notes   []stateNote
 	Feeds   []stateFeed
+	Decided int64
 }
 
 type stateNote struct {
@@ -100,7 +101,7 @@ func (s *Stage) encode() ([]byte, error) {
 func (s *Stage) snapshot() state {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := state{Version: stateVersion, Seed: s.seed, Miner: s.miner.AppendSnapshot(nil)}
+	out := state{Version: stateVersion, Seed: s.seed, Miner: s.miner.AppendSnapshot(nil), Decided: s.decided}
 	for id, n := range s.notes {
 		out.Notes = append(out.Notes, stateNote{ID: uint64(id), First: n.first, Last: n.last, Levels: append([]uint32(nil), n.levels[:]...),
 			Spark: append([]uint32(nil), n.spark[:]...), SparkAt: n.sparkAt, Lines: n.lines, Examples: append([]string(nil), n.examples...),
@@ -147,7 +148,7 @@ func (s *Stage) restore(b []byte) error {
 	if err := miner.Restore(in.Miner); err != nil {
 		return err
 	}
-	s.seed, s.miner = in.Seed, miner
+	s.seed, s.miner, s.decided = in.Seed, miner, in.Decided
 	s.merged, s.evicted = miner.Stats().Merged, miner.Stats().Evicted
 	for _, n := range in.Notes {
 		id := logmine.ID(n.ID)

@@ -22,6 +22,18 @@ func logs(t *testing.T, fresh FreshFunc) {
 		}
 	}
 
+	none := must(s.LogDecisions(t.Context(), 0))(t)
+	if len(none) != 0 {
+		t.Fatalf("a new store has the decisions %v", none)
+	}
+	for i, data := range []string{"first", "second \x00\xff", "third"} {
+		if id := must(s.AppendLogDecision(t.Context(), []byte(data)))(t); id != int64(i+1) {
+			t.Fatalf("decision %d has the number %d", i+1, id)
+		}
+	}
+	same(t, must(s.LogDecisions(t.Context(), 1))(t), []model.LogDecision{{ID: 2, Data: []byte("second \x00\xff")}, {ID: 3, Data: []byte("third")}})
+	same(t, len(must(s.LogDecisions(t.Context(), 3))(t)), 0)
+
 	rule := &model.LogRule{Kind: model.LogPatternKind, Pattern: `a|b`, Severity: model.SeverityCritical}
 	d := must(s.CreateDetector(t.Context(), model.Detector{Name: "lines", Source: "builtin", Query: `{service="a"}`, Step: 30 * time.Second,
 		Model: "auto", FalseAlarmsPerWeek: 1, Enabled: true, Log: rule}))(t)
