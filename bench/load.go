@@ -31,10 +31,9 @@ type LoadReport struct {
 	Mixed  LoadResult     `json:"mixed_reads"`
 	Cached LoadThroughput `json:"cached_read"`
 
-	PeakPerSecond float64        `json:"peak_goodput_per_second"`
-	PeakCPU       float64        `json:"peak_cpu"` // share of a core that the server got meanwhile
-	Overload      []LoadOverload `json:"overload"`
-	Control       LoadOverload   `json:"control_without_limiter"`
+	Unloaded LoadResult     `json:"unloaded"` // an expensive read at a fifth of its peak rate
+	Overload []LoadOverload `json:"overload"`
+	Control  LoadOverload   `json:"control_without_limiter"`
 }
 
 // LoadResult is what clients saw that ask at a fixed rate, whatever comes back.
@@ -50,6 +49,7 @@ type LoadResult struct {
 	P99         float64 `json:"served_p99_ms"`
 	RefusedP99  float64 `json:"refused_p99_ms"`
 	Goodput     float64 `json:"goodput_per_second"`
+	LateP99     float64 `json:"generator_late_p99_ms"` // how late the generator itself was; part of all times
 }
 
 // LoadThroughput compares a kept answer with a bare net/http handler that
@@ -61,17 +61,6 @@ type LoadThroughput struct {
 	Bare       float64 `json:"bare_per_second"`
 	BareMicros float64 `json:"bare_cpu_us_per_request"`
 	Ratio      float64 `json:"ratio"`
-}
-
-// LoadOverload is one rate beyond what the server can serve.
-type LoadOverload struct {
-	Factor       float64    `json:"factor"` // of the peak goodput
-	Requests     LoadResult `json:"requests"`
-	GoodputShare float64    `json:"goodput_share"` // of the peak
-	CPU          float64    `json:"cpu"`           // share of a core that the server got
-	CPUGoodput   float64    `json:"cpu_goodput"`   // GoodputShare if it had got as much as at the peak: says more where other programs run
-	Livez        LoadResult `json:"livez"`
-	Control      LoadResult `json:"acknowledge"`
 }
 
 func (o LoadOptions) withDefaults() LoadOptions {
@@ -162,13 +151,11 @@ func (l *loadRun) limited() error {
 		return err
 	}
 	l.say("cached read: %.0f/s (%.1f µs of CPU), bare handler %.0f/s (%.1f µs): ratio %.2f", r.Cached.PerSecond, r.Cached.CPUMicros, r.Cached.Bare, r.Cached.BareMicros, r.Cached.Ratio)
-	r.PeakPerSecond, r.PeakCPU = l.peak(s)
-	l.say("peak goodput of an expensive read: %.0f/s with %.0f %% of a core", r.PeakPerSecond, 100*r.PeakCPU)
-	for _, factor := range []float64{2, 5, 10} {
-		one := l.overload(s, factor, r.PeakPerSecond, r.PeakCPU)
-		r.Overload = append(r.Overload, one)
-	}
-	return nil
+	peak := l.peak(s)
+	r.Unloaded = openLoop(l.ctx, s.address, []string{"GET " + expensive}, 20, max(1, peak.PerSecond/5), l.o.For/2, patience)
+	l.say("an expensive read at a fifth of %.0f/s: p50 %.1f ms, p99 %.1f ms", peak.PerSecond, r.Unloaded.P50, r.Unloaded.P99)
+	r.Overload = l.overloads(s, 2, 5, 10)
+	return l.ctx.Err()
 }
 
 // unlimited is the control: the same overload without the limiter.
@@ -178,44 +165,9 @@ func (l *loadRun) unlimited() error {
 		return err
 	}
 	defer s.end()
-	peak, cpu := l.peak(s)
-	l.say("without the limiter: peak goodput %.0f/s with %.0f %% of a core", peak, 100*cpu)
-	l.report.Control = l.overload(s, 5, peak, cpu)
-	return nil
-}
-
-// peak returns what the server serves at most, and the share of a core that it
-// got for it.
-func (l *loadRun) peak(s *loadServer) (perSecond, cpu float64) {
-	began, before := time.Now(), cpuOf(s.pid())
-	perSecond = closedLoop(l.ctx, s.address, expensive, 4, l.o.For/2)
-	return perSecond, float64(cpuOf(s.pid())-before) / float64(time.Since(began))
-}
-
-// overload asks factor times as much as the server can serve.
-func (l *loadRun) overload(s *loadServer, factor, peak, peakCPU float64) LoadOverload {
-	out := LoadOverload{Factor: factor}
-	rate := factor * peak
-	done := make(chan struct{}, 2)
-	probe := func(to *LoadResult, target string) {
-		*to = openLoop(l.ctx, s.address, []string{target}, 20, 20, l.o.For, 5*time.Second)
-		done <- struct{}{}
-	}
-	began, before := time.Now(), cpuOf(s.pid())
-	go probe(&out.Livez, "GET /livez")
-	go probe(&out.Control, "POST /api/v1/anomalies/none/acknowledge")
-	out.Requests = openLoop(l.ctx, s.address, []string{"GET " + expensive}, int(min(2500, max(100, 1.5*rate))), rate, l.o.For, patience)
-	<-done
-	<-done
-	out.CPU = float64(cpuOf(s.pid())-before) / float64(time.Since(began))
-	out.GoodputShare = out.Requests.Goodput / peak
-	if out.CPU > 0 {
-		out.CPUGoodput = out.GoodputShare * peakCPU / out.CPU
-	}
-	l.say("%gx (%.0f/s): goodput %.0f/s = %.0f %% of the peak (%.0f %% for the CPU it got, %.0f %% of a core), served p99 %.0f ms, refused p99 %.0f ms, failed %d; livez p99 %.0f ms (%d failed), acknowledge p99 %.0f ms (%d failed)",
-		factor, rate, out.Requests.Goodput, 100*out.GoodputShare, 100*out.CPUGoodput, 100*out.CPU, out.Requests.P99, out.Requests.RefusedP99, out.Requests.Failed,
-		out.Livez.P99, out.Livez.Failed+out.Livez.Refused, out.Control.P99, out.Control.Failed+out.Control.Refused)
-	return out
+	l.say("without the limiter:")
+	l.report.Control = l.overloads(s, 5)[0]
+	return l.ctx.Err()
 }
 
 // throughput asks for one kept answer as fast as 64 connections can, and then

@@ -104,6 +104,7 @@ func requestBytes(target, address string) []byte {
 type loadTally struct {
 	mu              sync.Mutex
 	served, refused []time.Duration
+	late            []time.Duration // of the generator
 	failed          int64
 }
 
@@ -132,10 +133,11 @@ func (t *loadTally) result(connections int, rate float64, during time.Duration) 
 	defer t.mu.Unlock()
 	slices.Sort(t.served)
 	slices.Sort(t.refused)
+	slices.Sort(t.late)
 	return LoadResult{
 		Connections: connections, PerSecond: rate, Served: int64(len(t.served)), Refused: int64(len(t.refused)), Failed: t.failed,
 		P50: quantileMS(t.served, 0.5), P95: quantileMS(t.served, 0.95), P99: quantileMS(t.served, 0.99), RefusedP99: quantileMS(t.refused, 0.99),
-		Goodput: float64(len(t.served)) / during.Seconds(),
+		Goodput: float64(len(t.served)) / during.Seconds(), LateP99: quantileMS(t.late, 0.99),
 	}
 }
 
@@ -182,8 +184,11 @@ func openLoop(ctx context.Context, address string, targets []string, connections
 	began := time.Now()
 	for sent := 0; sent < total && ctx.Err() == nil; {
 		due := min(total, int(time.Since(began).Seconds()*rate)+1)
+		now := time.Now()
 		for ; sent < due; sent++ {
-			jobs <- job{sent, began.Add(time.Duration(float64(sent) / rate * float64(time.Second)))}
+			at := began.Add(time.Duration(float64(sent) / rate * float64(time.Second)))
+			tally.late = append(tally.late, now.Sub(at)) // nobody else uses it before the end
+			jobs <- job{sent, at}
 		}
 		liveSleep(ctx, time.Millisecond)
 	}

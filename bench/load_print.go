@@ -30,12 +30,11 @@ func (r LoadReport) WriteTable(w io.Writer) error {
 	c := r.Cached
 	fmt.Fprintf(t, "kept read of %d bytes\t%.0f/s\t%.1f µs CPU\t\t\t\n", c.Bytes, c.PerSecond, c.CPUMicros)
 	fmt.Fprintf(t, "bare net/http, same bytes\t%.0f/s\t%.1f µs CPU\tratio %.2f\t\t\n", c.Bare, c.BareMicros, c.Ratio)
-	fmt.Fprintf(t, "peak of an expensive read\t%.0f/s\t%.0f %% of a core\t\t\t\n\n", r.PeakPerSecond, 100*r.PeakCPU)
-	fmt.Fprintln(t, "load\tgoodput\tof the peak\tfor its CPU\tof a core\tserved p99\trefused p99\trefused\tfailed\tlivez p99\tacknowledge p99\tof these lost")
+	fmt.Fprintf(t, "expensive read at a fifth of its peak rate\tp50 %.1f ms\tp95 %.1f ms\tp99 %.1f ms\t\t\n\n", r.Unloaded.P50, r.Unloaded.P95, r.Unloaded.P99)
+	fmt.Fprintf(t, "median (least to most) of %d\tof the peak\tfor its CPU\tserved p99, ms\trefused p99, ms\tlivez p99, ms\tacknowledge p99, ms\tfailed\tof the last two lost\n", loadRepetitions)
 	row := func(name string, o LoadOverload) {
-		lost := o.Livez.Failed + o.Livez.Refused + o.Control.Failed + o.Control.Refused
-		fmt.Fprintf(t, "%s\t%.0f/s\t%.0f %%\t%.0f %%\t%.0f %%\t%.0f ms\t%.0f ms\t%d\t%d\t%.0f ms\t%.0f ms\t%d\n", name, o.Requests.Goodput, 100*o.GoodputShare, 100*o.CPUGoodput, 100*o.CPU,
-			o.Requests.P99, o.Requests.RefusedP99, o.Requests.Refused, o.Requests.Failed, o.Livez.P99, o.Control.P99, lost)
+		fmt.Fprintf(t, "%s\t%s %%\t%s %%\t%s\t%s\t%s\t%s\t%d\t%d\n", name, o.Share.text(100), o.ShareOfCPU.text(100),
+			o.ServedP99.text(1), o.RefusedP99.text(1), o.LivezP99.text(1), o.ControlP99.text(1), o.Failed, o.Lost)
 	}
 	for _, o := range r.Overload {
 		row(fmt.Sprintf("%gx", o.Factor), o)
@@ -45,4 +44,8 @@ func (r LoadReport) WriteTable(w io.Writer) error {
 		return fmt.Errorf("writing the table: %w", err)
 	}
 	return nil
+}
+
+func (s LoadSpread) text(times float64) string {
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", times*s.Median, times*s.Least, times*s.Most)
 }

@@ -64,12 +64,30 @@ func TestOpenLoopDoesNotWait(t *testing.T) {
 
 func TestLoadReportPrints(t *testing.T) {
 	t.Parallel()
-	r := LoadReport{Pinned: true, Overload: []LoadOverload{{Factor: 2, GoodputShare: 0.95}}, Control: LoadOverload{Factor: 5, GoodputShare: 0.1}}
+	r := LoadReport{Pinned: true, Overload: []LoadOverload{{Factor: 2, Share: LoadSpread{0.95, 0.9, 0.99}}}, Control: LoadOverload{Factor: 5, Share: LoadSpread{Median: 0.1}}}
 	var table, text bytes.Buffer
-	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "limiter off") || !strings.Contains(table.String(), "95 %") {
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "limiter off") || !strings.Contains(table.String(), "95 (90 to 99) %") {
 		t.Errorf("%v\n%s", err, table.String())
 	}
 	if err := r.WriteJSON(&text); err != nil || !strings.Contains(text.String(), `"control_without_limiter"`) {
 		t.Errorf("%v\n%s", err, text.String())
+	}
+}
+
+// TestSharesAreOfThePeaksBesideThem: a machine that becomes slower while it is
+// measured changes no share, and one odd slice does not decide.
+func TestSharesAreOfThePeaksBesideThem(t *testing.T) {
+	t.Parallel()
+	slice := func(before, goodput, after, cpu float64) LoadSlice {
+		return LoadSlice{Before: LoadPeak{before, 1}, After: LoadPeak{after, 1}, CPU: cpu,
+			Requests: LoadResult{Goodput: goodput, Failed: 1, RefusedP99: goodput}, Livez: LoadResult{Refused: 2}, Control: LoadResult{Failed: 3}}
+	}
+	o := LoadOverload{Slices: []LoadSlice{slice(1000, 720, 600, 1), slice(600, 450, 400, 0.5), slice(400, 100, 400, 1)}}
+	o.sum()
+	if o.Share != (LoadSpread{0.9, 0.25, 0.9}) || o.ShareOfCPU != (LoadSpread{0.9, 0.25, 1.8}) || o.RefusedP99 != (LoadSpread{450, 100, 720}) {
+		t.Errorf("%+v", o)
+	}
+	if o.Failed != 3 || o.Lost != 15 {
+		t.Errorf("%d failed, %d lost", o.Failed, o.Lost)
 	}
 }
