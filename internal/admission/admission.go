@@ -254,6 +254,10 @@ const (
 	shedRecently = 500 * time.Millisecond // how long a refusal counts
 )
 
+// Watch lets probes and refusals go before requests that were let in, until
+// ctx ends. Without it everything is let in and refused all the same.
+func (a *Admission) Watch(ctx context.Context) error { return a.limiter.lookout.watch(ctx) }
+
 // Run follows the load until ctx ends.
 func (a *Admission) Run(ctx context.Context) error {
 	changes := make(chan Change, 16)

@@ -42,6 +42,7 @@ type limiter struct {
 	floor, rest, most int
 	target            time.Duration // how long work may wait for a CPU
 	yield             func()        // lets all others that can run go first
+	lookout           lookout       // wakes those that are let in
 	tickets           sync.Pool     // of *ticket, to be used again
 
 	mu       sync.Mutex
@@ -160,34 +161,45 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	}
 	l.queues[c].push(t)
 	l.queued++
-	l.mu.Unlock()
-	l.yield() // all that came with it get here before the first one runs
-	l.mu.Lock()
-	if !t.in && !t.out {
-		l.admit(time.Now())
-	}
-	if t.in || t.out {
+	if l.pulsing || l.total >= l.floor/2 {
+		t.parked = true
+		l.admit(now)
+		if !t.in {
+			l.beat()
+		}
+	} else {
 		l.mu.Unlock()
-		return l.settle(t)
+		l.yield() // all that came with it get here before the first one runs
+		l.mu.Lock()
+		if !t.in && !t.out {
+			l.admit(time.Now())
+		}
+		if t.in || t.out {
+			l.mu.Unlock()
+			return l.settle(t)
+		}
+		t.parked = true
+		l.beat()
 	}
-	t.parked = true
-	l.beat()
 	l.mu.Unlock()
 	select {
 	case <-t.ready:
 	case <-ctx.Done():
 		l.mu.Lock()
-		if t.in || t.out {
-			<-t.ready
-		} else {
+		told := t.in || t.out
+		if !told {
 			l.queues[c].remove(t)
 			l.queued--
 			t.out = true
 		}
 		l.mu.Unlock()
+		if told {
+			<-t.ready
+		}
 	}
 	if t.in {
-		l.yield() // whoever gave up the place woke t before all others
+		l.yield() // t was woken before all others
+		l.lookout.next()
 	}
 	return l.settle(t)
 }
@@ -240,7 +252,7 @@ func (l *limiter) admit(now time.Time) {
 			l.total++
 			l.running.push(t)
 			if t.parked {
-				t.ready <- struct{}{}
+				l.lookout.wake(t)
 			}
 		}
 	}
@@ -270,7 +282,7 @@ func (l *limiter) pulse() {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.adjust(now.Sub(l.due))
+	l.adjust(max(now.Sub(l.due), l.lookout.behind(now)))
 	for t := l.running.first; t != nil && now.Sub(t.since) > longHeld; t = t.next {
 		if !t.longHeld {
 			t.longHeld = true

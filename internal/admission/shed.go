@@ -49,10 +49,16 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return &conn{TCPConn: tcp, listener: l}, nil
 }
 
-// passEvery is how often a request of a connection is passed on whatever
-// happens, so that the deadlines of idle connections and of answers move on,
-// which stay with the connection. It is shorter than either.
-const passEvery = 10 * time.Second
+// The deadlines that a connection moves on by itself when it refuses, since
+// net/http, which sees nothing of that, sets none: how long it may be idle, how
+// long a header may take that is passed on after a refusal, and how long an
+// answer may take to be sent. They are net/http's own ones, or shorter.
+const (
+	idleTime   = 2 * time.Minute
+	headTime   = 10 * time.Second
+	answerTime = 15 * time.Second
+	moveEvery  = time.Second // they are that much too short at most
+)
 
 // conn is one connection. net/http reads from it in one goroutine at a time,
 // and writes nothing while it waits for a request.
@@ -60,7 +66,7 @@ type conn struct {
 	*net.TCPConn
 	listener *Listener
 	other    bool      // something else has come than whole GETs, one by one
-	passed   time.Time // when a request was last passed on
+	moved    time.Time // when the deadlines were last moved on; zero: they are net/http's
 	answer   []byte
 }
 
@@ -74,15 +80,31 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.other || n == 0 || err != nil {
 			return n, err
 		}
-		a := c.listener.admission.Load()
-		h, refused := c.refuses(a, p[:n], time.Now())
+		a, now := c.listener.admission.Load(), time.Now()
+		h, refused := c.refuses(a, p[:n], now)
 		if !refused {
+			c.handBack(now)
 			return n, nil
+		}
+		if now.Sub(c.moved) > moveEvery {
+			c.moved = now
+			_ = c.SetReadDeadline(now.Add(idleTime))
+			_ = c.SetWriteDeadline(now.Add(answerTime))
 		}
 		c.answer = a.opts.Answer(c.answer[:0], h, busy())
 		if _, err := c.TCPConn.Write(c.answer); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// handBack gives net/http, which gets what has just come, the deadlines that
+// it would have set itself.
+func (c *conn) handBack(now time.Time) {
+	if !c.moved.IsZero() {
+		c.moved = time.Time{}
+		_ = c.SetReadDeadline(now.Add(headTime))
+		_ = c.SetWriteDeadline(time.Time{})
 	}
 }
 
@@ -92,11 +114,7 @@ func (c *conn) refuses(a *Admission, p []byte, now time.Time) (Head, bool) {
 	if c.other = c.other || !ok; c.other {
 		return h, false
 	}
-	if a == nil || now.Sub(c.passed) > passEvery || !a.sheds(h, now) {
-		c.passed = now
-		return h, false
-	}
-	return h, true
+	return h, a != nil && a.sheds(h, now)
 }
 
 // sheds reports whether there is no room for a request, and counts it then.

@@ -295,6 +295,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 
 	p.life.run("admission", p.admission.Run)
+	p.life.run("requests that were let in", p.admission.Watch)
 	p.life.run("heartbeat", func(ctx context.Context) error {
 		return p.heartbeat.Run(ctx, time.Second, func() { p.engine.Pulse(); p.monitor.Report() })
 	})
