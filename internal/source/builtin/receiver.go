@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"aiops/internal/model"
+	"aiops/internal/source"
 )
 
 // Limits on remote-write requests.
@@ -46,7 +47,6 @@ type receiver struct {
 	handler http.Handler
 	reading *semaphore.Weighted
 	working *semaphore.Weighted
-	scratch sync.Pool // *[]byte, what a message is unpacked into to be judged
 
 	mu    sync.Mutex
 	state model.Collector
@@ -171,7 +171,7 @@ func (v *receiver) read(w http.ResponseWriter, r *http.Request) (compressed, int
 	if !v.reading.TryAcquire(body.weight) {
 		return none, busy(w), errBusy()
 	}
-	body.data, err = io.ReadAll(io.LimitReader(io.MultiReader(bytes.NewReader(head), r.Body), most+1))
+	body.data, err = source.ReadBody(io.MultiReader(bytes.NewReader(head), r.Body), r.ContentLength, most)
 	switch {
 	case err != nil:
 		err, status := model.WrapError(model.KindNetwork, model.SubjectSource, err, "the body could not be read"), http.StatusBadRequest
@@ -198,17 +198,7 @@ func (v *receiver) write(w http.ResponseWriter, r *http.Request, body compressed
 		return busy(w), errBusy()
 	}
 	defer v.working.Release(weight)
-	scratch, _ := v.scratch.Get().(*[]byte)
-	if scratch == nil {
-		scratch = new([]byte)
-	}
-	message, err := snappy.Decode((*scratch)[:cap(*scratch)], body.data)
-	if err != nil {
-		return http.StatusBadRequest, malformed(err)
-	}
-	cost, err := scanCost(message, version2)
-	*scratch = message
-	v.scratch.Put(scratch)
+	cost, err := costOf(body, version2)
 	if err != nil {
 		return http.StatusBadRequest, malformed(err)
 	}
@@ -222,6 +212,17 @@ func (v *receiver) write(w http.ResponseWriter, r *http.Request, body compressed
 		defer v.working.Release(extra)
 	}
 	return v.store(w, r, body.data)
+}
+
+// costOf unpacks a message and judges what decoding it takes.
+func costOf(body compressed, version2 bool) (int64, error) {
+	into, done := source.Scratch(int(body.decoded) + bytes.MinRead) // as intake does, so that they share buffers
+	defer done()
+	message, err := snappy.Decode(into[:cap(into)], body.data)
+	if err != nil {
+		return 0, err
+	}
+	return scanCost(message, version2)
 }
 
 // store lets the library decode and append, and judges by its answer and by

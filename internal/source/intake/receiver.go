@@ -263,7 +263,7 @@ func (n *Intake) read(w http.ResponseWriter, r *http.Request, compression string
 	if !n.reading.TryAcquire(b.weight) {
 		return body{}, http.StatusServiceUnavailable, errBusy()
 	}
-	data, err := io.ReadAll(io.LimitReader(r.Body, b.weight+1))
+	data, err := source.ReadBody(r.Body, r.ContentLength, b.weight)
 	switch {
 	case err != nil:
 		err = model.WrapError(model.KindInvalid, model.SubjectSource, err, "the body could not be read to its end")
@@ -322,26 +322,28 @@ func (n *Intake) decode(ctx context.Context, data body, decode decodeFunc, b *ba
 		return http.StatusServiceUnavailable, errBusy()
 	}
 	defer n.working.Release(weight)
-	var in io.Reader = bytes.NewReader(data.data)
+	var in io.Reader
+	most := int64(maxDecoded)
 	switch data.compression {
 	case encodingGzip:
-		z, err := gzip.NewReader(in)
+		z, err := gzip.NewReader(bytes.NewReader(data.data))
 		if err != nil {
 			return http.StatusBadRequest, malformed(err, "the body is not compressed with gzip")
 		}
-		in = z
+		most = data.decoded
+		unpacked := &unpacked{Reader: source.Capped(z, most), size: most, drop: func() {}}
+		defer func() { unpacked.drop() }()
+		in = unpacked
 	case compressionSnappy:
-		plain, err := snappy.Decode(nil, data.data)
+		into, done := source.Scratch(int(data.decoded) + bytes.MinRead)
+		defer done()
+		plain, err := snappy.Decode(into[:cap(into)], data.data)
 		if err != nil {
 			return http.StatusBadRequest, malformed(err, "the body is not compressed with snappy")
 		}
-		in = bytes.NewReader(plain)
-	}
-	most := int64(maxDecoded)
-	in = source.Capped(in, most)
-	if data.compression == encodingGzip {
-		most = data.decoded
-		in = declaring{source.Capped(in, most), most}
+		in = &whole{bytes.NewReader(plain), plain}
+	default:
+		in = &whole{bytes.NewReader(data.data), data.data}
 	}
 	err := decode(in, b)
 	switch {
@@ -359,22 +361,31 @@ func (n *Intake) decode(ctx context.Context, data body, decode decodeFunc, b *ba
 	return http.StatusBadRequest, malformed(err, "the body is cut off or damaged")
 }
 
-// declaring is a body that says how long it is.
-type declaring struct {
+// unpacked is a body that is unpacked as it is read, and says how long it is.
+type unpacked struct {
 	io.Reader
 	size int64
+	drop func()
 }
 
-// readAll reads a protobuf message as a whole.
-func readAll(r io.Reader) ([]byte, error) {
-	var buf bytes.Buffer
-	if d, ok := r.(declaring); ok {
-		buf.Grow(int(d.size) + bytes.MinRead) // what is read last needs that much room
+// whole is a body that lies in memory.
+type whole struct {
+	*bytes.Reader
+	data []byte
+}
+
+// readAll reads a protobuf message as a whole. Nothing may refer to it when it
+// is decoded.
+func readAll(r io.Reader) (data []byte, err error) {
+	switch r := r.(type) {
+	case *whole:
+		return r.data, nil
+	case *unpacked:
+		into, done := source.Scratch(int(r.size) + bytes.MinRead) // what is read last needs that much room
+		r.drop = done
+		return source.ReadInto(into, r)
 	}
-	if _, err := buf.ReadFrom(r); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
+	return io.ReadAll(r)
 }
 
 func malformed(cause error, text string) error {
