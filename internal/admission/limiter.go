@@ -252,7 +252,7 @@ func (l *limiter) admit(now time.Time) {
 			l.total++
 			l.running.push(t)
 			if t.parked {
-				l.lookout.wake(t)
+				l.lookout.wake(t, l.interval)
 			}
 		}
 	}

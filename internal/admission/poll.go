@@ -19,9 +19,9 @@ import (
 // longer. A byte in a pipe is seen when the network is looked at and not before,
 // so whoever waits for one lets that happen first:
 //
-//	wake ──► byte in the pipe ──► network looked at ──► one request for each CPU runs
-//	               ▲                                               │
-//	               └─────────── next, while others wait ───────────┘
+//	wake ──► byte in the pipe ──► network looked at ──► requests for 1 ms of each CPU run
+//	               ▲                                           │
+//	               └───────── next, while others wait ─────────┘
 //
 // It costs two system calls for each request. Without watch running, requests
 // are woken at once.
@@ -30,18 +30,26 @@ type lookout struct {
 	in      *os.File  // the end that is written to; nil: nobody reads
 	waiting queue     // let in, not woken
 	woken   int       // that did not call next yet
+	atOnce  int       // are woken, or as many as there are CPUs
 	rung    time.Time // when the byte was put into the pipe that is still there; zero: none is
 }
 
-// perTurn is how long the network may be kept waiting for each request and CPU.
-// Where other work keeps it waiting, more requests are woken at a time, or they
-// would get no more than one turn of many.
-const perTurn = 10 * time.Millisecond
+const (
+	// turn is how long requests may run between two looks at the network: as
+	// many as are served in that time, and one for each CPU at least.
+	turn = time.Millisecond
+	// Where other work keeps the network waiting, more requests are woken at a
+	// time, as many again after each of these, or they would get no more than
+	// one turn of many.
+	perTurn = 10 * time.Millisecond
+)
 
-// wake wakes t, soon, which then calls next. It does not block.
-func (l *lookout) wake(t *ticket) {
+// wake wakes t, soon, which then calls next, where one is served each
+// interval. It does not block.
+func (l *lookout) wake(t *ticket, interval time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.atOnce = min(max(1, int(turn/max(interval, time.Microsecond))), mostQueued)
 	l.waiting.push(t)
 	if l.in == nil {
 		l.let(1)
@@ -100,13 +108,13 @@ func (l *lookout) watch(ctx context.Context) error {
 	l.mu.Lock()
 	l.in = in
 	l.mu.Unlock()
-	each, buffer := runtime.GOMAXPROCS(0), make([]byte, 1)
+	cpus, buffer := runtime.GOMAXPROCS(0), make([]byte, 1)
 	for {
 		if _, err = out.Read(buffer); err != nil {
 			break
 		}
 		l.mu.Lock()
-		l.let(each * (1 + int(time.Since(l.rung)/perTurn)))
+		l.let(max(cpus, l.atOnce) * (1 + int(time.Since(l.rung)/perTurn)))
 		l.rung = time.Time{}
 		l.mu.Unlock()
 	}

@@ -48,7 +48,7 @@ func TestTheNetworkIsLookedAtBetweenRequests(t *testing.T) {
 	defer stop()
 	all, began := waiting(100), time.Now()
 	for _, one := range all {
-		l.wake(one)
+		l.wake(one, turn)
 	}
 	for i, one := range all {
 		select {
@@ -69,6 +69,28 @@ func TestTheNetworkIsLookedAtBetweenRequests(t *testing.T) {
 	}
 }
 
+// TestQuickRequestsShareATurn: those of which many are served in a millisecond
+// need not wait for a look at the network each.
+func TestQuickRequestsShareATurn(t *testing.T) {
+	t.Parallel()
+	l, stop := watched(t)
+	defer stop()
+	all := waiting(100)
+	l.mu.Lock() // so that they come together
+	for _, one := range all[:99] {
+		l.waiting.push(one)
+	}
+	l.mu.Unlock()
+	l.wake(all[99], turn/100)
+	for i, one := range all {
+		select {
+		case <-one.ready:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("request %d is not woken although none called next", i)
+		}
+	}
+}
+
 // TestNobodyIsForgottenAtTheEnd stops while requests wait; those that come
 // later are woken at once.
 func TestNobodyIsForgottenAtTheEnd(t *testing.T) {
@@ -76,14 +98,14 @@ func TestNobodyIsForgottenAtTheEnd(t *testing.T) {
 	l, stop := watched(t)
 	all := waiting(100)
 	for _, one := range all {
-		l.wake(one) // and none calls next
+		l.wake(one, turn) // and none calls next
 	}
 	if behind := l.behind(time.Now().Add(time.Minute)); behind < time.Minute {
 		t.Errorf("the first of those that wait is %s behind, want a minute", behind)
 	}
 	stop()
 	late := waiting(1)
-	l.wake(late[0])
+	l.wake(late[0], turn)
 	for i, one := range append(all, late...) {
 		select {
 		case <-one.ready:

@@ -40,17 +40,8 @@ func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
 	h["X-Request-Id"], h["Traceparent"] = []string{p.RequestID}, []string{sent}
 	s.secureHeaders(rec, r)
 	p.write(rec)
-	class, took := ClassOf(r.Method, r.URL.Path), s.now().Sub(rec.began)
-	if s.log.Enabled(r.Context(), slog.LevelDebug) {
-		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
-			slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", Unrouted),
-			slog.Int("status", rec.status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-			slog.Int64("bytes", rec.bytes), slog.String("client", s.opts.Client(r)),
-			slog.String("request_id", p.RequestID), slog.String("traceparent", sent))
-	}
-	if s.opts.OnRequest != nil {
-		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: Unrouted, Status: rec.status, Duration: took, Bytes: rec.bytes})
-	}
+	s.served(r, rec, slog.LevelDebug, p.RequestID, sent,
+		Request{Class: ClassOf(r.Method, r.URL.Path), Route: Unrouted, Status: rec.status, Duration: s.now().Sub(rec.began)})
 }
 
 // AppendRefusal appends to b the whole HTTP/1.1 answer to a GET that is refused

@@ -207,18 +207,27 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 	if p := info.problem; p != nil && (p.Code == CodeOverloaded || p.Code == CodeRateLimit) {
 		level = slog.LevelDebug // under a flood a line for each would be the next flood; metrics count them
 	}
-	attrs := []slog.Attr{
-		slog.String("class", string(class)), slog.String("method", r.Method), slog.String("route", route),
-		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.Int64("bytes", rec.bytes), slog.String("client", s.opts.Client(r)),
-		slog.String("request_id", info.id), slog.String("traceparent", info.traceparent),
-	}
+	var more []slog.Attr
 	if info.err != nil && status >= 499 {
-		attrs = append(attrs, slog.String("err", info.err.Error()))
+		more = append(more, slog.String("err", info.err.Error()))
 	}
-	s.log.LogAttrs(r.Context(), level, "request", attrs...)
+	s.served(r, rec, level, info.id, info.traceparent, Request{Class: class, Route: route, Status: status, Duration: took}, more...)
+}
+
+// served writes the line of the access log, at level, and tells whoever counts
+// requests. The method and the bytes of what are filled in.
+func (s *server) served(r *http.Request, rec *recorder, level slog.Level, id, parent string, what Request, more ...slog.Attr) {
+	what.Method, what.Bytes = methodLabel(r.Method), rec.bytes
+	if s.log.Enabled(r.Context(), level) {
+		s.log.LogAttrs(r.Context(), level, "request", append([]slog.Attr{
+			slog.String("class", string(what.Class)), slog.String("method", r.Method), slog.String("route", what.Route),
+			slog.Int("status", what.Status), slog.Float64("duration_ms", float64(what.Duration.Microseconds())/1000),
+			slog.Int64("bytes", what.Bytes), slog.String("client", s.opts.Client(r)),
+			slog.String("request_id", id), slog.String("traceparent", parent),
+		}, more...)...)
+	}
 	if s.opts.OnRequest != nil {
-		s.opts.OnRequest(r.Context(), Request{Class: class, Method: methodLabel(r.Method), Route: route, Status: status, Duration: took, Bytes: rec.bytes})
+		s.opts.OnRequest(r.Context(), what)
 	}
 }
 
