@@ -74,6 +74,38 @@ func lettersIn(w uint64) int {
 	return bits.TrailingZeros64((from&^past&^w)&high^high) >> 3
 }
 
+// digitsIn returns how many of the eight bytes, from the lowest on, are digits.
+func digitsIn(w uint64) int {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	x := w ^ '0'*ones
+	past := x&^high + (0x7f-9)*ones // the high bit of a byte says: past '9'
+	return bits.TrailingZeros64((past|x)&high) >> 3
+}
+
+// manyDigits reports whether the digit at i seems to begin a long run of them,
+// for which digitsEnd is worth its call.
+func manyDigits(b []byte, i, end int) bool {
+	return i+7 < end && isDigit(b[i+1]) && isDigit(b[i+4]) && isDigit(b[i+7])
+}
+
+// digitsEnd returns the end of the digits at i, at most end.
+func digitsEnd(b []byte, i, end int) int {
+	for i+8 <= end {
+		k := digitsIn(binary.LittleEndian.Uint64(b[i:]))
+		i += k
+		if k < 8 {
+			return i
+		}
+	}
+	for i < end && isDigit(b[i]) {
+		i++
+	}
+	return i
+}
+
 // hashSquashed hashes b with every run of digits replaced by one mark, so
 // that names which differ in their numbers only have one hash. A minus sign
 // after an underscore belongs to the number.
@@ -93,8 +125,7 @@ func hashSquashed(b []byte, seed uint64) uint64 {
 			break
 		}
 		h = fold(h^mulB, mulC)
-		for i = j; i < len(b) && isDigit(b[i]); i++ {
-		}
+		i = digitsEnd(b, j, len(b))
 	}
 	return h
 }

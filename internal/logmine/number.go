@@ -67,7 +67,7 @@ func (s *scanner) coloned(a, b int, flags uint8) {
 		s.field(a, b, b, flags, false)
 		return
 	}
-	if b-a >= 11 && hardwareAddress(line[a:b]) {
+	if b-a >= 11 && (flags == 0xff || flags&(clDot|clUnder|clDash) == 0) && hardwareAddress(line[a:b]) {
 		s.mask(a, b)
 		return
 	}
@@ -132,8 +132,11 @@ func (s *scanner) dashed(a, j, b int, afterColon bool) int {
 		case clLetter:
 			letter, letters = true, true
 		case clDigit:
-			if digit = true; !isDigit(line[i-1]) {
+			if digit = true; i == a || !isDigit(line[i-1]) {
 				groups++
+			}
+			if manyDigits(line, i, j) {
+				i = digitsEnd(line, i, j) - 1
 			}
 		case clUnder:
 			under = true
@@ -335,8 +338,13 @@ func (s *scanner) part(a, b int, afterColon bool) {
 			hex = hex && isHex(line[i])
 		case clDigit:
 			digits++
-			if classes[line[i-1]] != clDigit {
+			if i == a || classes[line[i-1]] != clDigit {
 				groups++
+			}
+			if manyDigits(line, i, b) {
+				e := digitsEnd(line, i, b)
+				digits += e - i - 1
+				i = e - 1
 			}
 		case clDot:
 			version = version || digits > 0 && allDigits(line[i+1:b])

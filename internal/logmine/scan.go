@@ -148,10 +148,13 @@ func (s *scanner) scan(line []byte, maxLine, maxItems int) {
 				w := binary.LittleEndian.Uint64(line[i:])
 				k := lettersIn(w)
 				i += k
-				if k < 8 && classes[line[i]] == 0 && !s.value && k != 3 {
+				if k < 8 && classes[line[i]] == 0 && !s.value && (k != 3 || !upper(c)) {
 					h := hashWord(w&(1<<(8*k)-1), k, s.seed)
 					s.put(kindWord, a, i, h, h)
 					continue
+				}
+				if k == 8 && i+8 <= n {
+					i += lettersIn(binary.LittleEndian.Uint64(line[i:]))
 				}
 			}
 			for ; i < n; i++ {
