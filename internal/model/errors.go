@@ -61,6 +61,7 @@ const (
 	SubjectPrometheus = "prometheus"
 	SubjectLoki       = "loki"
 	SubjectLogPattern = "log pattern"
+	SubjectLease      = "lease"
 )
 
 // FieldError is one fault of an input.

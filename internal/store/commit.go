@@ -35,6 +35,8 @@ type tx struct {
 	now       int64 // milliseconds, the same for the whole batch
 	forUpdate string
 	forShare  string
+	nowSQL    string // the database's clock
+	blob      string // the type of bytes
 	bun       *bun.DB
 	stmts     *stmtCache // nil: the engine caches by itself
 
@@ -78,7 +80,7 @@ func (s *Store) commit(ctx context.Context, doing string, fn writeFunc) error {
 	if err := ctx.Err(); err != nil {
 		return s.wrap(err, doing)
 	}
-	w := &write{fn: s.claimed(ctx, fn), done: make(chan error, 1), queued: time.Now()}
+	w := &write{fn: s.claimed(ctx, fenced(ctx, fn)), done: make(chan error, 1), queued: time.Now()}
 	select {
 	case s.queue <- w:
 	case <-ctx.Done():
@@ -247,7 +249,7 @@ func (s *Store) tryBatch(batch []*write) (results []error, err error) {
 }
 
 func (s *Store) newTx(sqltx *sql.Tx) *tx {
-	return &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), forShare: s.eng.ForShare(), bun: s.write}
+	return &tx{Tx: sqltx, now: s.now().UnixMilli(), forUpdate: s.eng.ForUpdate(), forShare: s.eng.ForShare(), nowSQL: s.eng.NowSQL(), blob: s.eng.BlobType(), bun: s.write}
 }
 
 // note marks the store as failed when err says that it is.

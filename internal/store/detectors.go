@@ -243,6 +243,10 @@ func expectVersion(subject, id string, current, expect int64) error {
 // is not 0 and not the current version, the error is a KindPrecondition.
 func (s *Store) DeleteDetector(ctx context.Context, id string, expect int64) error {
 	return s.commit(ctx, "deleting a detector", func(ctx context.Context, tx *tx) error {
+		// Before the detector is locked, in the order of its owner's writes.
+		if err := tx.exec(ctx, `DELETE FROM leases WHERE detector_id = $1`, id); err != nil {
+			return fmt.Errorf("deleting the lease: %w", err)
+		}
 		row, err := tx.detectorRow(ctx, id, expect)
 		if err != nil {
 			return err

@@ -21,13 +21,14 @@ import (
 const (
 	logStateName = "templates"
 	nodeFile     = "node"              // names the data directory among the nodes
+	nodeAlone    = "alone"             // the name where nobody shares the database
 	logStateKept = 30 * 24 * time.Hour // how long the row of a node that is gone stays
 )
 
-// nameNode sets the row of this node. It makes the name of the data directory
+// nameNode sets the name of this node and its row. It makes the name of the data directory
 // when it has none.
 func (s *Store) nameNode() error {
-	s.logState = logStateName
+	s.logState, s.node = logStateName, nodeAlone
 	if s.eng.NotifySQL() == "" { // nobody shares it
 		return nil
 	}
@@ -40,7 +41,8 @@ func (s *Store) nameNode() error {
 	if err != nil {
 		return model.WrapError(model.KindInternal, "", err, "the name of this node cannot be kept in the data directory; make %s readable and writable", path)
 	}
-	s.logState += "/" + cleanText(string(name[:min(len(name), 64)]))
+	s.node = cleanText(string(name[:min(len(name), 64)]))
+	s.logState += "/" + s.node
 	return nil
 }
 

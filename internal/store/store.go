@@ -33,6 +33,8 @@ type engine interface {
 	ForShare() string              // clause that keeps selected rows from being deleted
 	IndexHint(index string) string // clause after a table that makes it use an index
 	ReadTx() *sql.TxOptions        // a transaction that reads one state
+	NowSQL() string                // expression for the time of the database's clock, in milliseconds
+	BlobType() string              // name of the type of bytes
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none
 	Listen(ctx context.Context, channel string, wake func()) error
 	Exclusively(ctx context.Context, f func() error) error // among the nodes that share the database
@@ -68,6 +70,7 @@ type Store struct {
 	scanStep int    // rows that one query of a list walks at most
 	instance string // names this process among those that share the database
 	logState string // the row of log_state of this node
+	node     string // names the data directory among those that share the database
 
 	queue   chan *write
 	cancel  context.CancelFunc // ends the goroutines

@@ -172,6 +172,12 @@ func (d *DB) AfterCommit(context.Context) error { return nil }
 // Maintain does nothing: the server cleans up after us.
 func (d *DB) Maintain(context.Context) error { return nil }
 
+// NowSQL returns the time of the server's clock in milliseconds.
+func (d *DB) NowSQL() string { return "(extract(epoch FROM clock_timestamp()) * 1000)::bigint" }
+
+// BlobType names the type of bytes.
+func (d *DB) BlobType() string { return "BYTEA" }
+
 // NotifySQL returns the statement that wakes readers on other nodes when the
 // transaction commits.
 func (d *DB) NotifySQL() string { return "SELECT pg_notify('aiops_events', $1)" }

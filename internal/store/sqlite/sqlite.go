@@ -249,6 +249,12 @@ func (d *DB) Listen(ctx context.Context, _ string, _ func()) error {
 // Exclusively runs f: the lock on the data directory keeps others away.
 func (d *DB) Exclusively(_ context.Context, f func() error) error { return f() }
 
+// NowSQL returns the time of this machine's clock in milliseconds.
+func (d *DB) NowSQL() string { return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)" }
+
+// BlobType names the type of bytes.
+func (d *DB) BlobType() string { return "BLOB" }
+
 // NotifySQL returns "": there is nobody else to wake.
 func (d *DB) NotifySQL() string { return "" }
 

@@ -57,6 +57,7 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"log templates and lines are kept", logs},
 		{"a shadow is kept apart and promoted at once", shadows},
 		{"a shadow is discarded", shadowsDiscarded},
+		{"a detector has one owner", leases},
 		{"known events are created, changed and deleted", knownEvents},
 		{"an idempotency key is claimed once", idempotency},
 		{"keys are made and revoked", apiKeys},
