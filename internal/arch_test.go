@@ -37,6 +37,7 @@ var rules = []rule{
 	{"internal/source/...", append([]string{"internal/model", "internal/source", "internal/source/outward"}, ambient...), false, "a source answers and never decides"},
 	{"internal/pipeline", append([]string{"internal/model", "internal/detect", "internal/logmine", "internal/correlate"}, ambient...), false, "the pipeline owns live models; what it fetches from and writes to are its own interfaces"},
 	{"internal/pipeline/logs", append([]string{"internal/model", "internal/logmine"}, ambient...), false, "lines become series beside the engine, which sees them as a source like any other"},
+	{"internal/pipeline/nodes", append([]string{"internal/model"}, ambient...), false, "who owns a detector is decided beside the engine, which asks for it as for a source"},
 	{"internal/remediate", append([]string{"internal/model"}, ambient...), false, "siblings never import each other"},
 	{"internal/notify", append([]string{"internal/model"}, ambient...), false, "siblings never import each other"},
 	{"internal/space", []string{"internal/model"}, false, "a disk is measured in one place"},

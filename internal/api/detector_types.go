@@ -132,6 +132,7 @@ type DetectorStatus struct {
 	ThresholdBasis  string     `json:"threshold_basis,omitempty" enum:"assumed,extrapolated,counted" doc:"What the threshold rests on. counted: exceedances so rare were counted over all series. extrapolated: less rare ones were, and the rest is what the tails of the series say. assumed: too few samples yet, the scores are taken at their word. Absent while unknown"`
 	Gates           Gates      `json:"gates" required:"false" doc:"What stands between a score and an alarm"`
 	Drift           Drift      `json:"drift" required:"false" doc:"How far the scores are from their calibration"`
+	Node            string     `json:"node,omitempty" doc:"Host of the node that evaluates it, where several share a database; absent elsewhere, and while none does"`
 }
 
 // DetectorInput is a definition as clients write it. Fields that only answers
@@ -267,6 +268,6 @@ func (s *server) statusOf(d model.Detector) DetectorStatus {
 		State: string(st.State), SeriesActive: st.SeriesActive, SeriesLearning: st.SeriesLearning, SeriesDropped: st.SeriesDropped,
 		OpenAnomalies: st.OpenAnomalies, LagSeconds: st.Lag.Seconds(), LastEvaluatedAt: timeOf(st.LastEvaluatedAt),
 		LastError: clip(st.LastError, maxDetail), MemoryBytes: st.MemoryBytes, Threshold: threshold,
-		ThresholdAsked: asked, ThresholdBasis: st.ThresholdBasis, Gates: gatesOf(d, st.Threshold), Drift: driftOf(st.Drift),
+		ThresholdAsked: asked, ThresholdBasis: st.ThresholdBasis, Gates: gatesOf(d, st.Threshold), Drift: driftOf(st.Drift), Node: clip(st.Node, maxDetail),
 	}
 }

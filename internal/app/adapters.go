@@ -10,6 +10,7 @@ import (
 	"aiops/internal/api"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/pipeline/nodes"
 	"aiops/internal/realtime"
 	"aiops/internal/store"
 )
@@ -17,12 +18,17 @@ import (
 // engine is the pipeline as the API asks for it.
 type engine struct {
 	*pipeline.Engine
-	logs *logWork
+	logs  *logWork
+	nodes *nodes.Member
 }
 
 // Sync takes up changed definitions.
 func (e engine) Sync(ctx context.Context) error {
-	return errors.Join(e.logs.Sync(ctx), e.Engine.Sync(ctx))
+	err := errors.Join(e.logs.Sync(ctx), e.Engine.Sync(ctx))
+	if e.nodes != nil {
+		e.nodes.Wake()
+	}
+	return err
 }
 
 // Explain says why an anomaly is one.
@@ -144,6 +150,10 @@ func newJobs(s *store.Store, e *pipeline.Engine, logs *logWork) (*store.Jobs, er
 	funcs := map[string]store.TaskFunc{}
 	for kind, f := range api.TaskFuncs(e, logs) {
 		funcs[kind] = f
+	}
+	funcs[taskPromote] = promoteTask(e)
+	for _, kind := range ownersTasks {
+		funcs[kind] = onOwner(e, funcs[kind])
 	}
 	return store.NewJobs(s, funcs)
 }

@@ -31,6 +31,7 @@ import (
 	"aiops/internal/health"
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
+	"aiops/internal/pipeline/nodes"
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
@@ -135,6 +136,7 @@ type program struct {
 	logs     *logWork
 	intake   *intake.Intake
 	engine   *pipeline.Engine
+	nodes    *nodes.Member // nil: nobody shares the database
 	monitor  *health.Monitor
 
 	heartbeat health.Heartbeat
@@ -211,6 +213,7 @@ func (p *program) stop() error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), c.Server.StopTimeout.Std())
 	defer cancel()
+	left := p.leaveNodes(ctx)
 	if delay := c.Server.DrainDelay.Std(); delay > 0 && p.ready.Load() {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
@@ -219,6 +222,7 @@ func (p *program) stop() error {
 		case <-ctx.Done():
 		}
 	}
+	left()
 	err := p.life.unwind(ctx)
 	p.log.Info("stopped", "duration", time.Since(began))
 	return err
@@ -254,7 +258,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 
 	p.queries = source.NewCache(c.Cache.Queries, nil)
 	p.sources = newSources(p.store, p.embedded, p.queries, p.parts, p.registry, p.log)
-	if err := provision(ctx, p.store, c, p.log); err != nil {
+	if err := p.store.Exclusively(ctx, func() error { return provision(ctx, p.store, c, p.log) }); err != nil {
 		return "", err
 	}
 	if err := p.sources.Sync(ctx); err != nil {
@@ -280,6 +284,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
 	c.Pipeline.Audience = audience{p.live, p.log}
 	c.Pipeline.Retrain = p.retrain
+	p.buildNodes(&c)
 	p.engine = pipeline.New(c.Pipeline, p.logs, p.logs.Source, p.log, p.registry, time.Now)
 	if p.jobs, err = newJobs(p.store, p.engine, p.logs); err != nil {
 		return "", err
@@ -304,6 +309,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.run("log counts", p.logs.Stage.Run)
 	p.life.run("logs", p.logs.Run)
 	p.life.run("receivers of log lines", p.intake.Run)
+	p.runNodes() // stopped behind the pipeline, which writes under its leases
 	p.life.run("pipeline", func(ctx context.Context) error { return p.engine.Run(p.tracing.Context(ctx)) })
 	p.life.run("store upkeep", p.kept("store upkeep", p.store.Run))
 	p.life.run("tasks", p.jobs.Run)
@@ -383,9 +389,9 @@ func (p *program) handler(c config.Config) (http.Handler, error) {
 		Anomalies:        anomalies{p.store, p.engine},
 		Sources:          p.store,
 		Clients:          p.sources,
-		Engine:           engine{p.engine, p.logs},
+		Engine:           engine{p.engine, p.logs, p.nodes},
 		Logs:             p.logs,
-		Shadows:          p.engine,
+		Shadows:          shadows{p.engine, p.store, p.jobs},
 		Versions:         p.store,
 		KnownEvents:      p.store,
 		Tasks:            p.jobs,

@@ -77,9 +77,13 @@ func (p *program) checkDetectors(ctx context.Context) health.Result {
 	if err != nil {
 		return health.Result{State: health.Unknown, Message: "the detectors cannot be read: " + safeMessage(err)}
 	}
-	count := map[model.DetectorState]int{}
+	count, here := map[model.DetectorState]int{}, 0
 	var lag time.Duration
 	for _, d := range detectors {
+		if owns, _ := p.engine.Owns(d.ID); !owns {
+			continue // another node tells of it
+		}
+		here++
 		status, ok := p.engine.Status(d.ID)
 		if !ok {
 			continue
@@ -93,9 +97,13 @@ func (p *program) checkDetectors(ctx context.Context) health.Result {
 	}
 	bad := count[model.DetectorFailed] + count[model.DetectorDegraded]
 	if bad > 0 {
-		return health.Result{State: health.Degraded, Message: fmt.Sprintf("%d of %d detectors are failed or degraded", bad, len(detectors)), Details: details}
+		return health.Result{State: health.Degraded, Message: fmt.Sprintf("%d of %d detectors are failed or degraded", bad, here), Details: details}
 	}
-	return health.Result{State: health.Healthy, Message: fmt.Sprintf("%d detectors", len(detectors)), Details: details}
+	message := fmt.Sprintf("%d detectors", here)
+	if here != len(detectors) {
+		message = fmt.Sprintf("%d of %d detectors are evaluated by this node", here, len(detectors))
+	}
+	return health.Result{State: health.Healthy, Message: message, Details: details}
 }
 
 // checkSources looks at the last known health of the sources of some types.

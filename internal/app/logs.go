@@ -33,6 +33,7 @@ type logWork struct {
 	sources  *sources
 	embedded *builtin.Source
 	log      *slog.Logger
+	owner    pipeline.Owner // nil: this node owns everything
 
 	mu        sync.Mutex // guards what follows
 	detectors map[string]model.Detector
@@ -285,6 +286,13 @@ func (w *logWork) keep(ctx context.Context, id string) error {
 	a, err := w.Anomaly(ctx, id)
 	if err != nil {
 		return err
+	}
+	if w.owner != nil {
+		token, ok := w.owner.Hold(a.DetectorID)
+		if !ok {
+			return nil // its owner keeps them
+		}
+		ctx = w.owner.Fence(ctx, a.DetectorID, token)
 	}
 	e, err := w.LogEvidenceOf(ctx, a)
 	if err != nil || e == nil {

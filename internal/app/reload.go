@@ -36,16 +36,13 @@ func (p *program) reload(ctx context.Context) error {
 	if err := p.embedded.SetTargets(c.Builtin.Targets); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if err := provision(ctx, p.store, c, p.log); err != nil {
+	if err := p.store.Exclusively(ctx, func() error { return provision(ctx, p.store, c, p.log) }); err != nil {
 		return err
 	}
 	if err := p.sources.Sync(ctx); err != nil {
 		p.log.Error("some sources cannot be used", "err", err)
 	}
-	if err := p.logs.Sync(ctx); err != nil {
-		p.log.Error("some detectors on logs are not counted", "err", err)
-	}
-	if err := p.engine.Sync(ctx); err != nil {
+	if err := (engine{p.engine, p.logs, p.nodes}).Sync(ctx); err != nil {
 		return fmt.Errorf("applying the detectors: %w", err)
 	}
 	p.level.Set(level)

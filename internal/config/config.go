@@ -21,6 +21,7 @@ import (
 	"aiops/internal/model"
 	"aiops/internal/pipeline"
 	"aiops/internal/pipeline/logs"
+	"aiops/internal/pipeline/nodes"
 	"aiops/internal/realtime"
 	"aiops/internal/source"
 	"aiops/internal/source/builtin"
@@ -41,6 +42,7 @@ type Config struct {
 	Storage   store.Config        `yaml:"storage"`
 	Builtin   Builtin             `yaml:"builtin"`
 	Pipeline  pipeline.Config     `yaml:"pipeline"`
+	Nodes     nodes.Config        `yaml:"nodes"`
 	LogCounts logs.Config         `yaml:"log_counts"`
 	Live      realtime.Config     `yaml:"live"`
 	Admission admission.Config    `yaml:"admission"`
@@ -257,6 +259,7 @@ func (c *Config) checks(v *model.Invalid) {
 	}
 	addFaults(v, "/storage", c.Storage.Validate())
 	addFaults(v, "/builtin", c.Builtin.Validate())
+	addFaults(v, "/nodes", c.Nodes.Validate())
 	addFaults(v, "/log_counts", c.LogCounts.Validate())
 	addFaults(v, "/pipeline", c.Pipeline.Validate())
 	addFaults(v, "/live", c.Live.Validate())

@@ -90,6 +90,7 @@ type DetectorStatus struct {
 	ThresholdAsked  float64       // what it would be if scores were exact; 0: unknown
 	ThresholdBasis  string        // what the difference rests on: assumed, extrapolated or counted; "" when unknown
 	Drift           Drift
+	Node            string // that evaluates it; "" where nobody shares the database, or no node does
 }
 
 // SeriesStatus is the live side of one series of a detector.

@@ -72,6 +72,9 @@ func (r *runner) commit(ctx context.Context) bool {
 	for len(r.pending) > 0 {
 		n := min(len(r.pending), commitBatch)
 		err := r.e.store.CommitAnomalies(ctx, r.pending[:n:n])
+		if r.deposed(err) {
+			return false
+		}
 		if err != nil && !r.drops(err, n) {
 			r.e.metrics.holds.WithLabelValues(holdStore).Inc()
 			r.mu.Lock()

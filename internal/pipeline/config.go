@@ -58,6 +58,8 @@ type Config struct {
 	// snapshots when the engine stops; 0 is 15 s.
 	DrainTimeout model.Duration `yaml:"drain_timeout,omitempty" json:"drain_timeout,omitempty"`
 
+	// Owner says which detectors are evaluated here; nil: all of them.
+	Owner Owner `yaml:"-" json:"-"`
 	// Audience is told of live points; nil: nobody looks.
 	Audience Audience `yaml:"-" json:"-"`
 	// Reading finds the source that answers for people who look at the past

@@ -36,6 +36,8 @@ type Engine struct {
 	memory  atomic.Int64  // bytes of all model state
 	changed chan struct{} // capacity 1: runners came or went
 
+	storedTurn turn // for reading the stored state of a detector of another node
+
 	mu         sync.Mutex
 	runners    map[string]*runner
 	events     []model.KnownEvent
@@ -56,7 +58,7 @@ func New(cfg Config, store Store, sources SourceFunc, logger *slog.Logger, reg p
 	cfg = cfg.withDefaults()
 	e := &Engine{cfg: cfg, store: store, sources: sources, log: logger.With("component", "pipeline"), now: now,
 		metrics: newMetrics(), gate: newGate(cfg.Workers, cfg.SourceWorkers, cfg.Pressure),
-		changed: make(chan struct{}, 1), runners: map[string]*runner{}}
+		changed: make(chan struct{}, 1), storedTurn: make(turn, 1), runners: map[string]*runner{}}
 	if reg != nil {
 		if err := e.metrics.register(reg, e); err != nil {
 			panic("BUG: registering the metrics of the pipeline: " + err.Error())
@@ -214,7 +216,7 @@ func (e *Engine) Config() Config { return e.cfg }
 // something holds it and does not let go. It waits for no store and no source.
 func (e *Engine) Pulse() {
 	for _, r := range e.all() {
-		r.state()
+		r.version()
 	}
 }
 
@@ -245,7 +247,17 @@ func (e *Engine) Series(id string, after string, limit int) ([]model.SeriesStatu
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer func() { done() }()
+	if c == nil && !r.here() {
+		bounded, cancel := context.WithTimeout(context.Background(), turnTimeout)
+		defer cancel()
+		done()
+		c, _, err = r.storedCore(bounded, "")
+		done = func() {}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if c == nil {
 		return nil, nil
 	}
@@ -335,12 +347,21 @@ func (r *runner) remove() {
 // state says what the detector is doing.
 func (r *runner) state() model.DetectorStatus {
 	now := r.e.now()
+	var node string
+	unsure := false
+	if o := r.e.cfg.Owner; o != nil {
+		token, ok := o.Hold(r.id)
+		if token == 0 {
+			return r.stateElsewhere()
+		}
+		node, unsure = o.Node(), !ok
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.status
 	out := model.DetectorStatus{SeriesActive: s.active, SeriesLearning: s.learning, SeriesDropped: s.refused, OpenAnomalies: s.open,
 		LastEvaluatedAt: s.evaluated, MemoryBytes: s.memory, Threshold: s.threshold,
-		ThresholdAsked: s.asked, ThresholdBasis: s.basis, Drift: s.drift}
+		ThresholdAsked: s.asked, ThresholdBasis: s.basis, Drift: s.drift, Node: node}
 	step := r.want.Step.Milliseconds()
 	if s.watermark != 0 && r.want.Enabled {
 		due := now.Add(-s.late).UnixMilli()
@@ -354,6 +375,9 @@ func (r *runner) state() model.DetectorStatus {
 	}
 	note(s.failure)
 	note(s.trouble)
+	if unsure {
+		note("evaluation waits: this node cannot reach the database to say that it lives")
+	}
 	if s.refused > 0 {
 		note(fmt.Sprintf("%d series are not watched because of the cap on series or on memory", s.refused))
 	}

@@ -299,6 +299,7 @@ func (r *runner) snapshot(ctx context.Context) error {
 		size += int64(len(p))
 	}
 	if err := r.e.store.SaveSnapshot(ctx, snap); err != nil {
+		r.deposed(err)
 		r.e.metrics.snapshotErrors.Inc()
 		return fmt.Errorf("saving a snapshot: %w", err)
 	}

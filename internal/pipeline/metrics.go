@@ -105,6 +105,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	lag := map[model.DetectorState]time.Duration{}
 	var active, learning, dropped, open int
 	for _, r := range c.e.all() {
+		if !r.here() {
+			continue // counted by its own node
+		}
 		s := r.state()
 		count[s.State]++
 		lag[s.State] = max(lag[s.State], s.Lag)

@@ -28,6 +28,24 @@ type Source interface {
 // evaluation, so a source may be replaced at any time.
 type SourceFunc func(d model.Detector) (Source, bool)
 
+// Owner shares detectors out among the engines of several nodes on one store.
+// Its methods are called often, by many goroutines, and must not block.
+type Owner interface {
+	// Hold returns the token under which this node owns a detector, 0 when it
+	// does not. ok is false while it must not evaluate it: it is not the owner,
+	// or cannot be sure that it still is. Engine.Recheck tells of changes.
+	Hold(detectorID string) (token int64, ok bool)
+	// Fence returns the context for what the owner writes. Once another node
+	// has a newer token, such writes fail with an error that model.IsDeposed
+	// knows.
+	Fence(ctx context.Context, detectorID string, token int64) context.Context
+	// Report returns what the owner's Engine.Report said last, how old that is,
+	// and the node that owns the detector, "" for none.
+	Report(detectorID string) (report []byte, node string, age time.Duration)
+	// Node names this node, for people.
+	Node() string
+}
+
 // Audience is who looks at series while they are scored. Its methods are called
 // after each evaluation, by many goroutines, and must not block.
 type Audience interface {

@@ -25,6 +25,7 @@ type view struct {
 	since     int64
 	key       string
 	copy      *core // of the one series as it is now; nil: not tracked
+	stored    bool  // copy is that of a snapshot, watermark what another node has evaluated since
 }
 
 // view looks at one series of the runner. key "" is the only one.
@@ -33,15 +34,30 @@ func (r *runner) view(ctx context.Context, key string) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	defer done()
+	defer func() { done() }()
+	live, stored := 0, false
+	if c != nil {
+		live = c.live
+	} else if !r.here() {
+		done()
+		done = func() {}
+		if c, live, err = r.storedCore(ctx, key); err != nil {
+			return view{}, err
+		}
+		stored = true
+	}
 	if c == nil {
 		return view{}, model.Errorf(model.KindConflict, model.SubjectDetector,
 			"the detector has not been evaluated since the program started; start it and try again in a moment")
 	}
-	v := view{def: c.def, past: c.past.after(math.MinInt64), watermark: c.watermark, began: c.began, live: c.live, key: key}
+	v := view{def: c.def, past: c.past.after(math.MinInt64), watermark: c.watermark, began: c.began, live: live, key: key, stored: stored}
+	if stored {
+		rep, _, _ := r.reported()
+		v.watermark = max(v.watermark, rep.Watermark)
+	}
 	if key == "" {
-		if c.live != 1 {
-			return v, seriesChoice(c.live)
+		if live != 1 {
+			return v, seriesChoice(live)
 		}
 		for _, s := range c.series {
 			if s != nil {
@@ -317,6 +333,11 @@ func (e *Engine) Detect(ctx context.Context, id string, of model.Labels, samples
 	}
 	first, last := aligned[0].T, aligned[len(aligned)-1].T
 	c := v.copy
+	if v.stored && first > v.watermark {
+		if c, err = e.rewind(ctx, r, v, v.watermark); err != nil {
+			return nil, err
+		}
+	}
 	if first <= v.watermark {
 		if c, err = e.rewind(ctx, r, v, first-v.def.step); err != nil {
 			return nil, err

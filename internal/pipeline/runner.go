@@ -93,6 +93,9 @@ type runner struct {
 	shadow       *shadowRun       // nil: none
 	retrainAt    time.Time        // not asked for again before
 	events       int64            // generation of the known events that the core has
+	token        int64            // of the lease that core belongs to
+	lost         int64            // the token that another node has overtaken, or that was handed over
+	owns         bool             // this node may evaluate it
 	side         sync.WaitGroup
 
 	mu     sync.Mutex
@@ -230,9 +233,13 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 		}
 		r.publish()
 	}()
+	work, r.owns = r.owned(work)
 	if request != nil {
 		request(work)
 		return r.e.now()
+	}
+	if !r.owns {
+		return r.e.now().Add(sleepAtMost)
 	}
 	d, check, shadow := r.wanted()
 	if err := r.adopt(work, d, check); err != nil {
@@ -384,6 +391,10 @@ func (r *runner) drain(ctx context.Context) {
 	gone := r.gone
 	r.mu.Unlock()
 	if gone {
+		return
+	}
+	ctx, ok := r.owned(ctx)
+	if !ok {
 		return
 	}
 	if err := r.snapshotLive(ctx); err != nil {

@@ -108,6 +108,9 @@ func (e *Engine) Shadow(ctx context.Context, id string) (model.ShadowReport, err
 		r.mu.Lock()
 		s, enabled := r.shadowState, r.want.Enabled
 		r.mu.Unlock()
+		if !r.here() {
+			s = r.shadowReported()
+		}
 		out.Error, out.Progress, out.Series, out.Learning = s.fault, s.progress, s.series, s.learning
 		out.MemoryBytes, out.Threshold, out.Watermark, out.Agreement = s.memory, s.threshold, msTime(s.watermark), s.agreement
 		switch {
@@ -218,6 +221,10 @@ func ask[T any](ctx context.Context, r *runner, do func(work context.Context) (T
 	request := func(work context.Context) {
 		result := answer{err: model.Errorf(model.KindTraining, model.SubjectDetector, "the change failed unexpectedly; try again")}
 		defer func() { done <- result }()
+		if !r.owns {
+			result.err = elsewhere()
+			return
+		}
 		result.value, result.err = do(work)
 	}
 	select {

@@ -15,6 +15,11 @@ var (
 	// ErrClosed is in the chain of what a closed store answers.
 	ErrClosed = errors.New("the store is closed")
 
+	// ErrNotHere is what the function of a task returns when another node has to
+	// do the work. The task is queued again, for whichever node takes it then,
+	// which does not count as a failed run.
+	ErrNotHere = errors.New("another node has to do this")
+
 	// ErrFailed is in the chain of what a failed store answers. The process has
 	// to exit: what it would write now could be lost.
 	ErrFailed = errors.New("the store has failed")

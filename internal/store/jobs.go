@@ -48,6 +48,7 @@ const (
 	taskBeat       = 5 * time.Second        // how often a running task says that it is alive
 	taskDead       = 30 * time.Second       // silence after which another node takes a task over
 	taskRetry      = time.Second            // between two tries to begin
+	taskElsewhere  = 500 * time.Millisecond // before a task that another node has to run is offered again
 	taskProgress   = time.Second            // least time between two writes of progress
 	taskDrain      = 5 * time.Second        // for running tasks to finish when the program stops
 	taskStopping   = 15 * time.Second       // for them to return after they were cancelled

@@ -251,6 +251,17 @@ func (s *Store) IntegrityCheck(ctx context.Context) error {
 	return s.wrap(s.eng.IntegrityCheck(ctx), "checking the database")
 }
 
+// Exclusively runs f while no other node that shares the database runs a function
+// of its own here: it waits for them. f must not call it again.
+func (s *Store) Exclusively(ctx context.Context, f func() error) error {
+	var of error
+	err := s.eng.Exclusively(ctx, func() error { of = f(); return of })
+	if of != nil {
+		return of
+	}
+	return s.wrap(err, "waiting for other nodes")
+}
+
 // Backup writes a consistent copy of the database to the file path, which must
 // not exist, while everything goes on. Secrets in it stay encrypted: keep the
 // master key apart from it.

@@ -148,6 +148,9 @@ func (w *taskWorker) Work(ctx context.Context, job *river.Job[taskJob]) error {
 	cause := context.Cause(ctx)
 	cancel(nil)
 	<-watched
+	if errors.Is(err, ErrNotHere) && cause == nil {
+		return j.putBack(context.WithoutCancel(ctx), task.ID, taskElsewhere)
+	}
 	return j.finish(context.WithoutCancel(ctx), task.ID, p.last(), result, err, cause)
 }
 
@@ -218,7 +221,7 @@ func (j *Jobs) finish(ctx context.Context, id string, progress float64, result a
 	case errors.Is(cause, errTaskCancelled):
 		state, message = model.TaskCancelled, "cancelled"
 	case cause != nil && err != nil && !errors.Is(cause, context.DeadlineExceeded):
-		return j.putBack(ctx, id)
+		return j.putBack(ctx, id, 0)
 	case err != nil:
 		state, message = model.TaskFailed, j.explain(id, err)
 	default:
@@ -239,9 +242,9 @@ func (j *Jobs) finish(ctx context.Context, id string, progress float64, result a
 	})
 }
 
-// putBack queues a task again that the stop of the program interrupted, which
-// does not count as a failed run.
-func (j *Jobs) putBack(ctx context.Context, id string) error {
+// putBack queues a task again that the stop of the program interrupted, or that
+// another node has to run, which does not count as a failed run.
+func (j *Jobs) putBack(ctx context.Context, id string, after time.Duration) error {
 	err := j.s.commit(ctx, "putting back a task", func(ctx context.Context, tx *tx) error {
 		return tx.exec(ctx, `UPDATE tasks SET state = $2, owner = '', attempts = attempts - 1, updated_at = $3
 			WHERE id = $1 AND state = $4 AND owner = $5`, id, string(model.TaskQueued), tx.now, string(model.TaskRunning), j.s.instance)
@@ -249,7 +252,7 @@ func (j *Jobs) putBack(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return river.JobSnooze(0)
+	return river.JobSnooze(after)
 }
 
 // explain returns what people may read of an error, and logs the rest.

@@ -1911,6 +1911,8 @@ export interface components {
              * @description Of all model state
              */
             memory_bytes: number;
+            /** @description Host of the node that evaluates it, where several share a database; absent elsewhere, and while none does */
+            node?: string;
             /** Format: int64 */
             open_anomalies: number;
             /** Format: int64 */
