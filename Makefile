@@ -143,6 +143,10 @@ hostile: ## A thousand body bombs and slow clients, probes beside a hung source,
 outage: ## PostgreSQL away for a minute, and 1,000 keyed requests through a kill
 	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgresGoes|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e
 
+.PHONY: failover
+failover: ## Two programs on one PostgreSQL: fifty kills, stops and pauses with the default lease; about half an hour (KILLS=50)
+	AIOPS_FAILOVER=$(or $(KILLS),50) $(GO) test -run TestFailover -v -count 1 -timeout 90m ./e2e
+
 .PHONY: bench-load
 bench-load: build ## Latency, throughput and overload: server on one core, generator on another (FOR=10s each part)
 	$(BIN) bench load --for $(or $(FOR),10s)

@@ -104,6 +104,7 @@ func TestChartRendersValidObjects(t *testing.T) {
 	}{
 		"defaults":       {nil, []string{"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount", "StatefulSet"}},
 		"everything":     {everything(), []string{"ConfigMap", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount", "ServiceMonitor", "StatefulSet"}},
+		"three nodes":    {map[string]any{"replicas": 3, "config": map[string]any{"storage": map[string]any{"postgres": map[string]any{"url": "${DATABASE_URL}"}, "master_key": "${MASTER_KEY}"}}}, []string{"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount", "StatefulSet"}},
 		"nothing stored": {map[string]any{"persistence": map[string]any{"enabled": false}, "networkPolicy": map[string]any{"enabled": false}}, []string{"ConfigMap", "PodDisruptionBudget", "Service", "ServiceAccount", "StatefulSet"}},
 	} {
 		documents, err := render(c.values)
@@ -166,6 +167,8 @@ func TestChecksFindFaults(t *testing.T) {
 	for name, values := range map[string]map[string]any{
 		"a mistyped value":    {"persistance": map[string]any{"enabled": false}},
 		"a size without unit": {"persistence": map[string]any{"size": "10"}},
+		"replicas on SQLite":  {"replicas": 2},
+		"no replica":          {"replicas": 0},
 		"an ingress for all":  {"ingress": map[string]any{"enabled": true}},
 	} {
 		if _, err := render(values); err == nil {

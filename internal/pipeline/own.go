@@ -14,14 +14,13 @@ import (
 // that is shown as trouble.
 const staleReport = 30 * time.Second
 
-// owned returns the context for what this node writes of the detector, and
-// false when it may not evaluate it now. Another owner means that what this
-// node knows is out of date: it is dropped without being written. While it is
-// only unsure, the state is kept and waits.
-func (r *runner) owned(work context.Context) (context.Context, bool) {
+// owned reports whether this node may evaluate the detector now. Another owner
+// means that what this node knows is out of date: it is dropped without being
+// written. While it is only unsure, the state is kept and waits.
+func (r *runner) owned() bool {
 	o := r.e.cfg.Owner
 	if o == nil {
-		return work, true
+		return true
 	}
 	token, ok := o.Hold(r.id)
 	if token != r.token || token == 0 {
@@ -30,9 +29,18 @@ func (r *runner) owned(work context.Context) (context.Context, bool) {
 	}
 	if !ok || token == r.lost {
 		r.held = true // what happens meanwhile is a gap
-		return nil, false
+		return false
 	}
-	return o.Fence(work, r.id, token), true
+	return true
+}
+
+// fence returns the context for what this node writes of the detector while it
+// owns it.
+func (r *runner) fence(ctx context.Context) context.Context {
+	if r.e.cfg.Owner == nil {
+		return ctx
+	}
+	return r.e.cfg.Owner.Fence(ctx, r.id, r.token)
 }
 
 // disown forgets everything that was learned live, as a process that ends

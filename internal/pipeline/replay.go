@@ -52,8 +52,14 @@ func (r *runner) view(ctx context.Context, key string) (view, error) {
 	}
 	v := view{def: c.def, past: c.past.after(math.MinInt64), watermark: c.watermark, began: c.began, live: live, key: key, stored: stored}
 	if stored {
-		rep, _, _ := r.reported()
-		v.watermark = max(v.watermark, rep.Watermark)
+		// What changed the threshold since the snapshot is not known here, only
+		// what it is now.
+		if rep, _, _ := r.reported(); rep.Watermark > v.watermark {
+			v.watermark = rep.Watermark
+			if t := float64(rep.Threshold); t > 0 && t != c.threshold {
+				v.past.quotas = append(v.past.quotas, quotaChange{rep.Watermark, int32(c.quota), t})
+			}
+		}
 	}
 	if key == "" {
 		if live != 1 {

@@ -233,7 +233,8 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 		}
 		r.publish()
 	}()
-	work, r.owns = r.owned(work)
+	r.owns = r.owned()
+	intake, work = r.fence(intake), r.fence(work) // either is written with
 	if request != nil {
 		request(work)
 		return r.e.now()
@@ -280,6 +281,7 @@ func (r *runner) forget() {
 // failed notes why nothing was evaluated and returns when to try again.
 func (r *runner) failed(err error) time.Time {
 	r.fails++
+	r.deposed(err)
 	text := safeText(err)
 	r.mu.Lock()
 	changed := r.status.failure != text
@@ -393,10 +395,10 @@ func (r *runner) drain(ctx context.Context) {
 	if gone {
 		return
 	}
-	ctx, ok := r.owned(ctx)
-	if !ok {
+	if !r.owned() {
 		return
 	}
+	ctx = r.fence(ctx)
 	if err := r.snapshotLive(ctx); err != nil {
 		r.log.Warn("the last snapshot was not written; the gap since the one before is replayed at the next start", "err", err)
 	}

@@ -283,7 +283,7 @@ func fenced(ctx context.Context, fn writeFunc) writeFunc {
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("reading the lease: %w", err)
 		}
-		if token != f.token {
+		if token != f.token || token == 0 { // 0: the detector is gone, or nobody ever had it
 			return deposed("another node has taken the detector over")
 		}
 		return fn(ctx, tx)
