@@ -89,6 +89,7 @@ func (l *loadRun) overloads(s *loadServer, factors ...float64) []LoadOverload {
 	for range loadRepetitions {
 		for i, factor := range factors {
 			one := l.overload(s, factor, before)
+			l.settle(s)
 			one.After = l.peak(s)
 			before = one.After
 			out[i].Slices = append(out[i].Slices, one)
@@ -102,6 +103,17 @@ func (l *loadRun) overloads(s *loadServer, factors ...float64) []LoadOverload {
 		out[i].sum()
 	}
 	return out
+}
+
+// settle waits until nothing is left of an overload, 20 s at most: without the
+// limiter the server goes on with what nobody waits for any longer.
+func (l *loadRun) settle(s *loadServer) {
+	for end := time.Now().Add(20 * time.Second); l.ctx.Err() == nil && time.Now().Before(end); liveSleep(l.ctx, 100*time.Millisecond) {
+		began := time.Now()
+		if a, err := s.raw(expensive); err == nil && a.status == 200 && time.Since(began) < 100*time.Millisecond {
+			return
+		}
+	}
 }
 
 // sum fills in what the slices say together.

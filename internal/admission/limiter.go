@@ -20,6 +20,9 @@ const (
 	// else than a CPU, or takes its turns with others: it counts no longer
 	// against the limit, only against the most that may be in flight.
 	longHeld = 500 * time.Millisecond
+	// Requests of which one is served in less do not wait for a look at the
+	// network before they run: many of them do not keep it waiting for long.
+	quick = turn / 8
 	// How long one takes to be served, before that is known.
 	firstInterval = 2 * time.Millisecond
 	// The limit goes back to where it rests when nobody has waited for this long.
@@ -71,6 +74,7 @@ type ticket struct {
 	ready      chan struct{} // told that out or in was set, when parked is
 	parked     bool
 	in, out    bool // let in, refused
+	watched    bool // woken by the lookout
 	longHeld   bool // counts no longer
 	prev, next *ticket
 }
@@ -161,7 +165,7 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	}
 	l.queues[c].push(t)
 	l.queued++
-	if l.pulsing || l.total >= l.floor/2 {
+	if l.interval > quick && (l.pulsing || l.total >= l.floor/2) {
 		t.parked = true
 		l.admit(now)
 		if !t.in {
@@ -199,7 +203,9 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	}
 	if t.in {
 		l.yield() // t was woken before all others
-		l.lookout.next()
+		if t.watched {
+			l.lookout.next()
+		}
 	}
 	return l.settle(t)
 }
@@ -251,8 +257,11 @@ func (l *limiter) admit(now time.Time) {
 			l.inFlight++
 			l.total++
 			l.running.push(t)
-			if t.parked {
+			if t.parked && l.interval > quick {
+				t.watched = true
 				l.lookout.wake(t, l.interval)
+			} else if t.parked {
+				t.ready <- struct{}{}
 			}
 		}
 	}
