@@ -90,7 +90,7 @@ type auto struct {
 	goal   [2]float64 // what is calibrated there
 	cal    calibrator
 	guard  guard
-	deep   *deepParts // nil: the model is auto
+	deep   *deepParts // nil: the model is auto and was not promoted
 
 	// scratch: the last sample that was read
 	readT       int64
@@ -140,7 +140,7 @@ func (m *auto) sum(r *reading, views float64, part *[len(rareParts)]float32) (st
 		}
 	}
 	rare = m.rare(r, &m.marks, part)
-	if m.deep != nil {
+	if m.deep.rules() {
 		pattern, rest := m.deep.sum(strength)
 		strength = pattern + rest
 		pattern, rest = m.deep.sum(rare)
@@ -165,7 +165,7 @@ func (m *auto) strength(distance float64) float64 {
 	if distance > 0 && distance < autoFar {
 		s = mul(s, distance/autoFar)
 	}
-	if m.deep == nil && m.parts.n < autoOld {
+	if !m.deep.rules() && m.parts.n < autoOld {
 		s = mul(s, math.Sqrt(float64(m.parts.n)/autoOld))
 	}
 	return s
@@ -189,7 +189,7 @@ func (m *auto) rare(r *reading, by *marks, part *[len(rareParts)]float32) (sum f
 
 // distance is that of the last reading; 0 where patterns decide.
 func (m *auto) distance() float64 {
-	if m.deep != nil && m.deep.decides() {
+	if m.deep.rules() && m.deep.decides() {
 		return 0
 	}
 	return m.parts.distance(&m.last)
@@ -231,6 +231,9 @@ func (m *auto) Score(t int64, v float64) Result {
 	}
 	if watches(m.direction, side) {
 		lnP, beyond := m.cal.lnExceed(side, m.lastRare)
+		if m.deep.joins() {
+			lnP, beyond = m.deep.join(side, lnP, beyond)
+		}
 		if m.direction == model.DirectionBoth {
 			lnP += ln2Hi + ln2Lo
 		}
@@ -302,6 +305,7 @@ func (m *auto) Learn(t int64, v float64) {
 		if m.parts.n >= gaugeWarm && !m.guard.established() {
 			m.cal.learn(side, m.lastRare)
 		}
+		m.deep.calibrate(side)
 		by := m.oddness(side)
 		back = m.guard.take(t, by > 1, &m.marks)
 		if skip = by > oddFar && m.guard.established(); skip && m.guard.begins() {
@@ -316,6 +320,9 @@ func (m *auto) Learn(t int64, v float64) {
 	m.parts.learn(x, &m.last, skip)
 	if m.deep != nil {
 		m.deep.learn(t, v, x)
+		if m.deep.settle() {
+			m.aim()
+		}
 	}
 	if m.parts.n < 10000 {
 		m.top = max(2.2, log10(float64(m.parts.n)))
@@ -332,7 +339,7 @@ func (m *auto) Learn(t int64, v float64) {
 func (m *auto) oddness(side int) float64 {
 	limit := m.guard.limit[side]
 	switch {
-	case m.parts.n < oddYoung || !(limit > 0) || m.deep != nil && m.deep.decides():
+	case m.parts.n < oddYoung || !(limit > 0) || m.deep.rules() && m.deep.decides():
 		return 0
 	case m.guard.age == 0:
 		return m.lastRare / limit
@@ -429,6 +436,9 @@ func (m *auto) aim() {
 	if m.direction == model.DirectionBoth {
 		lnP -= ln2Hi + ln2Lo
 	}
+	if m.deep.joins() {
+		lnP -= ln2Hi + ln2Lo
+	}
 	for side := range m.goal {
 		m.goal[side] = m.cal.deviation(side, lnP)
 	}
@@ -491,7 +501,7 @@ func (m *auto) SizeBytes() int {
 // Describe implements Model.
 func (m *auto) Describe() (algorithm, why string) {
 	name := "auto"
-	if m.deep != nil {
+	if m.deep.rules() || m.deep.joins() {
 		name = "deep"
 	}
 	if n := m.parts.n; n < autoLeast {
@@ -513,6 +523,9 @@ func (m *auto) Contributions() []model.Contribution {
 	if !m.hasLast {
 		return nil
 	}
+	if m.deep.joins() && m.deep.trial.won {
+		return m.deep.contributions(nil, 1, 1, m.lastScore)
+	}
 	var out []model.Contribution
 	for k, p := range m.lastPart {
 		if p > 0 && m.lastRare > 0 {
@@ -521,7 +534,7 @@ func (m *auto) Contributions() []model.Contribution {
 				Note: autoNote(float64(p)/autoRarity[i], m.top)})
 		}
 	}
-	if m.deep != nil && m.lastRare > 0 {
+	if m.deep.rules() && m.lastRare > 0 {
 		out = m.deep.contributions(out, m.lastPattern, m.lastRare, m.lastScore)
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Share > out[j].Share })
@@ -574,7 +587,8 @@ func (m *auto) numbers() []*float64 {
 func (m *auto) Restore(snapshot []byte) error {
 	d := readSnapshot(snapshot, m.ident)
 	n := *m
-	if m.deep != nil {
+	n.deep = nil
+	if m.deep != nil && m.deep.trial == nil {
 		var err error
 		if n.deep, err = newDeepParts(m.deep.config); err != nil {
 			return err
@@ -597,8 +611,11 @@ func (m *auto) Restore(snapshot []byte) error {
 	n.cal = calibrator{memory: m.cal.memory, ensemble: true}
 	n.cal.read(d)
 	n.parts.restore(d)
-	if m.deep != nil {
+	switch {
+	case n.deep != nil:
 		n.deep.restore(d)
+	case len(d.b) > 0:
+		n.deep = restoreTrial(d, m.cal.memory)
 	}
 	if err := d.close(); err != nil {
 		return err

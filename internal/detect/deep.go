@@ -57,6 +57,7 @@ type deepParts struct {
 	discord discord
 	short   float64 // in samples
 	config  config
+	trial   *trial // of a promoted model; nil: the model is deep
 	views   [len(deepViews)]Model
 	gauges  [len(deepViews)]gauge
 	scores  [len(deepViews)]float64 // scratch: what the views said of the last sample
@@ -79,6 +80,9 @@ func newDeepParts(c config) (*deepParts, error) {
 func (p *deepParts) view(t int64, v, top float64) float64 {
 	var sum float64
 	for i, m := range p.views {
+		if m == nil {
+			continue
+		}
 		p.scores[i] = m.Score(t, v).Score
 		limited := p.gauges[i].limited(p.scores[i], top)
 		sum += mul(deepViews[i].weight, limited)
@@ -117,8 +121,10 @@ func (p *deepParts) sum(plain float64) (pattern, rest float64) {
 func (p *deepParts) learn(t int64, v, x float64) {
 	p.discord.learn(x)
 	for i, m := range p.views {
-		p.gauges[i].learn(p.scores[i])
-		m.Learn(t, v)
+		if m != nil {
+			p.gauges[i].learn(p.scores[i])
+			m.Learn(t, v)
+		}
 	}
 }
 
@@ -127,7 +133,12 @@ func (p *deepParts) scale(f float64) { p.discord.scale(f) }
 func (p *deepParts) sizeBytes() int {
 	size := int(sizeOf[deepParts]()) + p.discord.sizeBytes()
 	for _, m := range p.views {
-		size += m.SizeBytes()
+		if m != nil {
+			size += m.SizeBytes()
+		}
+	}
+	if p.trial != nil {
+		size += int(sizeOf[trial]())
 	}
 	return size
 }
@@ -135,6 +146,9 @@ func (p *deepParts) sizeBytes() int {
 func (p *deepParts) why() string {
 	if p == nil {
 		return ""
+	}
+	if !p.rules() {
+		return fmt.Sprintf("; deep on trial for %d samples", p.discord.seen)
 	}
 	if p.discord.period == 0 {
 		return "; no period found yet, patterns of " + fmt.Sprint(p.discord.length*p.discord.thin) + " samples"
@@ -153,6 +167,10 @@ func (p *deepParts) contributions(out []model.Contribution, part, sum, score flo
 }
 
 func (p *deepParts) append(w *writer) {
+	if p.trial != nil {
+		p.appendTrial(w)
+		return
+	}
 	p.discord.append(w)
 	for i, m := range p.views {
 		p.gauges[i].append(w)

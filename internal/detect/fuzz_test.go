@@ -47,6 +47,13 @@ func FuzzRestore(f *testing.F) {
 			}
 			b := m.AppendSnapshot(nil)
 			f.Add(uint8(i), b[snapshotHeader:len(b)-snapshotTrailer])
+			if n > 0 && Promote(m, 5*time.Minute) {
+				for k := range n {
+					Step(m, int64(n+k)*300_000, float64(k%17))
+				}
+				b = m.AppendSnapshot(nil)
+				f.Add(uint8(i), b[snapshotHeader:len(b)-snapshotTrailer])
+			}
 		}
 	}
 	f.Fuzz(checkRestore)

@@ -35,6 +35,10 @@ type Config struct {
 	// MaxMemoryBytes is how much all model state together may take before new
 	// series are refused; 0 is 4 GiB.
 	MaxMemoryBytes int64 `yaml:"max_memory_bytes,omitempty" json:"max_memory_bytes,omitempty"`
+	// DeepMemoryBytes is how much the models of all detectors together may take
+	// beyond that of "auto" because they were promoted to "deep"; 0 is 64 MiB. A
+	// detector takes at most an eighth. Less than 2 MiB promotes nothing.
+	DeepMemoryBytes int64 `yaml:"deep_memory_bytes,omitempty" json:"deep_memory_bytes,omitempty"`
 	// SeriesTTL is how long a series may be silent, while its source is
 	// healthy, before its model is dropped; 0 is 24 h. It is never less than
 	// 100 steps of the detector.
@@ -88,6 +92,7 @@ func (c Config) Validate() error {
 	atLeast("/source_workers", int64(c.SourceWorkers), 0)
 	atLeast("/max_series_per_detector", int64(c.MaxSeries), 0)
 	atLeast("/max_memory_bytes", c.MaxMemoryBytes, 0)
+	atLeast("/deep_memory_bytes", c.DeepMemoryBytes, 0)
 	atLeast("/history_points", int64(c.HistoryPoints), 0)
 	atLeast("/history_samples", c.HistorySamples, 0)
 	for _, d := range []struct {
@@ -121,6 +126,9 @@ func (c Config) withDefaults() Config {
 	def(&c.HistoryPoints, 50_000)
 	if c.MaxMemoryBytes == 0 {
 		c.MaxMemoryBytes = 4 << 30
+	}
+	if c.DeepMemoryBytes == 0 {
+		c.DeepMemoryBytes = 64 << 20
 	}
 	if c.HistorySamples == 0 {
 		c.HistorySamples = 20_000_000

@@ -24,6 +24,7 @@ type series struct {
 	link     *jointLink        // its place among the series it is looked at with; nil: none
 	missed   int32             // steps without a sample since seenAt, outages of the source not counted
 	next     int32             // next series with the same hash, -1: none
+	tried    int64             // step at which its last trial of deep ended without success; 0: none did
 	learning bool
 	known    knownFlags // what known events say of it
 	epoch    uint32     // of the core's events when known was looked up
@@ -81,6 +82,7 @@ type core struct {
 	drift     drift
 	agreement model.Agreement // of a shadow with the live definition
 	joint     *joint          // nil: each series by itself
+	deep      deepSeats
 
 	// emit is told of each transition, at once and in order; nil: nobody.
 	// note says why an episode ended when calm samples are not the reason.
@@ -143,6 +145,7 @@ func (c *core) advance(ctx context.Context, to int64, data []model.SeriesData, g
 		default:
 			c.tune(t)
 			c.setQuota(t, c.active)
+			c.seatDeep(t)
 			c.step(t)
 			c.exceed.Add(&c.tally)
 		}

@@ -26,12 +26,16 @@ type definition struct {
 	activeSteps int32 // missed steps after which a series does not share the budget
 	ttlSteps    int32 // missed steps after which a series is dropped
 	maxSeries   int
-	calibrated  bool // scores are tail probabilities that can be wrong
+	deepBytes   int64 // what promoted models may take beyond auto
+	calibrated  bool  // scores are tail probabilities that can be wrong
 }
 
 func newDefinition(d model.Detector, cfg Config) *definition {
 	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), maxSeries: cfg.MaxSeries, calibrated: detect.Calibrated(d.Model)}
 	def.fingerprint = fingerprintOf(d)
+	if detect.Promotable(d.Model) {
+		def.deepBytes = cfg.DeepMemoryBytes / deepShares
+	}
 	def.activeSteps = int32(max(10, 10*time.Minute/d.Step))
 	def.ttlSteps = int32(max(100, cfg.SeriesTTL.Std()/d.Step))
 	return def

@@ -75,6 +75,8 @@ type collector struct {
 	open      *prometheus.Desc
 	lag       *prometheus.Desc
 	memory    *prometheus.Desc
+	promoted  *prometheus.Desc
+	granted   *prometheus.Desc
 }
 
 func newCollector(e *Engine) *collector {
@@ -88,12 +90,14 @@ func newCollector(e *Engine) *collector {
 		open:      desc("open_anomalies", "Pending and firing anomalies."),
 		lag:       desc("lag_seconds", "Longest time from the last step that is due to the last one evaluated, by state of the detector.", "state"),
 		memory:    desc("model_memory_bytes", "Memory of all model state."),
+		promoted:  desc("promoted_series", "Series whose model auto was promoted: on trial, or scored as by deep.", "state"),
+		granted:   desc("deep_memory_granted_bytes", "Memory granted to detectors for promoted models."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.detectors, c.series, c.open, c.lag, c.memory} {
+	for _, d := range []*prometheus.Desc{c.detectors, c.series, c.open, c.lag, c.memory, c.promoted, c.granted} {
 		ch <- d
 	}
 }
@@ -103,7 +107,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	states := []model.DetectorState{model.DetectorLearning, model.DetectorRunning, model.DetectorStopped, model.DetectorDegraded, model.DetectorFailed}
 	count := map[model.DetectorState]int{}
 	lag := map[model.DetectorState]time.Duration{}
-	var active, learning, dropped, open int
+	var active, learning, dropped, open, trials, deep int
+	var granted int64
 	for _, r := range c.e.all() {
 		if !r.here() {
 			continue // counted by its own node
@@ -115,6 +120,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		learning += s.SeriesLearning
 		dropped += s.SeriesDropped
 		open += s.OpenAnomalies
+		granted += r.deepGranted.Load()
+		r.mu.Lock()
+		trials, deep = trials+r.status.trials, deep+r.status.deep
+		r.mu.Unlock()
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -128,6 +137,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.series, float64(dropped), "dropped")
 	gauge(c.open, float64(open))
 	gauge(c.memory, float64(c.e.memory.Load()))
+	gauge(c.promoted, float64(trials), "trial")
+	gauge(c.promoted, float64(deep), "deep")
+	gauge(c.granted, float64(granted))
 }
 
 func (m *metrics) register(reg prometheus.Registerer, e *Engine) error {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aiops/internal/model"
@@ -98,6 +99,8 @@ type runner struct {
 	owns         bool             // this node may evaluate it
 	side         sync.WaitGroup
 
+	deepGranted atomic.Int64 // bytes for promoted models
+
 	mu     sync.Mutex
 	want   model.Detector
 	check  bool // look whether another model version is active
@@ -127,6 +130,8 @@ type live struct {
 	evaluated time.Time
 	began     bool // a series was ever seen
 	drift     model.Drift
+	trials    int // series that were promoted on trial
+	deep      int // and such that are scored as by "deep"
 }
 
 func newRunner(e *Engine, d model.Detector) *runner {
@@ -447,6 +452,7 @@ func (r *runner) publish() {
 			s.active, s.learning, s.refused, s.open = c.active, c.learning, c.refused, c.open
 			s.threshold, s.watermark, s.began = c.threshold, c.watermark, c.began != 0
 			s.asked, s.basis = c.asked()
+			s.trials, s.deep = c.deep.trials, c.deep.inForce
 			s.drift = c.drift.shown()
 		}
 		r.publishShadow()

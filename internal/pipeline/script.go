@@ -58,6 +58,7 @@ type script struct {
 	skipped  []span
 	versions []versionChange
 	events   []eventSpan
+	deep     []deepChange
 }
 
 // versionChange says which model version scores from a step on.
@@ -74,6 +75,7 @@ func (s script) after(t int64) script {
 		tunings:  slices.Clone(s.tunings[sort.Search(len(s.tunings), func(i int) bool { return s.tunings[i].from > t }):]),
 		skipped:  slices.Clone(s.skipped[sort.Search(len(s.skipped), func(i int) bool { return s.skipped[i].to > t }):]),
 		versions: slices.Clone(s.versions[sort.Search(len(s.versions), func(i int) bool { return s.versions[i].from > t }):]),
+		deep:     slices.Clone(s.deep[sort.Search(len(s.deep), func(i int) bool { return s.deep[i].from > t }):]),
 		events:   slices.Clone(s.events), // in no order, and each says itself when it counts
 	}
 }
@@ -103,6 +105,7 @@ func (c *core) followTo(t int64) {
 	if len(f.skipped) > 0 && f.skipped[0].from <= t {
 		return
 	}
+	c.followDeep(t)
 	c.step(t)
 }
 

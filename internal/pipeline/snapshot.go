@@ -18,7 +18,7 @@ import (
 // in the order of the hashes of their keys; see docs/pipeline.md.
 const (
 	snapshotMagic   = "AIPS"
-	snapshotVersion = 3
+	snapshotVersion = 4
 	oldestSnapshot  = 1 // the oldest format that is read
 	kindHeader      = 'H'
 	kindSeries      = 'S'
@@ -54,6 +54,7 @@ type header struct {
 	drift        drift
 	agreement    model.Agreement // of a shadow
 	exceed       detect.Exceedances
+	deepBytes    int64 // granted for promoted models
 }
 
 type partInfo struct {
@@ -72,7 +73,7 @@ func (c *core) snapshot(now time.Time) model.Snapshot {
 	list := c.sorted()
 	h := header{fingerprint: c.def.fingerprint, step: c.def.step, modelVersion: c.modelVersion, watermark: c.watermark,
 		began: c.began, active: c.active, quota: quotaChange{series: int32(c.quota), threshold: c.threshold},
-		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement, exceed: c.exceed}
+		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement, exceed: c.exceed, deepBytes: c.deep.granted}
 	parts := [][]byte{nil}
 	for len(list) > 0 {
 		n := min(len(list), seriesPerPart)
@@ -180,6 +181,7 @@ func (h *header) core(def *definition) *core {
 	c.began, c.active, c.samples, c.past, c.planned = h.began, h.active, h.samples, h.past, h.planned
 	c.quota, c.threshold = int(h.quota.series), h.quota.threshold
 	c.drift, c.agreement, c.exceed = h.drift, h.agreement, h.exceed
+	c.deep.granted = h.deepBytes
 	return c
 }
 
@@ -233,6 +235,14 @@ func (h *header) encode() []byte {
 		w.i64(n)
 	}
 	w.bytes(h.exceed.Append(nil))
+	w.i64(h.deepBytes)
+	w.uint(uint64(len(h.past.deep)))
+	for _, d := range h.past.deep {
+		w.i64(d.from)
+		w.i64(d.version)
+		w.u64(d.hash)
+		w.bool(d.on)
+	}
 	return w.close()
 }
 
@@ -266,7 +276,13 @@ func decodeHeader(b []byte) (*header, error) {
 			r.fail("the record of exceedances cannot be read")
 		}
 	}
-	if h.step <= 0 {
+	if r.version >= 4 {
+		h.deepBytes = r.i64()
+		for range r.count(maxDeepChanges, 25) {
+			h.past.deep = append(h.past.deep, deepChange{r.i64(), r.i64(), r.u64(), r.bool()})
+		}
+	}
+	if h.step <= 0 || h.deepBytes < 0 {
 		r.fail("the header contradicts itself")
 	}
 	return h, r.close()
@@ -285,6 +301,7 @@ func encodePart(index int, list []*series) []byte {
 		w.point(s.last)
 		w.uint(uint64(s.missed))
 		w.bool(s.learning)
+		w.i64(s.tried)
 		cluster := s.cluster.Bytes()
 		w.u64(binary.LittleEndian.Uint64(cluster[:]))
 		w.episode(s.episode)
@@ -312,6 +329,9 @@ func (c *core) decodePart(index int, b []byte, want func(key []byte) bool) ([]*s
 		s := &series{since: r.i64(), seenAt: r.i64(), lastT: r.i64(), lastV: r.f64(), last: r.point()}
 		s.missed = int32(r.uint(math.MaxInt32))
 		s.learning = r.bool()
+		if r.version >= 4 {
+			s.tried = r.i64()
+		}
 		if r.version >= 3 {
 			var cluster [8]byte
 			binary.LittleEndian.PutUint64(cluster[:], r.u64())

@@ -1,0 +1,199 @@
+package pipeline
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"aiops/internal/detect"
+)
+
+const (
+	deepShares = 8   // of the memory for promoted models, one detector takes at most this part
+	deepEvery  = 256 // steps between two decisions
+	deepTimes  = 32  // series of a detector for each one that may be promoted: about as many samples of auto cost one of deep
+
+	// A trial lasts five times an hour, so that the longest rhythm that counts can
+	// be seen, within these bounds.
+	leastTrial = 1024
+	mostTrial  = 8192
+	// So many trials later a series may be tried again.
+	deepAgain = 16
+
+	maxDeepChanges = 4096
+)
+
+// deepSeats is who may be promoted from auto to deep.
+type deepSeats struct {
+	granted int64 // bytes; part of the state
+	// grant asks for the share of the detector, or gives it back, and says
+	// whether the detector has it. nil: nobody is promoted, as in trainings,
+	// shadows and backtests.
+	grant   func(want bool) bool
+	trials  int // promoted at the last decision, with patterns that do not count yet
+	inForce int // and with such that do
+}
+
+// deepChange is a promotion or its end.
+type deepChange struct {
+	from    int64
+	version int64 // of the models
+	hash    uint64
+	on      bool
+}
+
+// seatDeep decides before every deepEvery-th step which series are promoted. It
+// depends on the state alone, and on whether memory was granted. Series are
+// tried in the order of when their last trial ended, then of their hash, which
+// favours no label. One that shows a rhythm below an hour within its trial stays as
+// long as the rhythm does; the others make room for the next.
+func (c *core) seatDeep(t int64) {
+	if !detect.Promotable(c.def.detector.Model) || t/c.def.step%deepEvery != 0 {
+		return
+	}
+	seated, waiting := c.reviewDeep(t)
+	seats := c.deepPlaces(len(seated)+len(waiting) > 0)
+	if len(seated) > seats {
+		slices.SortFunc(seated, func(a, b *series) int {
+			if x, y := detect.DepthOf(a.model).Steady, detect.DepthOf(b.model).Steady; x != y {
+				if x {
+					return -1
+				}
+				return 1
+			}
+			return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.key, b.key))
+		})
+		for _, s := range seated[seats:] {
+			c.deepen(s, t, false)
+		}
+		seated = seated[:seats]
+	}
+	if free := seats - len(seated); free > 0 && len(waiting) > 0 {
+		slices.SortFunc(waiting, func(a, b *series) int {
+			return cmp.Or(cmp.Compare(a.tried, b.tried), cmp.Compare(a.hash, b.hash), cmp.Compare(a.key, b.key))
+		})
+		for _, s := range waiting[:min(free, len(waiting))] {
+			c.deepen(s, t, true)
+		}
+	}
+	c.countDeep()
+}
+
+// reviewDeep demotes those whose trial was in vain, and returns those that are
+// promoted and those that could be.
+func (c *core) reviewDeep(t int64) (seated, waiting []*series) {
+	trial := c.def.trialSteps()
+	for _, s := range c.series {
+		if s == nil || s.link.made() {
+			continue
+		}
+		switch d := detect.DepthOf(s.model); {
+		case d.Promoted && !d.Steady && d.Samples >= trial:
+			c.deepen(s, t, false)
+		case d.Promoted:
+			seated = append(seated, s)
+		case s.learning || s.missed > 0:
+		case s.tried == 0 || t-s.tried >= deepAgain*trial*c.def.step:
+			waiting = append(waiting, s)
+		}
+	}
+	return seated, waiting
+}
+
+// trialSteps is how many samples a series has to show a rhythm.
+func (def *definition) trialSteps() int64 {
+	return min(max(5*int64(time.Hour)/(def.step*int64(time.Millisecond)), leastTrial), mostTrial)
+}
+
+// deepPlaces returns how many series may be promoted. wanted: some are or could be.
+func (c *core) deepPlaces(wanted bool) int {
+	if c.deep.grant == nil || !c.deep.grant(wanted && c.def.deepBytes >= detect.DeepBytes) {
+		c.deep.granted = 0
+		return 0
+	}
+	c.deep.granted = c.def.deepBytes
+	return min(int(c.deep.granted/detect.DeepBytes), (c.active+deepTimes-1)/deepTimes)
+}
+
+// deepen promotes a series, or demotes it, from step t on.
+func (c *core) deepen(s *series, t int64, on bool) {
+	c.applyDeep(s, t, on)
+	c.past.deep = appendBounded(c.past.deep, deepChange{from: t, version: c.modelVersion, hash: s.hash, on: on}, maxDeepChanges)
+}
+
+func (c *core) applyDeep(s *series, t int64, on bool) {
+	if on {
+		detect.Promote(s.model, msDuration(c.def.step))
+		return
+	}
+	detect.Demote(s.model)
+	s.tried = t
+}
+
+// followDeep promotes and demotes as it was done then.
+func (c *core) followDeep(t int64) {
+	f := c.follow
+	for len(f.deep) > 0 && f.deep[0].from <= t {
+		d := f.deep[0]
+		f.deep = f.deep[1:]
+		slot, ok := c.index[d.hash]
+		for ok && slot >= 0 && d.version == c.modelVersion {
+			s := c.series[slot]
+			c.applyDeep(s, d.from, d.on)
+			slot = s.next
+		}
+	}
+}
+
+func (c *core) countDeep() {
+	c.deep.trials, c.deep.inForce = 0, 0
+	for _, s := range c.series {
+		if s == nil {
+			continue
+		}
+		switch d := detect.DepthOf(s.model); {
+		case d.InForce:
+			c.deep.inForce++
+		case d.Promoted:
+			c.deep.trials++
+		}
+	}
+}
+
+// grantDeep asks the engine for the share of a detector of the memory for promoted
+// models, or gives it back, and reports whether the detector has it. A share
+// that was granted stays while it is wanted.
+func (r *runner) grantDeep(share int64, want bool) bool {
+	r.e.deepMu.Lock()
+	defer r.e.deepMu.Unlock()
+	if !want {
+		r.deepGranted.Store(0)
+		return false
+	}
+	sum := share
+	for _, other := range r.e.all() {
+		if other != r {
+			sum += other.deepGranted.Load()
+		}
+	}
+	if sum > r.e.cfg.DeepMemoryBytes {
+		r.deepGranted.Store(0)
+		return false
+	}
+	r.deepGranted.Store(share)
+	return true
+}
+
+// seatsOf lets c promote series within the memory of r's detector. What c was
+// granted before it was stored counts from now on.
+func (r *runner) seatsOf(c *core) {
+	share := c.def.deepBytes
+	if share == 0 {
+		r.grantDeep(0, false)
+	}
+	c.deep.grant = func(want bool) bool { return r.grantDeep(share, want) }
+	if c.deep.granted > 0 {
+		c.deep.grant(true)
+	}
+	c.countDeep()
+}
