@@ -166,6 +166,7 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	l.queues[c].push(t)
 	l.queued++
 	if l.interval > quick && (l.pulsing || l.total >= l.floor/2) {
+		// Others wait or run: t does not run before the lookout wakes it.
 		t.parked = true
 		l.admit(now)
 		if !t.in {

@@ -19,12 +19,12 @@ import (
 // longer. A byte in a pipe is seen when the network is looked at and not before,
 // so whoever waits for one lets that happen first:
 //
-//	wake ──► byte in the pipe ──► network looked at ──► requests for 1 ms of each CPU run
-//	               ▲                                           │
-//	               └───────── next, while others wait ─────────┘
+//	wake ──► byte in the pipe ──► network looked at ──► requests for a millisecond run
+//	               ▲                                          │
+//	               └───────── next, while others wait ────────┘
 //
-// It costs two system calls for each request. Without watch running, requests
-// are woken at once.
+// Each look costs two system calls. Without watch running, requests are woken
+// at once.
 type lookout struct {
 	mu      sync.Mutex
 	in      *os.File  // the end that is written to; nil: nobody reads

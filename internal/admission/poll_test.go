@@ -3,6 +3,8 @@ package admission
 import (
 	"context"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -112,5 +114,54 @@ func TestNobodyIsForgottenAtTheEnd(t *testing.T) {
 		default:
 			t.Errorf("request %d is not woken", i)
 		}
+	}
+}
+
+// TestEveryoneIsWoken sends many requests that compute through a limiter whose
+// lookout runs. Some give up while they wait; nothing of them is left.
+func TestEveryoneIsWoken(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(64, 10*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.lookout.watch(ctx) }()
+	var clients sync.WaitGroup
+	var served, refused atomic.Int64
+	for i := range 30 {
+		clients.Go(func() {
+			for j := range 20 {
+				with, giveUp := context.WithCancel(t.Context())
+				if (i+j)%7 == 0 {
+					go giveUp()
+				}
+				place := l.acquire(with, Read)
+				if place == nil {
+					if with.Err() == nil {
+						refused.Add(1)
+					}
+					giveUp()
+					continue
+				}
+				for began := time.Now(); time.Since(began) < 400*time.Microsecond; {
+				}
+				l.release(place)
+				served.Add(1)
+				giveUp()
+			}
+		})
+	}
+	clients.Wait()
+	if s := l.state(); s.inFlight != 0 || s.queued != 0 || refused.Load() > 0 || served.Load() < 500 {
+		t.Errorf("%+v; %d served of 600, %d refused", s, served.Load(), refused.Load())
+	}
+	l.lookout.mu.Lock()
+	woken, left, used := l.lookout.woken, l.lookout.waiting.len(), l.lookout.atOnce > 0
+	l.lookout.mu.Unlock()
+	if woken != 0 || left != 0 || !used {
+		t.Errorf("%d woken, %d left in the lookout (used: %v)", woken, left, used)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
