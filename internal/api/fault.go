@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,7 +55,7 @@ func parameterFaults(r *http.Request, op *huma.Operation) []ProblemField {
 		repeatable, ok := known[name]
 		switch {
 		case !ok && strict:
-			add("query", strings.ToValidUTF8(name, "�"), "unknown_parameter", "there is no such parameter")
+			add("query", strings.ToValidUTF8(name, "�"), "unknown_parameter", noParameter(known))
 		case ok && !repeatable && len(given) > 1:
 			add("query", name, "duplicate", "the parameter is given more than once")
 		case ok && slices.ContainsFunc(given, func(v string) bool { return !storable(v) }):
@@ -63,6 +64,14 @@ func parameterFaults(r *http.Request, op *huma.Operation) []ProblemField {
 	}
 	slices.SortFunc(faults, func(a, b ProblemField) int { return strings.Compare(a.Pointer, b.Pointer) })
 	return faults
+}
+
+// noParameter says which parameters there are instead.
+func noParameter(known map[string]bool) string {
+	if len(known) == 0 {
+		return "there is no such parameter; this operation takes none"
+	}
+	return "there is no such parameter; use " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

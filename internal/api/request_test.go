@@ -80,6 +80,28 @@ func TestRequestIdentity(t *testing.T) {
 	}
 }
 
+// Who asks for a parameter that does not exist is told those that do.
+func TestUnknownParameterNamesTheOthers(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for path, want := range map[string]string{
+		"/api/v1/logs/lines?query=x": "there is no such parameter; use contains, cursor, from, level, limit, order, selector, source, template, to",
+		"/api/v1/logs/patterns?q=x":  "",
+	} {
+		rec := f.do("GET", path, "")
+		var p struct {
+			Errors []struct{ Code, Detail string }
+		}
+		must(t, json.Unmarshal(rec.Body.Bytes(), &p))
+		switch {
+		case want == "" && rec.Code != http.StatusOK:
+			t.Errorf("%s gave %d %s", path, rec.Code, rec.Body)
+		case want != "" && (rec.Code != http.StatusUnprocessableEntity || len(p.Errors) != 1 || p.Errors[0].Detail != want):
+			t.Errorf("%s gave %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	var l logged
