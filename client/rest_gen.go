@@ -2195,9 +2195,12 @@ type DetectorStatus struct {
 	LastEvaluatedAt *time.Time `json:"last_evaluated_at,omitempty"`
 
 	// MemoryBytes Of all model state
-	MemoryBytes   int64 `json:"memory_bytes"`
-	OpenAnomalies int64 `json:"open_anomalies"`
-	SeriesActive  int64 `json:"series_active"`
+	MemoryBytes int64 `json:"memory_bytes"`
+
+	// Node Host of the node that evaluates it, where several share a database; absent elsewhere, and while none does
+	Node          *string `json:"node,omitempty"`
+	OpenAnomalies int64   `json:"open_anomalies"`
+	SeriesActive  int64   `json:"series_active"`
 
 	// SeriesDropped Refused because of the cap on series
 	SeriesDropped  int64               `json:"series_dropped"`
@@ -2727,7 +2730,7 @@ type LogPatternEdit struct {
 	// Expected Whether it is of no interest and raises no alarm
 	Expected *bool `json:"expected,omitempty"`
 
-	// MergeWith Id of a pattern to merge it with; the elder id stays, the other leads to it
+	// MergeWith Id of a pattern to merge it with; the id of a pinned one stays, else of the one with more lines, else of the elder; the other leads to it
 	MergeWith *string `json:"merge_with,omitempty"`
 
 	// Name Printable characters; empty takes the name away
