@@ -164,9 +164,11 @@ func (m *team) audit() {
 		INSERT INTO audit SELECT current_setting('application_name'), TG_TABLE_NAME, NEW.detector_id, (SELECT instance FROM leases WHERE detector_id = NEW.detector_id);
 		RETURN NEW; END $$`)
 	m.exec(`CREATE TRIGGER lives AFTER INSERT OR UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION note_life()`)
-	for _, table := range []string{"anomalies", "model_snapshots", "model_versions"} {
+	for _, table := range []string{"anomalies", "model_snapshots"} {
 		m.exec(`CREATE TRIGGER audit AFTER INSERT OR UPDATE ON ` + table + ` FOR EACH ROW EXECUTE FUNCTION note_write()`)
 	}
+	// The version of a shadow is made by the node that people ask for one.
+	m.exec(`CREATE TRIGGER audit AFTER INSERT OR UPDATE ON model_versions FOR EACH ROW WHEN (NEW.state <> 'shadow') EXECUTE FUNCTION note_write()`)
 }
 
 func (m *team) exec(query string) {
@@ -264,6 +266,7 @@ func TestFailover(t *testing.T) {
 	m.owns(within, b, m.detectors/2)
 	m.steady()
 	m.readable(a, b)
+	m.promote(within, a, b)
 
 	nodes, names := []*server{a, b}, []string{"a", "b"}
 	var killed, stopped []time.Duration
@@ -470,4 +473,54 @@ func (m *team) readable(a, b *server) {
 			s.json(http.MethodPost, "/api/v1/detectors/"+d.ID+"/"+command, nil, nil)
 		}
 	}
+}
+
+// promote makes a shadow live by way of the node that does not score it.
+func (m *team) promote(within time.Duration, a, b *server) {
+	m.t.Helper()
+	var d detector
+	a.json(http.MethodPost, "/api/v1/detectors", map[string]any{"name": "extra", "source": "shared", "query": "extra", "step": "1s", "model": "ewma"}, &d)
+	other := b // of the one that took it
+	eventually(m.t, within, "a node owns the new detector", func() error {
+		most := float64(m.detectors/2 + 1)
+		if b.metric("aiops_pipeline_owned_detectors") == most {
+			other = a
+		} else if a.metric("aiops_pipeline_owned_detectors") != most {
+			return errors.New("neither does")
+		}
+		return nil
+	})
+	path := "/api/v1/detectors/" + d.ID
+	other.eventually(within, "a shadow can be started", func() error {
+		if status, body := other.send(http.MethodPost, path+"/shadow", map[string]any{"definition": map[string]any{"for": "5s"}}); status/100 != 2 {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+	other.eventually(within, "the shadow is promoted", func() error {
+		if status, body := other.send(http.MethodPost, path+"/shadow/promote", nil); status/100 != 2 {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+	var now struct {
+		For     string `json:"for"`
+		Version int64  `json:"version"`
+	}
+	other.json(http.MethodGet, path, nil, &now)
+	if now.For != "5s" || now.Version <= d.Version {
+		m.t.Errorf("after promoting: %+v", now)
+	}
+	var tasks list[struct {
+		Kind string `json:"kind"`
+	}]
+	other.json(http.MethodGet, "/api/v1/tasks?kind=promote_shadow", nil, &tasks)
+	if len(tasks.Items) == 0 {
+		m.t.Error("the node that scored it was asked itself: the test shows nothing")
+	}
+	if status, body := other.send(http.MethodDelete, path, nil); status/100 != 2 {
+		m.t.Fatalf("deleting: %d %s", status, body)
+	}
+	m.owns(within, a, m.detectors/2)
+	m.owns(within, b, m.detectors/2)
 }
