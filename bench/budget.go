@@ -75,7 +75,7 @@ type BudgetCell struct {
 func Budget(ctx context.Context, o BudgetOptions) (BudgetReport, error) {
 	o = o.withDefaults()
 	var kinds []cleanKind
-	for _, kind := range cleanKinds {
+	for _, kind := range append(slices.Clone(cleanKinds), mixture) {
 		if len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind.name) {
 			kinds = append(kinds, kind)
 		}

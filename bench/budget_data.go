@@ -50,4 +50,13 @@ var cleanKinds = []cleanKind{
 			return float64(n)
 		}
 	}},
+	{"skewed", func(r *rand.Rand, _ time.Duration) func(int) float64 { // lognormal, as latencies are
+		x := 0.0
+		return func(int) float64 { x = 0.7*x + r.NormFloat64(); return 20 * math.Exp(0.3*x) }
+	}},
 }
+
+// mixture gives each series of a detector one of the other kinds.
+var mixture = cleanKind{"mixture", func(r *rand.Rand, step time.Duration) func(int) float64 {
+	return cleanKinds[r.IntN(len(cleanKinds))].make(r, step)
+}}

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"testing"
+	"time"
+
+	"aiops/internal/detect"
 )
 
 // A loose budget on one series has to be held; a z-score that forgets nothing
@@ -77,11 +81,79 @@ func TestBudgetOfManySeries(t *testing.T) {
 		}
 		t.Logf("%s, %d series, %g a week: %.2f (%.2f to %.2f), threshold %.2f for %.2f, %s", c.Kind, c.Series, c.Budget, c.Ratio, c.Low, c.High, c.Threshold, c.Asked, c.Basis)
 	}
-	if judged != 10 {
+	if judged != 2*(len(cleanKinds)+1) {
 		t.Errorf("%d cells were judged", judged)
 	}
 	o.Alone, o.Kinds, o.Budgets = true, []string{"autocorrelated"}, []float64{1}
 	if r, err = Budget(t.Context(), o); err != nil || !(r.Cells[0].Low > 1.5) {
 		t.Errorf("scores taken at their word hold the budget: the measure is blind: %+v, %v", r.Cells, err)
+	}
+}
+
+// A fault on one series is found beside many faulty ones: 5 % of the series of a
+// detector, broken for hours every week and each time worse, do not raise its threshold so far that
+// ten deviations in a single sample elsewhere are missed. They begin when the record has just
+// forgotten what young series showed and weigh most. Three deviations, the control, are missed.
+func TestFaultBesideFaultySeries(t *testing.T) {
+	t.Parallel()
+	const series, steps, faulty = 200, 2200, 20
+	normal := cleanKinds[0]
+	found := func(broken int) (threshold float64, alarms, large, small int) {
+		o := BudgetOptions{Model: "auto", Series: []int{series}, Budgets: []float64{1}, Step: time.Hour, Weeks: 1}
+		cells, _ := o.withDefaults().cells(normal.name)
+		cell := &cells[0]
+		all := make([]budgetSeries, series)
+		for i := range all {
+			m, err := detect.New(detect.Spec{Model: o.Model, Step: o.Step})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = budgetSeries{m, normal.make(rand.New(rand.NewPCG(uint64(i), 99)), o.Step)}
+		}
+		for from := 0; from < steps; from += budgetTurn {
+			cell.turn(false)
+			for s := range all {
+				for i := from; i < min(from+budgetTurn, steps); i++ {
+					v := all[s].next(i)
+					if s%faulty == 0 && s/faulty < broken && i > 1600 && (i+31*s)%170 < 6 {
+						v += 20 * math.Pow(2, float64((i-1600)/170)) // so that the series does not get used to it
+					}
+					r := detect.Step(all[s].model, int64(i)*o.Step.Milliseconds(), v)
+					cell.take(s, i-from, r.Score, r.Learning, true)
+				}
+				cell.close(s)
+			}
+		}
+		alarms = cell.Alarms
+		threshold = cell.detectors[0].threshold
+		for s := range all {
+			if s%faulty == 0 {
+				continue
+			}
+			at := int64(steps) * o.Step.Milliseconds()
+			if all[s].model.Score(at, 110).Score > threshold {
+				large++
+			}
+			if all[s].model.Score(at, 103).Score > threshold {
+				small++
+			}
+		}
+		return threshold, alarms, large, small
+	}
+	calm, few, before, _ := found(0)
+	threshold, many, large, small := found(series / faulty)
+	healthy := series - series/faulty
+	t.Logf("threshold %.2f beside faulty series, %.2f without; ten deviations found on %d and %d of %d series, three on %d", threshold, calm, large, before, healthy, small)
+	if many < few+series/faulty {
+		t.Errorf("%d alarms with faulty series, %d without: they are not faulty", many, few)
+	}
+	if threshold > calm+1 {
+		t.Errorf("5 %% of faulty series raise the threshold from %.2f to %.2f", calm, threshold)
+	}
+	if large < healthy*9/10 {
+		t.Errorf("ten deviations are found on %d of %d series, %d where none is faulty", large, healthy, before)
+	}
+	if small > healthy/4 {
+		t.Errorf("three deviations are found on %d of %d series: anything is", small, healthy)
 	}
 }

@@ -19,17 +19,19 @@ const (
 	nextLevel    = 0.5623413251903491 // 10^-levelStep
 	exceedWarm   = 512                // samples of a series before its exceedances count
 	exceedYoung  = uint64(1 << 10)    // samples per series after which all counts are halved for the first time
+	exceedYouth  = 7                  // and then so often at once, because young series err in their own ways
 	exceedMemory = uint64(1 << 14)    // and after which they are in the end; it doubles in between
+	exceedEnough = uint64(1 << 22)    // or so many of all series together,
+	exceedShort  = uint64(1 << 11)    // but no fewer than these of each
 	exceedPrior  = 10                 // exceedances that what is known beforehand weighs
 	exceedRise   = 1.19               // 10^(0.3*levelStep): most that the ratio rises from level to level in the tail
 	exceedFall   = 0.75               // 10^(-0.5*levelStep): most that it falls
 	exceedMost   = 10.0               // ratio at most, with many series
-	exceedLeast  = 0.3                // and at least
+	exceedLeast  = 0.05               // and at least
 	exceedCalm   = 0.7                // while the record is young: young series are calmer than they will be
-	exceedLearn  = 0.2                // less with each halving
 	exceedShare  = 0.25               // of exceedMost that each further series allows
 	exceedOnce   = 20                 // times what is expected, at most, of one step
-	rareMost     = 24                 // clusters of one series that reach level 3, in a memory
+	rareMost     = 24                 // clusters of one series that reach level 3, in a memory; a quarter of them in the second
 	topMost      = 4                  // and level 4
 
 	thresholdGrain = 0.05
@@ -52,12 +54,18 @@ const (
 // broken series or a real incident does not silence the others: a series counts
 // at most 24 clusters that reach level 3, and 4 that reach 4, in a memory; one
 // step counts at most 20 times what is expected of it; above level 4.5 the ratio
-// rises by at most a factor of 2 per unit; and it stays between 1/10 and 10 (a
+// rises by at most a factor of 2 per unit; and it stays below 10 (a
 // few series move it upwards less: 1.25 for one). Contamination therefore
-// raises a threshold by about one unit at most.
+// raises a threshold by about one unit at most. How far it may fall is decided by the
+// evidence: the ratio of the level below weighs ten exceedances, so that it takes
+// several times as many that were to be expected and did not come.
 //
 // The first 512 samples of a series do not count, since young models err in their
-// own ways. Counts are halved when each series has 16,384 samples on average.
+// own ways: their tails are full of what a rhythm not yet known makes odd. What the
+// next 1,024 show says where to begin and is then forgotten but for a hundred and twenty-eighth: of ten
+// thousand series, it would fill the levels that a budget asks for, for a year.
+// Until then the ratio does not fall below 0.7. Later counts are halved when each
+// series has 16,384 samples on average.
 // Counts are integers and steps are closed as a whole, so that neither the order
 // of series nor the machine matters.
 //
@@ -128,15 +136,19 @@ func (x *Exceedances) Count(step *Tally, c *Cluster, score float64, gap int) {
 	if c.epoch != x.epoch {
 		c.epoch, c.rare, c.top = x.epoch, 0, 0
 	}
+	rare, top := uint8(rareMost), uint8(topMost)
+	if x.epoch == 1 { // the record has just forgotten nearly everything
+		rare, top = rareMost/4, topMost/4
+	}
 	if n > firstTop && old <= firstTop {
-		if c.top < topMost {
+		if c.top < top {
 			c.top++
 		} else {
 			n = firstTop
 		}
 	}
 	if n > firstRare && old <= firstRare {
-		if c.rare < rareMost {
+		if c.rare < rare {
 			c.rare++
 		} else {
 			n = firstRare
@@ -164,12 +176,18 @@ func (x *Exceedances) Add(step *Tally) {
 // Turn halves the counts when they are full. It is called between steps, at the same ones
 // whenever they are evaluated, such as every 64th.
 func (x *Exceedances) Turn(series int) {
-	if x.samples < min(exceedYoung<<min(x.epoch, 8), exceedMemory)*uint64(max(series, 1)) {
+	n := uint64(max(series, 1))
+	memory := min(max(exceedEnough/n, exceedShort), exceedMemory)
+	if x.samples < min(exceedYoung<<min(x.epoch, 8), memory)*n {
 		return
 	}
-	x.samples /= 2
+	halvings := 1
+	if x.epoch == 0 {
+		halvings = exceedYouth
+	}
+	x.samples >>= halvings
 	for i := range x.counts {
-		x.counts[i] /= 2
+		x.counts[i] >>= halvings
 	}
 	if x.epoch++; x.epoch == 0 {
 		x.epoch = 128 // old enough, and another one than before
@@ -179,7 +197,10 @@ func (x *Exceedances) Turn(series int) {
 // stands returns for each level the score that a sample of that level deserves.
 func (x *Exceedances) stands(series int) (real [levelsN]float64) {
 	ratio, p := 1.0, 0.1
-	least := max(exceedLeast, exceedCalm-mul(exceedLearn, float64(x.epoch)))
+	least := exceedLeast
+	if x.epoch == 0 {
+		least = exceedCalm
+	}
 	most := min(1+mul(exceedShare, float64(max(series, 1))), exceedMost)
 	for i, k := range x.counts {
 		if i <= firstRare {
