@@ -65,7 +65,7 @@ const (
 // next 1,024 show says where to begin and is then forgotten but for a hundred and twenty-eighth: of ten
 // thousand series, it would fill the levels that a budget asks for, for a year.
 // Until then the ratio does not fall below 0.7. Later counts are halved when each
-// series has 16,384 samples on average.
+// series has 16,384 samples on average, or 2,048 and all together four million.
 // Counts are integers and steps are closed as a whole, so that neither the order
 // of series nor the machine matters.
 //
