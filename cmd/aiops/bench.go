@@ -73,7 +73,7 @@ type benchBudget struct {
 	Budgets []float64     `help:"False alarms per week; default 0.1, 1 and 10." placeholder:"N,..."`
 	Series  []int         `help:"Series of the detector; default 1, 100 and 10000." placeholder:"N,..."`
 	Step    time.Duration `help:"Of the series." default:"1h"`
-	Kinds   []string      `help:"Kinds of clean data; default all five." placeholder:"KIND,..."`
+	Kinds   []string      `help:"Kinds of clean data; default all." placeholder:"KIND,..."`
 	Weeks   int           `help:"That count, after eight of history." default:"88"`
 	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
 }
