@@ -36,8 +36,8 @@ type Config struct {
 	// series are refused; 0 is 4 GiB.
 	MaxMemoryBytes int64 `yaml:"max_memory_bytes,omitempty" json:"max_memory_bytes,omitempty"`
 	// DeepMemoryBytes is how much the models of all detectors together may take
-	// beyond that of "auto" because they were promoted to "deep"; 0 is 64 MiB. A
-	// detector takes at most an eighth. Less than 2 MiB promotes nothing.
+	// beyond that of "auto" because they were promoted to "deep"; 0, and anything
+	// below 2 MiB, promotes nothing. A detector takes at most an eighth.
 	DeepMemoryBytes int64 `yaml:"deep_memory_bytes,omitempty" json:"deep_memory_bytes,omitempty"`
 	// SeriesTTL is how long a series may be silent, while its source is
 	// healthy, before its model is dropped; 0 is 24 h. It is never less than
@@ -126,9 +126,6 @@ func (c Config) withDefaults() Config {
 	def(&c.HistoryPoints, 50_000)
 	if c.MaxMemoryBytes == 0 {
 		c.MaxMemoryBytes = 4 << 30
-	}
-	if c.DeepMemoryBytes == 0 {
-		c.DeepMemoryBytes = 64 << 20
 	}
 	if c.HistorySamples == 0 {
 		c.HistorySamples = 20_000_000

@@ -50,7 +50,7 @@ func TestPromotionReplayEqualsLive(t *testing.T) {
 	const n, end, odd = 4, 9750, 9600
 	src := rhythms(n, 1, odd)
 	r := rand.New(rand.NewPCG(11, 1))
-	live := promoting(0)
+	live := promoting(64 << 20)
 	want := record(live)
 	var kept []model.Snapshot
 	for live.watermark < end*testStep {
@@ -67,7 +67,7 @@ func TestPromotionReplayEqualsLive(t *testing.T) {
 		t.Fatalf("only %d promotions and demotions", len(live.past.deep))
 	}
 
-	again := promoting(0)
+	again := promoting(64 << 20)
 	got := record(again)
 	for again.watermark < end*testStep {
 		feed(again, src, min(end*testStep, again.watermark+(1+r.Int64N(900))*testStep), 0)
@@ -132,7 +132,7 @@ func TestPromotedEvidenceIsReproduced(t *testing.T) {
 	t.Parallel()
 	const odd = 6000
 	src := rhythms(1, 1, odd)
-	c := promoting(0)
+	c := promoting(64 << 20)
 	var found []*model.Evidence
 	c.emit = func(s *series, tr transition, at int64, note string) {
 		if at >= odd*testStep && detect.DepthOf(s.model).InForce {
