@@ -255,35 +255,6 @@ func (m *auto) Score(t int64, v float64) Result {
 	return r
 }
 
-// end returns the end of the band on a side.
-func (m *auto) end(center float64, side int) float64 {
-	sign := 1.0
-	if side == sideBelow {
-		sign = -1
-	}
-	if reach := m.reach[side]; watches(m.direction, side) && reach < rulerMost {
-		return m.value(center + mul(sign, reach))
-	}
-	return math.Inf(int(sign))
-}
-
-// provisional returns the band of a model that is still learning: the range of
-// the values so far, widened by as much again on both sides. It says where
-// values lie, not how rare others are.
-func (m *auto) provisional() (lower, upper float64) {
-	n := int(min(m.parts.n, ringN))
-	lo, hi := float64(m.parts.sorted[0]), float64(m.parts.sorted[n-1])
-	width := hi - lo
-	lower, upper = math.Inf(-1), math.Inf(1)
-	if watches(m.direction, sideBelow) {
-		lower = m.value(lo - width)
-	}
-	if watches(m.direction, sideAbove) {
-		upper = m.value(hi + width)
-	}
-	return lower, upper
-}
-
 // Learn implements Model.
 func (m *auto) Learn(t int64, v float64) {
 	if !finite(v) || t <= m.lastT {
@@ -416,79 +387,6 @@ func (m *auto) judge(x float64) {
 	m.choice = best
 }
 
-// follow moves the ends of the band towards where the score is the threshold.
-func (m *auto) follow() {
-	n := m.parts.n
-	if n%256 == autoLeast {
-		m.aim()
-		for side := range m.guard.limit {
-			m.guard.limit[side] = m.cal.deviation(side, -ln(oddRarity))
-		}
-	}
-	if n >= autoLeast && n%2 == 0 {
-		m.track(int(n / 2 % 2))
-	}
-}
-
-// aim works out the calibrated sum at which the score is the threshold.
-func (m *auto) aim() {
-	lnP := -mul(m.threshold, ln10)
-	if m.direction == model.DirectionBoth {
-		lnP -= ln2Hi + ln2Lo
-	}
-	if m.deep.joins() {
-		lnP -= ln2Hi + ln2Lo
-	}
-	for side := range m.goal {
-		m.goal[side] = m.cal.deviation(side, lnP)
-	}
-}
-
-// track moves one end of the band a step.
-func (m *auto) track(side int) {
-	center := m.expected(&m.last)
-	if m.unit == 0 || center != center {
-		return
-	}
-	reach := m.reach[side]
-	if reach == 0 || reach >= rulerMost {
-		reach = max(m.parts.levelDist, 1e-9)
-	}
-	x := center + reach
-	if side == sideBelow {
-		x = center - reach
-	}
-	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
-	var part [len(rareParts)]float32
-	m.parts.read(x, &r)
-	if _, rare := m.sum(&r, 0, &part); rare > m.goal[side] {
-		m.reach[side] = reach / autoTrack
-	} else {
-		m.reach[side] = mul(reach, autoTrack)
-	}
-}
-
-// SetThreshold implements Model.
-func (m *auto) SetThreshold(score float64) {
-	if !finite(score) || score == m.threshold {
-		return
-	}
-	m.threshold = min(max(score, 0), MaxScore)
-	if m.parts.n < autoLeast {
-		return
-	}
-	m.settle()
-}
-
-// settle moves the ends of the band to where the score is the threshold.
-func (m *auto) settle() {
-	m.aim()
-	for range 64 {
-		m.track(sideAbove)
-		m.track(sideBelow)
-	}
-}
-
 // SizeBytes implements Model.
 func (m *auto) SizeBytes() int {
 	size := int(sizeOf[auto]()) + 4*(cap(m.parts.day.slots)+cap(m.parts.week.slots))
@@ -550,79 +448,6 @@ func autoNote(s, top float64) string {
 		return "among the largest one in a hundred"
 	}
 	return "usual"
-}
-
-// AppendSnapshot implements Model.
-func (m *auto) AppendSnapshot(dst []byte) []byte {
-	w := openSnapshot(dst, m.ident)
-	w.f64(m.threshold)
-	w.i64(m.lastT)
-	for _, v := range m.numbers() {
-		w.f64(*v)
-	}
-	w.f64(m.goal[0])
-	w.f64(m.goal[1])
-	w.u8(m.choice)
-	for i := range m.gauges {
-		m.gauges[i].append(w)
-	}
-	for i := range m.marks {
-		m.marks[i].append(w)
-	}
-	m.guard.append(w)
-	m.cal.append(w)
-	m.parts.append(w)
-	if m.deep != nil {
-		m.deep.append(w)
-	}
-	return w.close()
-}
-
-func (m *auto) numbers() []*float64 {
-	return []*float64{&m.anchor, &m.unit, &m.top, &m.errors[0], &m.errors[1], &m.errors[2], &m.errors[3],
-		&m.reach[0], &m.reach[1]}
-}
-
-// Restore implements Model.
-func (m *auto) Restore(snapshot []byte) error {
-	d := readSnapshot(snapshot, m.ident)
-	n := *m
-	n.deep = nil
-	if m.deep != nil && m.deep.trial == nil {
-		var err error
-		if n.deep, err = newDeepParts(m.deep.config); err != nil {
-			return err
-		}
-	}
-	n.threshold, n.lastT = d.finite(), d.i64()
-	for _, v := range n.numbers() {
-		*v = d.finite()
-	}
-	n.goal = [2]float64{d.f64(), d.f64()}
-	n.choice = d.u8()
-	d.check(n.unit >= 0 && n.choice < 4 && n.goal[0] >= 0 && n.goal[1] >= 0)
-	for i := range n.gauges {
-		n.gauges[i].restore(d)
-	}
-	for i := range n.marks {
-		n.marks[i].restore(d)
-	}
-	n.guard.restore(d)
-	n.cal = calibrator{memory: m.cal.memory, ensemble: true}
-	n.cal.read(d)
-	n.parts.restore(d)
-	switch {
-	case n.deep != nil:
-		n.deep.restore(d)
-	case len(d.b) > 0:
-		n.deep = restoreTrial(d, m.cal.memory)
-	}
-	if err := d.close(); err != nil {
-		return err
-	}
-	n.isRead, n.hasLast = false, false
-	*m = n
-	return nil
 }
 
 var _ Model = (*auto)(nil)
