@@ -180,19 +180,39 @@ func (s *Store) runBatch(batch []*write) {
 		answer(live, nil, s.failedError())
 		return
 	}
+	if len(live) == 1 {
+		results, err := s.tryAlone(live)
+		answer(live, results, err)
+		return
+	}
 	results, err := s.tryBatch(live)
 	var unknown *unknownOutcome
-	if err != nil && len(live) > 1 && s.Err() == nil && !errors.As(err, &unknown) {
+	if err != nil && s.Err() == nil && !errors.As(err, &unknown) {
 		// Something spoilt the whole transaction: a write too large for what is
-		// left of the disk, a lost connection. Alone, the others may succeed.
+		// left of the disk, a lost connection, a deadlock with another node. Alone,
+		// the others may succeed.
 		s.metrics.batchRetries.Inc()
 		for _, w := range live {
-			results, err := s.tryBatch([]*write{w})
+			results, err := s.tryAlone([]*write{w})
 			answer([]*write{w}, results, err)
 		}
 		return
 	}
 	answer(live, results, err)
+}
+
+// conflictTries is how often a write is tried that other nodes are in the way of.
+const conflictTries = 5
+
+// tryAlone is tryBatch for one write. Nodes that write the same things may wait
+// for each other, of which the database gives one up: it is run again.
+func (s *Store) tryAlone(one []*write) (results []error, err error) {
+	for range conflictTries {
+		if results, err = s.tryBatch(one); err == nil || !s.eng.Conflicted(err) {
+			break
+		}
+	}
+	return results, err
 }
 
 func answer(batch []*write, results []error, err error) {

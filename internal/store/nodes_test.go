@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -172,6 +174,66 @@ func TestNodesDoNotLoseUpdates(t *testing.T) {
 	}
 	if len(evs) != each || len(opened) != each {
 		t.Errorf("%d events of %d anomalies", len(evs), len(opened))
+	}
+}
+
+// TestADeadlockIsTriedAgain waits for a lock that another session holds, while
+// that one waits for a lock of ours: the database gives our write up, and it
+// is written all the same.
+func TestADeadlockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	s := node(t, cfg)
+	var ids []string
+	for _, name := range []string{"a", "b"} {
+		d, err := s.CreateDetector(t.Context(), model.Detector{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, d.ID)
+	}
+	slices.Sort(ids) // as they are locked
+	other, err := sql.Open("pgx", string(cfg.Postgres.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	session, err := other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Rollback()
+	lock := func(id string) {
+		t.Helper()
+		if _, err := session.ExecContext(t.Context(), `SELECT 1 FROM detectors WHERE id = $1 FOR UPDATE`, id); err != nil {
+			t.Fatalf("the other session was given up, not ours: %v", err)
+		}
+	}
+	if _, err := session.ExecContext(t.Context(), `SET LOCAL deadlock_timeout = '1min'`); err != nil {
+		t.Fatal(err)
+	}
+	lock(ids[1])
+	done := make(chan error, 1)
+	go func() {
+		done <- s.CommitAnomalies(context.Background(), []model.AnomalyChange{
+			{Anomaly: childAnomaly(ids[0], "an_0"), Event: model.EventAnomalyOpened}, {Anomaly: childAnomaly(ids[1], "an_1"), Event: model.EventAnomalyOpened}})
+	}()
+	for waiting := 0; waiting == 0; {
+		if err := other.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock(ids[0]) // comes back when ours was given up
+	if err := session.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the write is lost: %v", err)
+	}
+	for _, id := range []string{"an_0", "an_1"} {
+		if _, err := s.Anomaly(t.Context(), id); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type engine interface {
 	ForShare() string              // clause that keeps selected rows from being deleted
 	IndexHint(index string) string // clause after a table that makes it use an index
 	ReadTx() *sql.TxOptions        // a transaction that reads one state
+	Conflicted(err error) bool     // a transaction was given up for the sake of another one, and can be run again
 	NowSQL() string                // expression for the time of the database's clock, in milliseconds
 	BlobType() string              // name of the type of bytes
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none

@@ -161,6 +161,13 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 	return model.KindInternal, false
 }
 
+// Conflicted reports whether err is a deadlock or a failure to serialize, after
+// which nothing of the transaction is written.
+func (d *DB) Conflicted(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+}
+
 func isClosed(err error) bool {
 	var lock interface{ SafeToRetry() bool }
 	return errors.As(err, &lock) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)

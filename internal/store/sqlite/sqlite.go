@@ -399,6 +399,9 @@ func (d *DB) SizeBytes(context.Context) (int64, error) {
 	return n, nil
 }
 
+// Conflicted reports false: there is one writer.
+func (d *DB) Conflicted(error) bool { return false }
+
 // SpaceDir returns the directory whose file system holds the data.
 func (d *DB) SpaceDir() string { return filepath.Dir(d.path) }
 
