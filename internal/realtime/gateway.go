@@ -52,9 +52,10 @@ type Gateway struct {
 	streams  sync.WaitGroup // readers of WebSockets and replays
 	writers  sync.WaitGroup // writers that wait for a slow client
 
-	started chan struct{} // closed once Run has found its place in the log
+	started chan struct{} // closed when running
 
 	mu        sync.Mutex
+	running   bool
 	stopping  bool
 	ctx       context.Context // of Run, for replays
 	clients   []*client
@@ -113,16 +114,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
-// inARow is how many clients a writer serves before it lets others have the
-// processor: an event for thousands must not hold up a request.
-const inARow = 16
-
 // runWriter writes to the clients that have something waiting.
 func (g *Gateway) runWriter(ctx context.Context) {
-	for served := 1; ; served++ {
-		if served%inARow == 0 {
-			runtime.Gosched()
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -177,7 +171,7 @@ func (g *Gateway) admit(r *http.Request, address string, sse bool) *refusal {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case !g.running() || g.stopping:
+	case !g.running || g.stopping:
 		return &refusal{refusedStopping, http.StatusServiceUnavailable, "the live stream is not running", later}
 	case g.addresses[address] >= g.config.MaxClientsPerAddress:
 		return &refusal{refusedAddress, http.StatusTooManyRequests, fmt.Sprintf("one address may hold %d streams; close some", g.config.MaxClientsPerAddress), later}
@@ -399,16 +393,7 @@ func (g *Gateway) Started() <-chan struct{} { return g.started }
 func (g *Gateway) state() (running, stopping bool, streams int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.running(), g.stopping, g.reserved
-}
-
-func (g *Gateway) running() bool {
-	select {
-	case <-g.started:
-		return true
-	default:
-		return false
-	}
+	return g.running, g.stopping, g.reserved
 }
 
 // Check reports whether events get through: whether the gateway reaches the
