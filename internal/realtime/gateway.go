@@ -52,10 +52,9 @@ type Gateway struct {
 	streams  sync.WaitGroup // readers of WebSockets and replays
 	writers  sync.WaitGroup // writers that wait for a slow client
 
-	started chan struct{} // closed when running
+	started chan struct{} // closed once Run has found its place in the log
 
 	mu        sync.Mutex
-	running   bool
 	stopping  bool
 	ctx       context.Context // of Run, for replays
 	clients   []*client
@@ -171,7 +170,7 @@ func (g *Gateway) admit(r *http.Request, address string, sse bool) *refusal {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case !g.running || g.stopping:
+	case !g.running() || g.stopping:
 		return &refusal{refusedStopping, http.StatusServiceUnavailable, "the live stream is not running", later}
 	case g.addresses[address] >= g.config.MaxClientsPerAddress:
 		return &refusal{refusedAddress, http.StatusTooManyRequests, fmt.Sprintf("one address may hold %d streams; close some", g.config.MaxClientsPerAddress), later}
@@ -393,7 +392,16 @@ func (g *Gateway) Started() <-chan struct{} { return g.started }
 func (g *Gateway) state() (running, stopping bool, streams int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.running, g.stopping, g.reserved
+	return g.running(), g.stopping, g.reserved
+}
+
+func (g *Gateway) running() bool {
+	select {
+	case <-g.started:
+		return true
+	default:
+		return false
+	}
 }
 
 // Check reports whether events get through: whether the gateway reaches the
