@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"aiops/client"
 	"aiops/internal/testkit"
 )
 
@@ -266,6 +268,7 @@ func TestFailover(t *testing.T) {
 	m.owns(within, b, m.detectors/2)
 	m.steady()
 	m.readable(a, b)
+	m.pointsEverywhere(a, b)
 	m.promote(within, a, b)
 
 	nodes, names := []*server{a, b}, []string{"a", "b"}
@@ -343,7 +346,7 @@ func TestFailover(t *testing.T) {
 }
 
 // nodeMetrics exist only where several nodes share a database.
-var nodeMetrics = []string{"aiops_pipeline_owned_detectors", "aiops_pipeline_live_nodes", "aiops_pipeline_lease_renewals_total", "aiops_pipeline_lease_moves_total"}
+var nodeMetrics = []string{"aiops_pipeline_owned_detectors", "aiops_pipeline_live_nodes", "aiops_pipeline_lease_renewals_total", "aiops_pipeline_lease_moves_total", "aiops_pipeline_relayed_points_total"}
 
 func median(d []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(d))
@@ -472,6 +475,57 @@ func (m *team) readable(a, b *server) {
 		for _, command := range []string{"stop", "start"} {
 			s.json(http.MethodPost, "/api/v1/detectors/"+d.ID+"/"+command, nil, nil)
 		}
+	}
+}
+
+// pointsEverywhere follows each detector's chart on both nodes: its points come
+// whichever of them evaluates it, each once and in order.
+func (m *team) pointsEverywhere(nodes ...*server) {
+	m.t.Helper()
+	ctx, cancel := context.WithCancel(m.t.Context())
+	defer cancel()
+	var page list[detector]
+	nodes[0].json(http.MethodGet, "/api/v1/detectors", nil, &page)
+	for i, s := range nodes {
+		var topics []string
+		for _, d := range page.Items {
+			topics = append(topics, "series/"+d.ID+`/{__name__="load"}`)
+		}
+		points := make(chan client.LivePoint, 1000)
+		go func() {
+			_ = client.Follow(ctx, client.LiveOptions{URL: s.url, Topics: topics}, func(l client.LiveMessage) error {
+				if l.Point != nil {
+					points <- *l.Point
+				}
+				return nil
+			})
+		}()
+		seen := map[string][]time.Time{}
+		limit := time.After(60 * time.Second)
+		for complete := 0; complete < len(topics); {
+			select {
+			case p := <-points:
+				var data struct {
+					T     time.Time `json:"t"`
+					Value float64   `json:"value"`
+				}
+				if err := json.Unmarshal(p.Data, &data); err != nil || data.Value == 0 {
+					m.t.Fatalf("a point of %s: %s, %v", p.Topic, p.Data, err)
+				}
+				of := seen[p.Topic]
+				if len(of) > 0 && !data.T.After(of[len(of)-1]) {
+					m.t.Errorf("%s: %s follows %s", p.Topic, data.T, of[len(of)-1])
+				}
+				if seen[p.Topic] = append(of, data.T); len(of) == 2 {
+					complete++
+				}
+			case <-limit:
+				m.t.Fatalf("node %d: points of %d of %d detectors: %v", i, complete, len(topics), seen)
+			}
+		}
+	}
+	if sum := nodes[0].metric("aiops_pipeline_relayed_points_total") + nodes[1].metric("aiops_pipeline_relayed_points_total"); sum == 0 {
+		m.t.Error("no point came from another node: the test shows nothing")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"aiops/internal/api"
@@ -159,17 +160,32 @@ func newJobs(s *store.Store, e *pipeline.Engine, logs *logWork) (*store.Jobs, er
 }
 
 // audience is the live stream as the engine asks for it: who looks at a series
-// gets its newest point.
+// gets its newest point, on whichever node.
 type audience struct {
-	*realtime.Gateway
-	log *slog.Logger
+	live  *realtime.Gateway
+	relay *nodes.Relay // nil: nobody shares the database
+	log   *slog.Logger
+}
+
+// Watched returns the series that a client of any node follows.
+func (a audience) Watched(detectorID string) []string {
+	keys := a.live.Watched(detectorID)
+	if a.relay == nil {
+		return keys
+	}
+	keys = append(keys, a.relay.Watched(detectorID)...)
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // Point publishes a point, in the shape that a replay has.
 func (a audience) Point(detectorID, seriesKey string, p model.ScoredPoint) {
 	data, err := json.Marshal(api.PointOf(p))
 	if err == nil {
-		err = a.Publish("series/"+detectorID+"/"+seriesKey, data)
+		err = a.live.Publish("series/"+detectorID+"/"+seriesKey, data)
+	}
+	if err == nil && a.relay != nil {
+		a.relay.Point(detectorID, seriesKey, data)
 	}
 	if err != nil {
 		a.log.Warn("a live point was not published", "detector", detectorID, "err", err)

@@ -137,6 +137,7 @@ type program struct {
 	intake   *intake.Intake
 	engine   *pipeline.Engine
 	nodes    *nodes.Member // nil: nobody shares the database
+	relay    *nodes.Relay  // nil with nodes
 	monitor  *health.Monitor
 
 	heartbeat health.Heartbeat
@@ -282,9 +283,9 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	}
 	c.Live.Client = p.admission.Client
 	p.live = realtime.New(c.Live, p.store, p.authority(), p.log, p.registry)
-	c.Pipeline.Audience = audience{p.live, p.log}
 	c.Pipeline.Retrain = p.retrain
 	p.buildNodes(&c)
+	c.Pipeline.Audience = audience{p.live, p.relay, p.log}
 	p.engine = pipeline.New(c.Pipeline, p.logs, p.logs.Source, p.log, p.registry, time.Now)
 	if p.jobs, err = newJobs(p.store, p.engine, p.logs); err != nil {
 		return "", err

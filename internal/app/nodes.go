@@ -23,6 +23,9 @@ func (p *program) buildNodes(c *config.Config) {
 	}
 	p.nodes = nodes.New(nodes.Options{Config: c.Nodes, Store: p.store, Host: nodeName(), Pinned: pinned, Logger: p.log, Registerer: p.registry})
 	c.Pipeline.Owner, p.logs.owner = p.nodes, p.nodes
+	_, instance := p.store.Node()
+	p.relay = nodes.NewRelay(nodes.RelayOptions{Instance: instance, Announcer: p.store, Stream: p.live, Logger: p.log, Registerer: p.registry,
+		Owns: func(id string) (owns, known bool) { return p.engine.Owns(id) }}) // the engine is made behind it
 }
 
 // pinned reports whether a detector needs what lies in a data directory: the
@@ -35,6 +38,7 @@ func (p *program) runNodes() {
 		return
 	}
 	p.life.run("nodes", func(ctx context.Context) error { return p.nodes.Run(ctx, p.engine) })
+	p.life.run("live points of other nodes", p.kept("live points of other nodes", p.relay.Run))
 	p.life.run("changes of other nodes", p.kept("changes of other nodes", p.followNodes))
 }
 

@@ -246,6 +246,23 @@ func (g *Gateway) Watched(detectorID string) []string {
 	return out
 }
 
+// Followed returns the keys of the series that somebody follows, by detector, at
+// most limit of them.
+func (g *Gateway) Followed(limit int) map[string][]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make(map[string][]string, min(limit, len(g.topics.live)))
+	for detector, series := range g.topics.live {
+		for key := range series {
+			if limit--; limit < 0 {
+				return out
+			}
+			out[detector] = append(out[detector], key)
+		}
+	}
+	return out
+}
+
 // Publish sends a point to the subscribers of topic, which lies below series.
 // It is not stored and may be replaced by a newer one before a slow client
 // gets it. payload is valid JSON of at most 16 KiB and must not change

@@ -160,7 +160,7 @@ func (s *Store) prune(ctx context.Context, doing string, step func(context.Conte
 func (s *Store) runListener(ctx context.Context) {
 	s.done.Go(func() { s.pollEvents(ctx) })
 	for ctx.Err() == nil {
-		err := s.eng.Listen(ctx, eventChannel, s.signal.wake)
+		err := s.eng.Listen(ctx, []string{eventChannel, liveChannel}, s.hear)
 		if ctx.Err() != nil {
 			return
 		}
@@ -169,8 +169,25 @@ func (s *Store) runListener(ctx context.Context) {
 	}
 }
 
+// hear takes an announcement. It does not block.
+func (s *Store) hear(channel, text string) {
+	if channel != liveChannel {
+		s.signal.wake()
+		return
+	}
+	if text == "" {
+		return
+	}
+	select {
+	case s.heard <- text:
+	default:
+		s.metrics.unheard.Inc()
+	}
+}
+
 const (
 	eventChannel = "aiops_events"
+	liveChannel  = "aiops_live"
 	eventPoll    = time.Second
 	listenRetry  = time.Second
 )

@@ -20,6 +20,7 @@ type metrics struct {
 	batch        prometheus.Histogram
 	failures     *prometheus.CounterVec
 	batchRetries prometheus.Counter
+	unheard      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
@@ -38,13 +39,15 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		batchRetries: prometheus.NewCounter(prometheus.CounterOpts{Name: "aiops_store_batch_retries_total",
 			Help: "Transactions that were split up because something in them spoilt the whole."}),
 	}
+	m.unheard = prometheus.NewCounter(prometheus.CounterOpts{Name: "aiops_store_announcements_dropped_total",
+		Help: "Short texts of nodes to each other that were dropped because they came faster than they were taken."})
 	for _, k := range []model.Kind{model.KindDatabase, model.KindStorageFull, model.KindTimeout} {
 		m.failures.WithLabelValues(string(k))
 	}
 	gauge := func(name, help string, v func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, v)
 	}
-	m.all = []prometheus.Collector{m.commits, m.waits, m.batch, m.failures, m.batchRetries,
+	m.all = []prometheus.Collector{m.commits, m.waits, m.batch, m.failures, m.batchRetries, m.unheard,
 		gauge("aiops_store_queue_writes", "Writes waiting for the writer.", func() float64 { return float64(len(s.queue)) }),
 		gauge("aiops_store_queue_capacity_writes", "Writes that may wait before callers block.", func() float64 { return float64(cap(s.queue)) }),
 		newPoolCollector(map[string]*sql.DB{"writer": s.write.DB, "reader": s.read.DB}),

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -413,4 +414,38 @@ func TestNodesNumberLogDecisions(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// TestNodesAnnounce sends short texts from one node to another.
+func TestNodesAnnounce(t *testing.T) {
+	t.Parallel()
+	cfg := postgresConfig(t)
+	a, b := node(t, cfg), node(t, cfg)
+	long := strings.Repeat("x", store.MaxAnnouncement)
+	for range 100 { // a node that does not listen yet hears nothing
+		if err := a.Announce(t.Context(), []string{"hello", long}); err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		timeout := time.After(300 * time.Millisecond)
+		for len(got) < 2 {
+			select {
+			case text := <-b.Announcements():
+				got = append(got, text)
+				continue
+			case <-timeout:
+			}
+			break
+		}
+		if len(got) == 2 {
+			if got[0] != "hello" || got[1] != long {
+				t.Errorf("it heard %.20q", got)
+			}
+			if err := a.Announce(t.Context(), []string{long + "x"}); model.KindOf(err) != model.KindInvalid {
+				t.Errorf("a text that is too long: %v", err)
+			}
+			return
+		}
+	}
+	t.Error("the other node hears nothing")
 }

@@ -37,7 +37,8 @@ type engine interface {
 	NowSQL() string                // expression for the time of the database's clock, in milliseconds
 	BlobType() string              // name of the type of bytes
 	NotifySQL() string             // statement that wakes readers elsewhere; "" when there are none
-	Listen(ctx context.Context, channel string, wake func()) error
+	AnnounceSQL() string           // statement that sends a short text to every node; "" when there are no others
+	Listen(ctx context.Context, channels []string, hear func(channel, text string)) error
 	Exclusively(ctx context.Context, f func() error) error // among the nodes that share the database
 	BatchContext() (context.Context, context.CancelFunc)   // bounds one transaction of the writer
 	Classify(err error) (kind model.Kind, fatal bool)
@@ -80,6 +81,7 @@ type Store struct {
 	done    sync.WaitGroup
 
 	signal broadcast    // wakes readers of events
+	heard  chan string  // what nodes announced
 	claims claims       // of idempotency keys
 	space  *space.Watch // nil where the data lives on another machine
 
@@ -122,6 +124,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regi
 		write:  bun.NewDB(eng.Writer(), eng.Dialect()),
 		read:   bun.NewDB(eng.Reader(), eng.Dialect()),
 		queue:  make(chan *write, cfg.WriteQueue),
+		heard:  make(chan string, announcementsKept),
 		closed: make(chan struct{}), stopped: make(chan struct{}),
 		failed: make(chan struct{}),
 	}

@@ -189,9 +189,14 @@ func (d *DB) BlobType() string { return "BYTEA" }
 // transaction commits.
 func (d *DB) NotifySQL() string { return "SELECT pg_notify('aiops_events', $1)" }
 
-// Listen calls wake for every announcement on a channel, until ctx ends or the
-// connection breaks. It uses a connection of its own.
-func (d *DB) Listen(ctx context.Context, channel string, wake func()) error {
+// AnnounceSQL returns the statement that sends a text to every node that
+// listens, which must be shorter than 8,000 bytes.
+func (d *DB) AnnounceSQL() string { return "SELECT pg_notify('aiops_live', $1)" }
+
+// Listen calls hear for every announcement on some channels, until ctx ends or
+// the connection breaks, and once for each of them when it begins to listen:
+// something may have been announced before. It uses a connection of its own.
+func (d *DB) Listen(ctx context.Context, channels []string, hear func(channel, text string)) error {
 	conn, err := pgx.ConnectConfig(ctx, d.config.Copy())
 	if err != nil {
 		return fmt.Errorf("connecting to listen: %w", err)
@@ -201,15 +206,18 @@ func (d *DB) Listen(ctx context.Context, channel string, wake func()) error {
 		defer cancel()
 		_ = conn.Close(closing) // it only listened
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
-		return fmt.Errorf("listening: %w", err)
+	for _, channel := range channels {
+		if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+			return fmt.Errorf("listening: %w", err)
+		}
+		hear(channel, "")
 	}
-	wake() // what was announced before we listened
 	for {
-		if _, err := conn.WaitForNotification(ctx); err != nil {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
 			return fmt.Errorf("waiting for announcements: %w", err)
 		}
-		wake()
+		hear(n.Channel, n.Payload)
 	}
 }
 

@@ -239,9 +239,12 @@ func (d *DB) checkpoint(ctx context.Context, mode string) (waiting int, err erro
 	return log - done, nil
 }
 
+// AnnounceSQL returns "": there are no other nodes.
+func (d *DB) AnnounceSQL() string { return "" }
+
 // Listen does nothing until ctx ends: one process has the file, and wakes its
 // own readers.
-func (d *DB) Listen(ctx context.Context, _ string, _ func()) error {
+func (d *DB) Listen(ctx context.Context, _ []string, _ func(channel, text string)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
