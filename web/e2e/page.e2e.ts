@@ -90,6 +90,22 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
       await shoot(page, `anomaly-${size}-${scheme}-end`);
     });
 
+    test('the logs', async () => {
+      const page = await browser.open(size, scheme);
+      opened.push(page);
+      await page.goto(`${target.url}/?view=logs`);
+      await region(page, 'Lines').getByRole('listitem').first().waitFor();
+      await shoot(page, `logs-${size}-${scheme}`);
+      await expectSound(page);
+      if (target.mocked) await region(page, 'Log patterns').getByText('gnp.exe').waitFor();
+      await region(page, 'Log patterns').getByRole('link').nth(1).click();
+      await page.getByRole('dialog').getByRole('list', { name: /^Lines of the pattern/ }).waitFor();
+      await page.getByRole('dialog').getByRole('button', { name: 'Merge…' }).click();
+      await shoot(page, `log-pattern-${size}-${scheme}`);
+      await expectSound(page);
+      expect(await page.evaluate(() => 'hacked' in globalThis)).toBe(false);
+    });
+
     test('loading', async () => {
       const page = await openWindow(size, scheme, '', async (p) => {
         await p.route('**/api/**', () => undefined);

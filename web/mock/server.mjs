@@ -4,6 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Logs } from './logs.mjs';
 import { Stream } from './stream.mjs';
 import { World } from './world.mjs';
 
@@ -41,6 +42,22 @@ function page(items, query) {
 }
 
 /**
+ * Answers one request for logs, or returns undefined where it is none.
+ * @param {Logs} logs @param {string} method @param {string} path @param {URLSearchParams} query
+ * @param {any} body @param {string | undefined} ifMatch @param {number} now
+ */
+function answerLogs(logs, method, path, query, body, ifMatch, now) {
+  if (path === '/api/v1/logs/patterns') return page(logs.select(now, query), query);
+  if (path === '/api/v1/logs/lines') return page(logs.lines(now, query), query);
+  const id = /^\/api\/v1\/logs\/patterns\/([^/]+)$/.exec(path)?.[1];
+  if (id === undefined) return undefined;
+  const found = must(logs.patterns(now).find((p) => p.id === id), 'pattern');
+  if (method === 'GET') return found;
+  if (ifMatch && ifMatch !== `"${found.version}"`) throw new Refusal(412, 'PRECONDITION_FAILED', 'It was changed meanwhile', 'Someone else changed this pattern.');
+  return logs.change(id, body, now);
+}
+
+/**
  * Answers one request of the API, or returns undefined where there is none.
  * @param {World} world @param {string} method @param {string} path @param {URLSearchParams} query
  * @param {any} body @param {string | undefined} ifMatch @param {number} now
@@ -70,7 +87,7 @@ function answer(world, method, path, query, body, ifMatch, now) {
           next_cursor: '',
         };
       case '/api/v1/session':
-        return { authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly'] };
+        return { authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly', 'update-log-pattern'] };
       case '/api/deployment':
         return { version: 'v0.1.0-mock', commit: '0123456789abcdef', started_at: new Date(world.startedAt).toISOString(), uptime_seconds: (now - world.startedAt) / 1000 };
     }
@@ -141,6 +158,7 @@ function tell(world, stream, now) {
  */
 export function startMock(port = 0) {
   const world = new World(Date.now());
+  const logs = new Logs(Date.now());
   const stream = new Stream();
   const beat = setInterval(() => tell(world, stream, Date.now()), 250);
   const server = createServer(async (req, res) => {
@@ -158,7 +176,8 @@ export function startMock(port = 0) {
       }
       let text = '';
       for await (const chunk of req) text += chunk;
-      const found = answer(world, req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now());
+      const asked = /** @type {const} */ ([req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now()]);
+      const found = answerLogs(logs, ...asked) ?? answer(world, ...asked);
       if (found === undefined) return serveFile(res, url.pathname);
       res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
       res.end(JSON.stringify(found));

@@ -1,5 +1,6 @@
 import { Button, Popover, SegmentedControl, UnstyledButton, useMantineColorScheme, VisuallyHidden } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
+import { useSearch } from '@tanstack/react-router';
 import { api, unwrap } from '../shared/api/client';
 import { problemOf } from '../shared/api/problem';
 import { deploymentQuery, healthQuery, sessionQuery } from '../shared/api/queries';
@@ -7,8 +8,10 @@ import { setSignedOut } from '../shared/api/signedOut';
 import { plainText } from '../shared/format/text';
 import { useReachability } from '../shared/live/reachability';
 import { Badge, type Tone } from '../shared/ui/Badge';
+import { Go } from '../shared/ui/Go';
 import { Icon, type IconName } from '../shared/ui/icons';
 import { notify } from '../shared/ui/notices';
+import type { PageSearch } from '../shared/ui/search';
 import { healthTone } from '../shared/ui/states';
 import { ConnectionState } from './ConnectionState';
 import classes from './Header.module.css';
@@ -21,6 +24,7 @@ export function Header() {
       <h1 className={classes.brand}>
         <img src="/favicon.svg" alt="" width="20" height="20" /> AIOps
       </h1>
+      <Views />
       <ConnectionState />
       <HealthState />
       <span className={classes.spacer} />
@@ -32,6 +36,21 @@ export function Header() {
       <Identity />
       <ThemeChoice />
     </header>
+  );
+}
+
+/** The views of the page, as links. */
+function Views() {
+  const { view }: PageSearch = useSearch({ strict: false });
+  return (
+    <nav aria-label="Views" className={classes.views}>
+      <Go change={{ view: undefined, pattern: undefined }} aria-current={view === undefined ? 'page' : undefined}>
+        Overview
+      </Go>
+      <Go change={{ view: 'logs', anomaly: undefined }} aria-current={view === 'logs' ? 'page' : undefined}>
+        Logs
+      </Go>
+    </nav>
   );
 }
 

@@ -5,21 +5,24 @@ import { AnomalyDrawer } from '../features/anomalies/AnomalyDrawer';
 import { AnomalyList } from '../features/anomalies/AnomalyList';
 import { ChartPanel, ChartPlaceholder } from '../features/chart/ChartPanel';
 import { PastChart } from '../features/chart/PastChart';
-import { isRangeName, rangeReaching } from '../features/chart/ranges';
+import { rangeReaching } from '../features/chart/ranges';
 import { DetectorList } from '../features/detectors/DetectorList';
 import { defaultDetector, totalsOf } from '../features/detectors/select';
+import { LogEvidence } from '../features/logs/LogEvidence';
 import { SourceBanner } from '../features/sources/SourceBanner';
 import { SourceList } from '../features/sources/SourceList';
 import { detectorsQuery } from '../shared/api/queries';
-import type { Anomaly } from '../shared/api/types';
+import type { Anomaly, Detector } from '../shared/api/types';
 import { parseTime } from '../shared/format/time';
 import { unitOf, type Unit } from '../shared/format/unit';
 import { useNow } from '../shared/live/clock';
 import { usePulse } from '../shared/live/pulse';
 import { Go, useGo } from '../shared/ui/Go';
-import type { PageSearch } from '../shared/ui/search';
+import { isRangeName } from '../shared/ui/ranges';
+import { linesFrom, type PageSearch } from '../shared/ui/search';
 import { useFirst } from '../shared/ui/useFirst';
 import { Header } from './Header';
+import { Logs } from './Logs';
 import { Overview } from './Overview';
 import classes from './Page.module.css';
 
@@ -52,46 +55,52 @@ export function Page() {
       <Header />
       <main className={classes.page}>
         <SourceBanner />
-        <Overview onShowAnomalies={showAnomalies} />
-        <div className={classes.columns}>
-          <div className={classes.side}>
-            <DetectorList className={classes.detectors} chosen={chosenId} filter={search.filter ?? ''} attention={search.attention ?? false} />
-            <SourceList className={classes.sources} />
-          </div>
-          <div className={classes.center}>
-            {chosen ? (
-              <ChartPanel
-                key={chosen.id}
-                detector={chosen}
-                series={search.series}
-                range={range}
-                onSeries={(series) => go({ detector: chosen.id, series })}
-                onRange={(name) => go({ range: name })}
-                onAnomaly={(id) => go({ anomaly: id })}
-              />
-            ) : (
-              <ChartPlaceholder
-                loading={detectors.isPending && !detectors.isError}
-                text={
-                  detectors.isError
-                    ? 'The chart appears once the server answers.'
-                    : all.length === 0
-                      ? 'The chart appears once there is a detector.'
-                      : 'This detector does not exist any more. Choose another one from the list.'
-                }
-              />
-            )}
-            <AnomalyList
-              id={anomaliesId}
-              className={classes.anomalies}
-              all={search.show === 'all'}
-              only={search.only ?? false}
-              chosenDetector={chosen}
-              opened={search.anomaly}
-              unitFor={unitFor}
-            />
-          </div>
-        </div>
+        {search.view === 'logs' ? (
+          <Logs search={search} />
+        ) : (
+          <>
+            <Overview onShowAnomalies={showAnomalies} />
+            <div className={classes.columns}>
+              <div className={classes.side}>
+                <DetectorList className={classes.detectors} chosen={chosenId} filter={search.filter ?? ''} attention={search.attention ?? false} />
+                <SourceList className={classes.sources} />
+              </div>
+              <div className={classes.center}>
+                {chosen ? (
+                  <ChartPanel
+                    key={chosen.id}
+                    detector={chosen}
+                    series={search.series}
+                    range={range}
+                    onSeries={(series) => go({ detector: chosen.id, series })}
+                    onRange={(name) => go({ range: name })}
+                    onAnomaly={(id) => go({ anomaly: id })}
+                  />
+                ) : (
+                  <ChartPlaceholder
+                    loading={detectors.isPending && !detectors.isError}
+                    text={
+                      detectors.isError
+                        ? 'The chart appears once the server answers.'
+                        : all.length === 0
+                          ? 'The chart appears once there is a detector.'
+                          : 'This detector does not exist any more. Choose another one from the list.'
+                    }
+                  />
+                )}
+                <AnomalyList
+                  id={anomaliesId}
+                  className={classes.anomalies}
+                  all={search.show === 'all'}
+                  only={search.only ?? false}
+                  chosenDetector={chosen}
+                  opened={search.anomaly}
+                  unitFor={unitFor}
+                />
+              </div>
+            </div>
+          </>
+        )}
       </main>
       <AnomalyDrawer
         id={search.anomaly}
@@ -101,9 +110,10 @@ export function Page() {
           const detector = detectorOf(a.detector_id);
           return detector ? <PastChart anomaly={a} detector={detector} /> : <p className={classes.quiet}>The detector of this anomaly was deleted, so there is no chart.</p>;
         }}
-        chartLink={(a) => detectorOf(a.detector_id) && <LiveChartLink anomaly={a} />}
+        onward={(a) => <Onward anomaly={a} detector={detectorOf(a.detector_id)} />}
+        logs={(evidence, a) => <LogEvidence evidence={evidence} startedAt={a.started_at} />}
         anomalyLink={(id, children) => <Go change={{ anomaly: id }}>{children}</Go>}
-        seriesLink={(detector, series, children) => <Go change={{ detector, series, anomaly: undefined }}>{children}</Go>}
+        seriesLink={(detector, series, children) => <Go change={{ view: undefined, detector, series, anomaly: undefined }}>{children}</Go>}
       />
     </>
   );
@@ -118,9 +128,20 @@ function showAnomalies() {
   panel?.focus({ preventScroll: true });
 }
 
-/** Leads from an anomaly to its series on the live chart, over a range that shows its beginning where there is one. */
-function LiveChartLink({ anomaly: a }: { anomaly: Anomaly }) {
+/**
+ * Leads on from an anomaly: to its series on the live chart, over a range that
+ * shows its beginning where there is one, and from one of metrics to the log
+ * lines of that time.
+ */
+function Onward({ anomaly: a, detector }: { anomaly: Anomaly; detector: Detector | undefined }) {
   const now = useNow();
-  const range = rangeReaching((now - parseTime(a.started_at)) / 1000);
-  return <Go change={{ detector: a.detector_id, series: a.series.key, range, anomaly: undefined }}>Show this series on the live chart</Go>;
+  const start = parseTime(a.started_at);
+  return (
+    <>
+      {detector && (
+        <Go change={{ view: undefined, detector: a.detector_id, series: a.series.key, range: rangeReaching((now - start) / 1000), anomaly: undefined }}>Show this series on the live chart</Go>
+      )}
+      {detector?.signal !== 'logs' && <Go change={linesFrom(start)}>Show the log lines of that time</Go>}
+    </>
+  );
 }

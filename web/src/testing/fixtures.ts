@@ -1,4 +1,4 @@
-import type { Anomaly, Detector, Explanation, Point, Replay, SeriesStatus, Source } from '../shared/api/types';
+import type { Anomaly, Detector, Explanation, LogLine, LogPattern, Point, Replay, SeriesStatus, Source } from '../shared/api/types';
 
 const zero = new Date(0).toISOString();
 
@@ -126,4 +126,33 @@ export function explanation(of: Anomaly, more: Partial<Explanation> = {}): Expla
     detector_version: 1,
     ...more,
   };
+}
+
+/** A pattern of log lines. */
+export function pattern(more: Partial<LogPattern> = {}): LogPattern {
+  return {
+    id: 'aaaaaaaaaaaaaaaa',
+    template: 'bank <*> answers after <*> ms',
+    variables: 2,
+    name: '',
+    pinned: false,
+    expected: false,
+    severity: '',
+    level: 'warn',
+    count: 1234,
+    first_seen: zero,
+    last_seen: zero,
+    sources: ['builtin'],
+    streams: [{ service: 'payment' }],
+    examples: ['bank 4 answers after 310 ms'],
+    sparkline: [0, 3, 9],
+    spark_step_seconds: 120,
+    version: 5,
+    ...more,
+  };
+}
+
+/** A log line. */
+export function line(text: string, more: Partial<LogLine> = {}): LogLine {
+  return { t: zero, stream: { service: 'payment' }, text, cut: false, level: 'warn', pattern: 'aaaaaaaaaaaaaaaa', ...more };
 }

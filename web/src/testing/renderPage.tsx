@@ -3,7 +3,7 @@ import { render } from '@testing-library/react';
 import { userEvent } from '@testing-library/user-event';
 import { App, makeQueryClient } from '../app/App';
 import { makeRouter } from '../app/router';
-import { anomaly, detector, explanation, point, replay, series, source } from './fixtures';
+import { anomaly, detector, explanation, line, pattern, point, replay, series, source } from './fixtures';
 import { fakeServer, type Handler } from './fakeServer';
 import { FakeStream } from './fakeStream';
 
@@ -25,9 +25,12 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/anomalies/an_a': () => found,
     'GET /api/v1/anomalies/an_a/explain': () => explanation(found),
     'GET /api/v1/sources': () => list([source()]),
+    'GET /api/v1/logs/patterns': () => list([pattern()]),
+    'GET /api/v1/logs/patterns/aaaaaaaaaaaaaaaa': () => pattern(),
+    'GET /api/v1/logs/lines': () => list([line('bank 4 answers after 310 ms')]),
     'GET /api/v1/errors': () => list([]),
     'GET /health': () => ({ status: 'healthy', components: { database: { status: 'healthy', message: 'works', latency_ms: 1, critical: true } } }),
-    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly'] }),
+    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly', 'update-log-pattern'] }),
     'GET /api/deployment': () => ({ version: 'v1.2.3', commit: 'abc' }),
   };
 }

@@ -1,9 +1,9 @@
-import { Button, Drawer } from '@mantine/core';
+import { Button } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState, type ReactNode } from 'react';
 import { findAnomaly } from '../../shared/api/anomalyCache';
 import { anomalyQuery, explainQuery, sessionQuery } from '../../shared/api/queries';
-import type { Anomaly } from '../../shared/api/types';
+import type { Anomaly, LogEvidence } from '../../shared/api/types';
 import { formatRarity } from '../../shared/format/duration';
 import { formatBand, formatScore, formatValue } from '../../shared/format/number';
 import { formatStamp, parseTime } from '../../shared/format/time';
@@ -15,6 +15,7 @@ import { Async, ProblemView } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Icon } from '../../shared/ui/icons';
 import { LabelList } from '../../shared/ui/LabelList';
+import { SideDrawer } from '../../shared/ui/SideDrawer';
 import { severityTone } from '../../shared/ui/states';
 import classes from './AnomalyDrawer.module.css';
 import { labelWord, sideOf, standing, timing } from './describe';
@@ -29,8 +30,10 @@ interface AnomalyDrawerProps {
   unitFor: (detectorId: string) => Unit;
   /** Draws the time around the anomaly. */
   chart: (anomaly: Anomaly) => ReactNode;
-  /** A link that shows the anomaly's series on the live chart. */
-  chartLink: (anomaly: Anomaly) => ReactNode;
+  /** Links from the anomaly to its series on the live chart and to log lines. */
+  onward: (anomaly: Anomaly) => ReactNode;
+  /** What log lines say about an anomaly of a detector on logs. */
+  logs: (evidence: LogEvidence, anomaly: Anomaly) => ReactNode;
   /** A link that opens another anomaly. */
   anomalyLink: (id: string, children: ReactNode) => ReactNode;
   /** A link that shows a series on the live chart. */
@@ -40,20 +43,13 @@ interface AnomalyDrawerProps {
 /** The details of one anomaly: what happened, why it counts as one, and what people say of it. */
 export function AnomalyDrawer({ id, onClose, ...rest }: AnomalyDrawerProps) {
   return (
-    <Drawer.Root opened={id !== undefined} onClose={onClose} position="right" size={560} transitionProps={{ duration: 120 }} classNames={{ content: classes.content }}>
-      <Drawer.Overlay backgroundOpacity={0.25} />
-      <Drawer.Content>
-        <div className={classes.header}>
-          <Drawer.Title className={classes.title}>Anomaly</Drawer.Title>
-          <Drawer.CloseButton aria-label="Close the details" />
-        </div>
-        <Drawer.Body className={classes.body}>{id !== undefined && <Details key={id} id={id} {...rest} />}</Drawer.Body>
-      </Drawer.Content>
-    </Drawer.Root>
+    <SideDrawer title="Anomaly" opened={id !== undefined} onClose={onClose}>
+      {id !== undefined && <Details key={id} id={id} {...rest} />}
+    </SideDrawer>
   );
 }
 
-function Details({ id, unitFor, chart, chartLink, ...links }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
+function Details({ id, unitFor, chart, onward, logs, ...links }: Omit<AnomalyDrawerProps, 'id' | 'onClose'> & { id: string }) {
   const client = useQueryClient();
   const query = useQuery({ ...anomalyQuery(id), placeholderData: () => findAnomaly(client, id) });
   const shown = usePendingChanges();
@@ -66,11 +62,11 @@ function Details({ id, unitFor, chart, chartLink, ...links }: Omit<AnomalyDrawer
           <Judgement saved={a} shown={shown(a)} />
           <section aria-label="Chart around the anomaly">
             {chart(a)}
-            <p className={classes.links}>{chartLink(a)}</p>
+            <p className={classes.links}>{onward(a)}</p>
           </section>
           <section aria-label="Explanation">
             <Async query={explain} pace={pace.never} what="the explanation" rows={6}>
-              {(explanation) => <Explain explanation={explanation} {...links} />}
+              {(explanation) => <Explain explanation={explanation} logs={explanation.logs && logs(explanation.logs, a)} {...links} />}
             </Async>
           </section>
         </div>

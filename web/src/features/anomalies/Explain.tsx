@@ -10,18 +10,22 @@ import classes from './Explain.module.css';
 
 interface ExplainProps {
   explanation: Explanation;
+  /** What log lines say about it. */
+  logs?: ReactNode;
   anomalyLink: (id: string, children: ReactNode) => ReactNode;
   seriesLink: (detectorId: string, key: string, children: ReactNode) => ReactNode;
 }
 
 /** Why the anomaly is one: the counterfactual, what the score is made of, what else moved, and the evidence. */
-export function Explain({ explanation: e, anomalyLink, seriesLink }: ExplainProps) {
+export function Explain({ explanation: e, logs, anomalyLink, seriesLink }: ExplainProps) {
   const now = useNow();
   return (
     <div className={classes.explain}>
       <h3>Why</h3>
       {e.summary && <p>{sentence(e.summary)}</p>}
       {e.counterfactual && <p className={classes.counterfactual}>{sentence(e.counterfactual)}</p>}
+
+      {logs}
 
       {e.contributions.length > 0 && (
         <>

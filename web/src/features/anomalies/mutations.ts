@@ -1,7 +1,7 @@
 import { useMutation, useMutationState, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef } from 'react';
 import { patchAnomaly } from '../../shared/api/anomalyCache';
-import { api, unwrap } from '../../shared/api/client';
+import { api, newKey, unwrap } from '../../shared/api/client';
 import { isRetryable, problemOf, retryAfterOf } from '../../shared/api/problem';
 import type { Anomaly } from '../../shared/api/types';
 import { plainText } from '../../shared/format/text';
@@ -20,9 +20,7 @@ export interface ChangeOrder {
 
 /** Orders a change of an anomaly as the person sees it now. */
 export function orderOf(anomaly: Anomaly, change: AnomalyChange): ChangeOrder {
-  // randomUUID is missing where the page came without encryption from another machine.
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return { anomaly, change, key: Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('') };
+  return { anomaly, change, key: newKey() };
 }
 
 function send({ anomaly, change, key }: ChangeOrder): Promise<Anomaly> {

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { anomaly, point, replay, series } from '../../testing/fixtures';
+import { isRangeName } from '../../shared/ui/ranges';
 import { formatTimeTicks } from './axis';
 import { anomalousRuns, bandRuns, lastRow, toColumns, valueRange, verdictAt } from './columns';
 import { matchSeries } from './matchSeries';
-import { defaultRange, isRangeName, rangeAround, rangeReaching } from './ranges';
+import { defaultRange, rangeAround, rangeReaching } from './ranges';
 import { anomalyRegions, regionAt } from './regions';
 
 const band = { expected: 5, lower: 3, upper: 8 };

@@ -35,6 +35,13 @@ export const api = createClient<paths>({
   headers: { Accept: 'application/json, application/problem+json' },
 });
 
+/** Makes a key under which the server carries out a change once, however often it is sent. */
+export function newKey(): string {
+  // randomUUID is missing where the page came without encryption from another machine.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+}
+
 interface Answer<T> {
   data?: T;
   error?: unknown;

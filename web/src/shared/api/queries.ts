@@ -1,9 +1,9 @@
-import { infiniteQueryOptions, queryOptions } from '@tanstack/react-query';
+import { infiniteQueryOptions, keepPreviousData, queryOptions } from '@tanstack/react-query';
 import { withNewerAnomalies, withNewerAnomaly, type AnomalyScope } from '../live/eventCache';
 import { chartPace, pace, polling, type Pace } from '../live/polling';
 import { api, unwrap } from './client';
 import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
-import type { Detector, Replay } from './types';
+import type { Detector, LogPattern, Replay } from './types';
 
 const pageSize = 200;
 const maxPages = 20;
@@ -124,6 +124,80 @@ export const explainQuery = (id: string) =>
     queryKey: ['explain', id],
     queryFn: ({ signal }) => unwrap(api.GET('/api/v1/anomalies/{id}/explain', { params: { path: { id } }, signal })),
     staleTime: 30_000,
+  });
+
+/** Which log patterns are listed, and in which order. */
+export interface PatternScope {
+  text: string;
+  level: LogPattern['level'] | undefined;
+  sort: '-count' | '-first_seen' | '-last_seen';
+}
+
+/** The patterns of log lines, a page at a time. */
+export const patternsQuery = (scope: PatternScope) =>
+  infiniteQueryOptions({
+    queryKey: ['patterns', scope],
+    queryFn: ({ pageParam, signal }) =>
+      unwrap(
+        api.GET('/api/v1/logs/patterns', {
+          params: { query: { limit: 100, cursor: pageParam, sort: scope.sort, q: scope.text || undefined, level: scope.level || undefined } },
+          signal,
+        }),
+      ),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.next_cursor || undefined,
+    placeholderData: keepPreviousData,
+    refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(pace.logs)(query)),
+  });
+
+/** One pattern of log lines. */
+export const patternQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['pattern', id],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/logs/patterns/{id}', { params: { path: { id } }, signal })),
+    refetchInterval: polling(pace.logs),
+  });
+
+/** Which log lines are listed: the newest ones, or those from a time on. */
+export interface LineScope {
+  source: string;
+  selector: string;
+  contains: string;
+  level: LogPattern['level'] | undefined;
+  /** Id of their pattern; "" for every one. */
+  pattern: string;
+  /** Begin in milliseconds, oldest lines first; without it the newest come first. */
+  at: number | undefined;
+  /** Length of the range. */
+  seconds: number;
+}
+
+/** Log lines, a page at a time. The range stays what it was for the first page. */
+export const linesQuery = (scope: LineScope) =>
+  infiniteQueryOptions({
+    queryKey: ['lines', scope],
+    queryFn: async ({ pageParam, signal }) => {
+      const from = pageParam?.from ?? scope.at ?? Date.now() - scope.seconds * 1000;
+      const to = pageParam?.to ?? from + scope.seconds * 1000;
+      const query = {
+        limit: 100,
+        cursor: pageParam?.cursor,
+        source: scope.source,
+        selector: scope.selector || undefined,
+        contains: scope.contains || undefined,
+        level: scope.level || undefined,
+        template: scope.pattern || undefined,
+        from: new Date(from).toISOString(),
+        to: new Date(to).toISOString(),
+        order: scope.at === undefined ? ('newest' as const) : ('oldest' as const),
+      };
+      const { items, next_cursor: cursor } = await unwrap(api.GET('/api/v1/logs/lines', { params: { query }, signal }));
+      return { items, next: cursor ? { cursor, from, to } : undefined };
+    },
+    initialPageParam: undefined as { cursor: string; from: number; to: number } | undefined,
+    getNextPageParam: (last) => last.next,
+    placeholderData: keepPreviousData,
+    refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(scope.at === undefined ? pace.logs : pace.never)(query)),
   });
 
 /** Every source with its health. */

@@ -15,3 +15,7 @@ export type SourceState = Source['health']['state'];
 export type Health = Schemas['Health'];
 export type HealthStatus = Health['status'];
 export type Deployment = Schemas['Deployment'];
+export type LogPattern = Schemas['LogPattern'];
+export type LogPatternEdit = Schemas['LogPatternEdit'];
+export type LogLine = Schemas['LogLine'];
+export type LogEvidence = Schemas['LogEvidence'];

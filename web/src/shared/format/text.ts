@@ -12,6 +12,11 @@ export function plainText(text: string): string {
   return text.replace(invisible, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** Makes a log line safe to look at, as `plainText` does, with its tabs and line breaks left to take effect. */
+export function plainLines(text: string): string {
+  return text.replace(invisible, (c) => (c === '\n' || c === '\t' ? c : plainText(c)));
+}
+
 /** Makes a sentence of what the server says in half of one. */
 export function sentence(text: string): string {
   const plain = plainText(text.trim());

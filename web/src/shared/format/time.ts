@@ -18,8 +18,17 @@ export function formatClock(ms: number): string {
 
 /** Writes a time in the reader's zone: `14:03`, and with its day unless that is today's. */
 export function formatStamp(ms: number, now: number): string {
+  return withDay(minuteFormat, ms, now);
+}
+
+/** Writes a time in the reader's zone with its seconds: `14:03:27`, and with its day unless that is today's. */
+export function formatDayClock(ms: number, now: number): string {
+  return withDay(clockFormat, ms, now);
+}
+
+function withDay(format: Intl.DateTimeFormat, ms: number, now: number): string {
   if (!Number.isFinite(ms)) return unknown;
-  const clock = minuteFormat.format(ms);
+  const clock = format.format(ms);
   return new Date(ms).toDateString() === new Date(now).toDateString() ? clock : `${dayFormat.format(ms)}, ${clock}`;
 }
 

@@ -17,6 +17,8 @@ export const pace = {
   health: { live: 60_000, away: 10_000 },
   // Their state comes by event, how fast they answer does not.
   sources: { live: 60_000, away: 10_000 },
+  // No event tells of lines.
+  logs: { live: 10_000, away: 15_000 },
   /** What does not change by itself. */
   never: { live: Infinity, away: Infinity },
 } as const satisfies Record<string, Pace>;

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { parseSearch, readSearch, stringifySearch, type PageSearch } from './search';
 
 test('a state survives the way through an address', () => {
-  const state: PageSearch = { detector: 'det_1', series: '{job="a b", path="/x?y=1&z"}', range: '6h', filter: 'über', attention: true, show: 'all', only: true, anomaly: '123' };
+  const state: PageSearch = { detector: 'det_1', series: '{job="a b", path="/x?y=1&z"}', range: '6h', filter: 'über', attention: true, show: 'all', only: true, anomaly: '123',
+    view: 'logs', patterns: 'refused', level: 'error', order: 'new', pattern: 'aaaaaaaaaaaaaaaa', source: 'loki', stream: '{service="a b"}', text: 'x y', at: '2026-03-01T12:00:00.000Z' };
   expect(readSearch(parseSearch(stringifySearch(state)))).toEqual(state);
 });
 
@@ -12,5 +13,5 @@ test('what is absent leaves no trace', () => {
 });
 
 test('what does not fit is left out', () => {
-  expect(readSearch({ detector: 7, series: '', range: ['1h'], attention: '0', show: 'everything', anomaly: 'x'.repeat(2001), other: 'y' })).toEqual({});
+  expect(readSearch({ detector: 7, series: '', range: ['1h'], attention: '0', show: 'everything', view: 'map', level: 'loud', order: 'count', anomaly: 'x'.repeat(2001), other: 'y' })).toEqual({});
 });

@@ -18,3 +18,8 @@ export const sourceTone: Record<SourceState, Tone> = { up: 'good', degraded: 'wa
 
 /** The tone of each health of a part of the program. */
 export const healthTone: Record<HealthStatus, Tone> = { healthy: 'good', degraded: 'warning', unhealthy: 'bad', unknown: 'off' };
+
+/** The tone of a log line's level. */
+export function levelTone(level: string): Tone {
+  return level === 'error' || level === 'fatal' ? 'bad' : level === 'warn' ? 'warning' : 'off';
+}
