@@ -105,6 +105,14 @@ func (e *encoder) places(l *places) {
 	}
 }
 
+func (e *encoder) labels(l *labels) {
+	for i := range l {
+		e.word32(l[i].word)
+		e.uint(uint64(l[i].values))
+		e.uint(uint64(l[i].messages))
+	}
+}
+
 func (e *encoder) cache(c *cache) {
 	n := 0
 	for i := range c.sets {
@@ -345,6 +353,14 @@ func (d *decoder) places(l *places) {
 		if l[i].values > mostCounted || l[i].messages > mostCounted {
 			d.fail()
 		}
+	}
+}
+
+func (d *decoder) labels(l *labels) {
+	for i := range l {
+		l[i].word = d.word32()
+		l[i].values = uint32(d.below(mostCounted + 1))
+		l[i].messages = uint32(d.below(mostCounted + 1))
 	}
 }
 

@@ -34,10 +34,19 @@ func (m *Miner) evidence(t, d *template, p, equal int) bool {
 	da, ia := form(a)
 	db, ib := form(b)
 	numbered := da > 0 || db > 0
+	names := joined(a) && joined(b)
 	if p == 0 {
+		if speaks(d.gap(1)) && (names || da > 0 && db > 0 && smallName(a) && smallName(b)) {
+			return true
+		}
 		return equal >= 3 && da >= 2 && db >= 2 || m.namesThing(t, d, p, equal)
 	}
+	if equal >= 3 && (names || joined(a) && plainWord(b) || joined(b) && plainWord(a)) {
+		return true
+	}
 	switch {
+	case equal >= 3 && da > 0 && db > 0 && smallName(a) && smallName(b) && len(d.gap(p+1)) > 0:
+		return true
 	case da >= 2 && db >= 2, numbered && ia && ib:
 		return true
 	case equal >= 3 && ((da > 0) != (db > 0) || ia && ib && !(constant(a) && constant(b))):
@@ -72,7 +81,7 @@ func (m *Miner) namesThing(t, d *template, p, equal int) bool {
 	case equal < 3:
 		return false
 	case p == 0:
-		return hasPrefix(after, ": ")
+		return speaks(after)
 	case len(after) == 0:
 		return equal >= 4 && !m.vocabulary.elsewhere(t, p) && !m.vocabulary.elsewhere(d, p)
 	case (p >= 2 || equal >= 4) && hasSuffix(before, ": "), string(after) == "...", hasPrefix(after, ". "):
@@ -101,6 +110,25 @@ func (m *Miner) phrase(t, d *template, p int) bool {
 		return false
 	}
 	return t.slots[p-1].kind == kindWord && (v.recurs(t, p) || v.recurs(d, p)) && !v.elsewhere(t, p) && !v.elsewhere(d, p)
+}
+
+// speaks reports whether the gap after the first word says that it is a speaker.
+func speaks(gap []byte) bool { return hasPrefix(gap, ": ") || hasPrefix(gap, " : ") }
+
+// joined reports whether a name of small letters has a dash, dot or underscore
+// inside.
+func joined(b []byte) bool {
+	inner := false
+	for i, c := range b {
+		switch {
+		case lower(c) || isDigit(c):
+		case i > 0 && i < len(b)-1 && (c == '-' || c == '.' || c == '_'):
+			inner = true
+		default:
+			return false
+		}
+	}
+	return inner
 }
 
 func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }

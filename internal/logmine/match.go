@@ -15,6 +15,7 @@ const (
 
 	mostDiffering = 3 // slots that may differ at once, each with evidence
 
+	fewNames  = 3  // so many plain words or names in one place, among others that are equal, make it a variable
 	fewWords  = 5  // so many different words, most of them seen once, make a place a variable
 	manyWords = 10 // so many make it one however often they were seen
 	manyFirst = 8  // at least so many for the first place, which names the event in most lines
@@ -106,7 +107,7 @@ func (m *Miner) match(d *template) int32 {
 	if base >= 0 && differing == 1 {
 		t := m.templates[base]
 		if r := compare(t, d); r.words == 1 {
-			m.places.noteValues(t, d, int(r.at[0]), 0)
+			m.noteValues(t, d, int(r.at[0]), 0)
 		}
 	}
 	if base < 0 {
@@ -123,7 +124,7 @@ func (m *Miner) match(d *template) int32 {
 // differs, or -1.
 func (m *Miner) byNumbers(d *template) int32 {
 	if i, p := m.family.crowded(d); i >= 0 {
-		m.places.noteValues(m.templates[i], d, p, m.family.at[p].words-1)
+		m.noteValues(m.templates[i], d, p, m.family.at[p].words-1)
 		return i
 	}
 	if i := m.crowdedPair(d); i >= 0 {
@@ -143,6 +144,7 @@ type family struct {
 type familyPlace struct {
 	words  int // different words
 	once   int // of those, words of templates with one line
+	names  int // of those, plain words and names made of them
 	oldest int32
 	birth  uint64
 }
@@ -178,6 +180,9 @@ func (f *family) add(i int32, t *template, r *difference) {
 	if t.count <= 1 {
 		a.once++
 	}
+	if b := t.slotText(p); plainWord(b) || joined(b) {
+		a.names++
+	}
 }
 
 // crowded looks for a place in which so many different words were seen, all
@@ -194,13 +199,26 @@ func (f *family) crowded(d *template) (oldest int32, place int) {
 			least++
 		}
 		switch {
-		case n < fewWords || words-1 < least || assigns(d.gap(p+1)):
+		case assigns(d.gap(p + 1)):
+		case a.names+1 >= fewNames && p > 0 && words-1 >= leastNamed(d, p) && (plainWord(d.slotText(p)) || joined(d.slotText(p))):
+			return a.oldest, p
+		case n < fewWords || words-1 < least:
 		case p == 0 && n < manyFirst:
 		case n >= manyWords || 2*once >= n:
 			return a.oldest, p
 		}
 	}
 	return -1, 0
+}
+
+// leastNamed returns how many equal words it takes to see a variable in a few
+// different names in slot p. At the end of a line states stand, too.
+func leastNamed(d *template, p int) int {
+	const within, atEnd = 3, 4
+	if len(d.gap(p+1)) == 0 {
+		return atEnd
+	}
+	return within
 }
 
 // crowdedPair looks for two places that vary together, such as the states in

@@ -18,6 +18,7 @@ type Miner struct {
 	words      wordMemory
 	vocabulary vocabulary
 	places     places
+	labels     labels
 	stats      Stats
 	bytes      int    // of the live templates
 	age        uint64 // see makeRoom
@@ -75,7 +76,7 @@ func (m *Miner) Stats() Stats { return m.stats }
 // SizeBytes returns about how much memory the state takes.
 func (m *Miner) SizeBytes() int {
 	const alias = 48
-	return m.bytes + cacheSets*64 + len(m.words.values)*4 + len(m.words.keys)*8 + len(m.vocabulary)*12 + len(m.places)*8 + len(m.aliases.order)*alias + len(m.free)*recordBytes/2 + 16<<10
+	return m.bytes + cacheSets*64 + len(m.words.values)*4 + len(m.words.keys)*8 + len(m.vocabulary)*12 + len(m.places)*8 + len(m.labels)*12 + len(m.aliases.order)*alias + len(m.free)*recordBytes/2 + 16<<10
 }
 
 // Add mines one line, without its newline, and returns the id of its template.

@@ -471,7 +471,7 @@ func TestSeedsDoNotChangeIds(t *testing.T) {
 	}
 }
 
-// Snapshots of versions 1 and 2, as they were written then, are read: the
+// Snapshots of versions 1 to 3, as they were written then, are read: the
 // templates are there with their ids and names, and new lines find them.
 func TestOldSnapshots(t *testing.T) {
 	t.Parallel()
@@ -484,7 +484,7 @@ func TestOldSnapshots(t *testing.T) {
 	if err := m.Name(gate, "the gate"); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"snapshot_v1.gz", "snapshot_v2.gz"} {
+	for _, name := range []string{"snapshot_v1.gz", "snapshot_v2.gz", "snapshot_v3.gz"} {
 		f, err := os.Open(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)

@@ -98,6 +98,8 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 		s.numbers(a, j)
 	case flags&^clName == 0:
 		s.part(a, j, afterColon)
+	case !afterColon && flags&clLetter != 0 && sourceLine(s.line, a, j, b):
+		s.mask(a, j)
 	case flags&clLetter != 0 && isDigit(s.line[a]):
 		e := j
 		for classes[s.line[e-1]]&clName == 0 {
@@ -116,6 +118,28 @@ func (s *scanner) field(a, j, b int, flags uint8, afterColon bool) int {
 		s.parts(a, j, afterColon)
 	}
 	return j
+}
+
+// sourceLine reports whether [a,j) is the name of a file with an extension and
+// what follows up to b is a line of it: Main.java:120.
+func sourceLine(line []byte, a, j, b int) bool {
+	const longestExtension = 5
+	if j+1 >= b || !allDigits(line[j+1:b]) {
+		return false
+	}
+	dot := j - 1
+	for dot > a && lower(line[dot]) {
+		dot--
+	}
+	if dot == a || line[dot] != '.' || dot == j-1 || j-1-dot > longestExtension {
+		return false
+	}
+	for _, c := range line[a:dot] {
+		if classes[c]&(clName|clDash) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // dashed is field for names, not numbers, with dashes and no other symbol.

@@ -42,17 +42,88 @@ func kindOfPlace(t *template, p int) (int, bool) {
 
 // noteValues notes that the words of t and d in slot p are values, and that
 // wrong of those seen there were taken for parts of messages before.
-func (l *places) noteValues(t, d *template, p, wrong int) {
-	k, ok := kindOfPlace(d, p)
-	if !ok || t.slots[p].kind != kindWord || !plainWord(t.slotText(p)) || !plainWord(d.slotText(p)) {
+func (m *Miner) noteValues(t, d *template, p, wrong int) {
+	if t.slots[p].kind != kindWord || !plainWord(t.slotText(p)) || !plainWord(d.slotText(p)) {
 		return
 	}
-	c := &l[k]
+	if k, ok := kindOfPlace(d, p); ok {
+		m.places[k].value(wrong)
+	}
+	if l := m.labels.before(d, p); l != nil {
+		l.value(wrong)
+	}
+}
+
+// value counts one more value, and that wrong of those counted as parts of
+// messages were values.
+func (c *placeCount) value(wrong int) {
 	c.values += uint32(wrong) + 1
 	c.messages -= min(uint32(wrong), c.messages)
-	if c.values > mostCounted {
+	c.bound()
+}
+
+// message counts one more part of a message.
+func (c *placeCount) message() {
+	c.messages++
+	c.bound()
+}
+
+func (c *placeCount) bound() {
+	if max(c.values, c.messages) > mostCounted {
 		c.values, c.messages = c.values/2, c.messages/2
 	}
+}
+
+// labels counts the same, within a fixed size, for the words that stand before
+// plain words: what "user" stands before is a value once it was one in two
+// lines. A word is forgotten when another takes its place.
+type labels [1024]label
+
+type label struct {
+	word uint32
+	placeCount
+}
+
+const (
+	leastLabelled    = 2 // so many values behind a word at least say that what is behind it is a value
+	labelledPerWord  = 2 // and so many for each part of a message
+	leastEqualLabels = 2
+)
+
+// before returns the counts of the word before slot p, or nil where there is
+// none or the slot is a key.
+func (l *labels) before(t *template, p int) *label {
+	if p == 0 || string(t.gap(p)) != " " || t.slots[p-1].kind != kindWord || assigns(t.gap(p+1)) {
+		return nil
+	}
+	h := t.slots[p-1].exact
+	c := &l[h>>54]
+	if c.word != uint32(h)|1 {
+		*c = label{word: uint32(h) | 1}
+	}
+	return c
+}
+
+// labelled looks for a place in which the draft differs from a template by a
+// plain word, behind a word that names values in this stream. It returns the
+// template or -1, and counts the places in front of it as parts of messages.
+func (m *Miner) labelled(d *template) int32 {
+	for _, p := range m.family.places {
+		i := m.family.at[p].oldest
+		if !plainWord(d.slotText(p)) || !plainWord(m.templates[i].slotText(p)) {
+			continue
+		}
+		c := m.labels.before(d, p)
+		switch {
+		case c == nil:
+		case c.values >= leastLabelled && c.values >= labelledPerWord*c.messages && d.words()-1 >= leastEqualLabels:
+			c.value(0)
+			return i
+		default:
+			c.message()
+		}
+	}
+	return -1
 }
 
 // learnt looks for a place in which the draft differs from a template by a
@@ -60,6 +131,9 @@ func (l *places) noteValues(t, d *template, p, wrong int) {
 // template or -1, and counts the places in front of it as parts of messages.
 func (m *Miner) learnt(d *template) int32 {
 	const leastEqual = 3
+	if i := m.labelled(d); i >= 0 {
+		return i
+	}
 	for _, p := range m.family.places {
 		i := m.family.at[p].oldest
 		k, ok := kindOfPlace(d, p)
@@ -70,10 +144,7 @@ func (m *Miner) learnt(d *template) int32 {
 		if c.values >= leastValues && c.values >= valuesPerWord*c.messages && d.words()-1 >= leastEqual {
 			return i
 		}
-		c.messages++
-		if c.messages > mostCounted {
-			c.values, c.messages = c.values/2, c.messages/2
-		}
+		c.message()
 	}
 	return -1
 }

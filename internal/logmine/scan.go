@@ -221,12 +221,16 @@ func (s *scanner) delimiter(c byte, i int) int {
 		s.gap(c)
 		s.value = false
 		if j, kind := quoted(line, i); j > 0 && s.n < s.limit {
-			if kind == kindMask {
-				s.mask(i+1, j)
-			} else {
-				s.soft(i+1, j)
+			e := j
+			if i > 0 && line[i-1] == '\\' {
+				e-- // quotes inside quotes: \"name\"
 			}
-			s.gap(c)
+			if kind == kindMask {
+				s.mask(i+1, e)
+			} else {
+				s.soft(i+1, e)
+			}
+			s.gaps(e, j+1)
 			return j + 1
 		}
 		return i + 1
@@ -315,6 +319,7 @@ func quoted(line []byte, i int) (int, itemKind) {
 	if i > 0 && classes[line[i-1]]&clName != 0 {
 		return 0, 0
 	}
+	escaped := i > 0 && line[i-1] == '\\'
 	kind := kindSoft
 	j := i + 1
 	for ; j < len(line) && j-i <= longest && line[j] != q; j++ {
@@ -322,11 +327,14 @@ func quoted(line []byte, i int) (int, itemKind) {
 		if cl == 0 {
 			return 0, 0
 		}
-		if cl&(clDigit|clSlash) != 0 {
+		if cl == clDigit || cl == clSlash && !(escaped && j+1 < len(line) && line[j+1] == q) {
 			kind = kindMask
 		}
 	}
 	if j >= len(line) || line[j] != q || j == i+1 {
+		return 0, 0
+	}
+	if escaped && (line[j-1] != '\\' || j == i+2) {
 		return 0, 0
 	}
 	if j+1 < len(line) && (line[j+1] == ':' || classes[line[j+1]]&(clLetter|clDigit) != 0) {

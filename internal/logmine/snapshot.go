@@ -12,17 +12,18 @@ import (
 // A snapshot is, in order: the magic, the version of this format, the version
 // of the scanner, the seed, the counters, the records of the templates in
 // their order with the free ones among them, the buckets, the children, the
-// aliases, the memory of words, the vocabulary, the counts of places, the
+// aliases, the memory of words, the vocabulary, the counts of places and of
+// labels, the
 // cache, and a checksum of all before it. Numbers are varints where they tend
 // to be small and eight bytes little endian where they are hashes.
 
 const (
 	snapshotMagic   = "AIOPSLM"
-	snapshotVersion = 3 // 1 was without the vocabulary, 2 without its words before, the lines of other ids and the places
+	snapshotVersion = 4 // 1 was without the vocabulary, 2 without its words before, the lines of other ids and the places, 3 without the labels
 	// scannerVersion grows with every change of what the scanner makes of a
 	// line. A snapshot of another version is read by scanning the templates'
 	// own lines again, so ids and what people decided outlive the change.
-	scannerVersion = 2
+	scannerVersion = 3
 )
 
 // The reasons for which Restore refuses a snapshot.
@@ -71,6 +72,7 @@ func (m *Miner) AppendSnapshot(dst []byte) []byte {
 	e.words(&m.words)
 	e.vocabulary(&m.vocabulary)
 	e.places(&m.places)
+	e.labels(&m.labels)
 	e.cache(&m.cache)
 	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
@@ -135,6 +137,9 @@ func (m *Miner) restore(snapshot []byte, anew bool) error {
 	default:
 		d.vocabulary(&m.vocabulary)
 		d.places(&m.places)
+		if version > 3 {
+			d.labels(&m.labels)
+		}
 	}
 	d.cache(&m.cache, len(m.templates))
 	if d.bad || len(d.b) != 0 {
