@@ -46,6 +46,7 @@ type BudgetReport struct {
 	Model string       `json:"model"`
 	Step  string       `json:"step"`
 	Weeks int          `json:"weeks"`
+	Seed  uint64       `json:"seed"`
 	Cells []BudgetCell `json:"cells"`
 }
 
@@ -63,9 +64,23 @@ type BudgetCell struct {
 	Expected  float64     `json:"expected_alarms"`
 	Alarms    int         `json:"alarms"`
 	Ratio     model.Float `json:"ratio"` // realised ÷ expected; null where too few are expected
-	Low       model.Float `json:"low"`   // 95 % interval of the ratio
+	Low       model.Float `json:"low"`   // exact 95 % interval of the ratio, for alarms that come independently
 	High      model.Float `json:"high"`
+	Held      Verdict     `json:"held"`
 }
+
+// Verdict says whether a ratio is between 0.5 and 1.5, and how surely.
+type Verdict string
+
+// The verdicts. What is sure has its whole interval on the same side of each of the bounds;
+// for the others more weeks, detectors or another seed decide.
+const (
+	Held          Verdict = "yes"
+	HeldPerhaps   Verdict = "yes, but not surely"
+	MissedPerhaps Verdict = "no, but not surely"
+	Missed        Verdict = "no"
+	NotJudged     Verdict = "not enough"
+)
 
 // Budget runs a model on generated clean data and counts its alarms. Scores,
 // thresholds and alarms come from the code that scores live; what a detector's
@@ -98,7 +113,7 @@ func Budget(ctx context.Context, o BudgetOptions) (BudgetReport, error) {
 		})
 	}
 	err := group.Wait()
-	return BudgetReport{Model: o.Model, Step: o.Step.String(), Weeks: o.Weeks, Cells: slices.Concat(cells...)}, err
+	return BudgetReport{Model: o.Model, Step: o.Step.String(), Weeks: o.Weeks, Seed: o.Seed, Cells: slices.Concat(cells...)}, err
 }
 
 func (o BudgetOptions) withDefaults() BudgetOptions {
@@ -266,47 +281,87 @@ func (c *budgetCell) close(series int) {
 func (c *BudgetCell) finish(counted budgetCell) {
 	first := &counted.detectors[0]
 	c.Threshold, c.Basis = first.threshold, first.exceed.Basis(c.Asked).String()
-	c.Ratio, c.Low, c.High = model.Float(math.NaN()), model.Float(math.NaN()), model.Float(math.NaN())
+	c.Ratio, c.Low, c.High, c.Held = model.Float(math.NaN()), model.Float(math.NaN()), model.Float(math.NaN()), NotJudged
 	if c.Expected >= leastExpected {
 		low, high := poissonInterval(c.Alarms)
 		c.Ratio = model.Float(float64(c.Alarms) / c.Expected)
 		c.Low, c.High = model.Float(low/c.Expected), model.Float(high/c.Expected)
+		c.Held = c.verdict()
 	}
 }
 
-// poissonInterval is about the 95 % interval of the mean behind a count: the
-// cube-root approximation of Wilson and Hilferty to the exact one.
-func poissonInterval(n int) (low, high float64) {
-	const z = 1.96
-	k := float64(n)
-	if n > 0 {
-		low = k * math.Pow(1-1/(9*k)-z/(3*math.Sqrt(k)), 3)
+// verdict judges the ratio.
+func (c *BudgetCell) verdict() Verdict {
+	const least, most = 0.5, 1.5
+	switch {
+	case c.High < least || c.Low > most:
+		return Missed
+	case c.Ratio < least || c.Ratio > most:
+		return MissedPerhaps
+	case c.Low < least || c.High > most:
+		return HeldPerhaps
 	}
-	k++
-	return low, k * math.Pow(1-1/(9*k)+z/(3*math.Sqrt(k)), 3)
+	return Held
+}
+
+// poissonInterval is the exact 95 % interval of the mean behind a count (Garwood
+// 1936), by halving; it takes about the root of n steps.
+func poissonInterval(n int) (low, high float64) {
+	const tail = 0.025
+	find := func(beyond func(mean float64) bool) float64 {
+		lo, hi := 0.0, float64(n)+4*math.Sqrt(float64(n))+5
+		for range 60 {
+			if mid := (lo + hi) / 2; beyond(mid) {
+				hi = mid
+			} else {
+				lo = mid
+			}
+		}
+		return (lo + hi) / 2
+	}
+	if n > 0 {
+		low = find(func(mean float64) bool { return 1-poissonAtMost(n-1, mean) > tail })
+	}
+	return low, find(func(mean float64) bool { return poissonAtMost(n, mean) < tail })
+}
+
+// poissonAtMost is the probability of at most n where mean are expected, summed
+// from the largest term on.
+func poissonAtMost(n int, mean float64) float64 {
+	const least = 1e-15 // of the sum, in one term
+	start := math.Min(float64(n), math.Floor(mean))
+	lgamma, _ := math.Lgamma(start + 1)
+	first := math.Exp(start*math.Log(mean) - mean - lgamma)
+	sum := first
+	for k, term := start, first; k > 0 && term > least*sum; k-- {
+		term *= k / mean
+		sum += term
+	}
+	for k, term := start+1, first; k <= float64(n) && term > least*sum; k++ {
+		term *= mean / k
+		sum += term
+	}
+	return sum
 }
 
 // WriteTable prints a row for each kind, number of series and budget.
 func (r BudgetReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s, step %s, %d weeks: alarms realised ÷ asked for (95 %% interval), where at least %d are expected\n", r.Model, r.Step, r.Weeks, leastExpected)
+	fmt.Fprintf(t, "%s, step %s, %d weeks, seed %d: alarms realised ÷ asked for (exact 95 %% interval), where at least %d are expected\n", r.Model, r.Step, r.Weeks, r.Seed, leastExpected)
 	fmt.Fprintln(t, "data\tseries\tbudget a week\tasked\tthreshold\tit is\texpected\talarms\tratio\tinterval\tbetween 0.5 and 1.5")
+	count := map[Verdict]int{}
 	for _, c := range r.Cells {
-		verdict := "not enough"
-		if !math.IsNaN(float64(c.Ratio)) {
-			verdict = "no"
-			if c.holds() {
-				verdict = "yes"
-			}
-		}
+		count[c.Held]++
 		fmt.Fprintf(t, "%s\t%d\t%g\t%.2f\t%.2f\t%s\t%.1f\t%d\t%.2f\t%.2f to %.2f\t%s\n", c.Kind, c.Series, c.Budget, c.Asked, c.Threshold, c.Basis, c.Expected, c.Alarms,
-			float64(c.Ratio), float64(c.Low), float64(c.High), verdict)
+			float64(c.Ratio), float64(c.Low), float64(c.High), c.Held)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d cells: %d held, %d of these surely; %d missed, %d of these surely; %d with too few alarms expected\n", len(r.Cells),
+		count[Held]+count[HeldPerhaps], count[Held], count[Missed]+count[MissedPerhaps], count[Missed], count[NotJudged])
+	return err
 }
-
-// holds reports whether the ratio is between 0.5 and 1.5.
-func (c BudgetCell) holds() bool { return c.Ratio >= 0.5 && c.Ratio <= 1.5 }
 
 // WriteJSON writes the report.
 func (r BudgetReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }

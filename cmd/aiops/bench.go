@@ -75,12 +75,14 @@ type benchBudget struct {
 	Step    time.Duration `help:"Of the series." default:"1h"`
 	Kinds   []string      `help:"Kinds of clean data; default all." placeholder:"KIND,..."`
 	Weeks   int           `help:"That count, after eight of history." default:"88"`
+	Most    int           `help:"Series generated for many small detectors, which make a ratio surer." default:"1000"`
+	Seed    uint64        `help:"Of the series; n series have the seeds from here to n further."`
 	JSON    string        `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
 }
 
 // Run measures and prints.
 func (c *benchBudget) Run(e *environment) error {
-	r, err := bench.Budget(e.ctx, bench.BudgetOptions{Model: c.Model, Budgets: c.Budgets, Series: c.Series, Step: c.Step, Kinds: c.Kinds, Weeks: c.Weeks,
+	r, err := bench.Budget(e.ctx, bench.BudgetOptions{Model: c.Model, Budgets: c.Budgets, Series: c.Series, Step: c.Step, Kinds: c.Kinds, Weeks: c.Weeks, Most: c.Most, Seed: c.Seed,
 		Progress: func(done, total int) { fmt.Fprintf(e.stderr, "%d of %d\n", done, total) }})
 	if err != nil {
 		return err

@@ -24,13 +24,15 @@ const (
 	exceedEnough = uint64(1 << 22)    // or so many of all series together,
 	exceedShort  = uint64(1 << 11)    // but no fewer than these of each
 	exceedPrior  = 10                 // exceedances that what is known beforehand weighs
-	exceedRise   = 1.19               // 10^(0.3*levelStep): most that the ratio rises from level to level in the tail
+	exceedFade   = 0.4                // weight of a level in the slope of the ratio, as seen from the next one
+	exceedRise   = 1.155              // 10^(0.25*levelStep): most that the ratio rises from level to level in the tail
 	exceedFall   = 0.75               // 10^(-0.5*levelStep): most that it falls
 	exceedMost   = 10.0               // ratio at most, with many series
 	exceedLeast  = 0.05               // and at least
 	exceedCalm   = 0.7                // while the record is young: young series are calmer than they will be
 	exceedShare  = 0.25               // of exceedMost that each further series allows
-	exceedOnce   = 20                 // times what is expected, at most, of one step
+	exceedOnce   = 20                 // times what is expected, at most, of one step;
+	exceedBurst  = 0.125              // or so much of what is expected of the whole record, if that is more
 	rareMost     = 24                 // clusters of one series that reach level 3, in a memory; a quarter of them in the second
 	topMost      = 4                  // and level 4
 
@@ -46,18 +48,25 @@ const (
 // ratio of realised to promised exceedances, level by level.
 //
 // Regional frequency analysis does the same for floods (Hosking and Wallis
-// 1997: sites are few years long, a region is many); the ratio per level is
-// shrunk towards that of the level below, so that it goes on where counts end.
+// 1997: sites are few years long, a region is many). The ratio per level is
+// shrunk towards what the levels below lead to expect, with the weight of ten
+// exceedances: the ratio of the level below times its slope, which is how many of
+// the exceedances of a level reach the next one, pooled over the series and over the last levels
+// (each with 0.4 of the weight of the next), and itself shrunk towards that of exact
+// scores with the same weight. That is the pooled shape of the tail: it goes on
+// where counts end, and fades into the tails of the series themselves.
 //
 // What is counted are clusters: exceedances of a level within gap samples of
 // each other count once, as one alarm does. It is robust in four ways, so that a
 // broken series or a real incident does not silence the others: a series counts
 // at most 24 clusters that reach level 3, and 4 that reach 4, in a memory; one
-// step counts at most 20 times what is expected of it; above level 4.5 the ratio
-// rises by at most a factor of 2 per unit; and it stays below 10 (a
+// step counts at most 20 times what is expected of it, or an eighth of what is expected of
+// the record (series with the same rhythm have their rare samples in the same hour of the
+// week: all of them would be too many for the former); above level 4.5 the ratio
+// rises by at most a factor of 1.8 per unit; and it stays below 10 (a
 // few series move it upwards less: 1.25 for one). Contamination therefore
 // raises a threshold by about one unit at most. How far it may fall is decided by the
-// evidence: the ratio of the level below weighs ten exceedances, so that it takes
+// evidence: what the levels below lead to expect weighs ten exceedances, so that it takes
 // several times as many that were to be expected and did not come.
 //
 // The first 512 samples of a series do not count, since young models err in their
@@ -165,8 +174,9 @@ func (x *Exceedances) Add(step *Tally) {
 		return
 	}
 	p := 0.1
+	most := min(max(mul(exceedOnce, float64(step.samples)), mul(exceedBurst, float64(x.samples))), math.MaxUint32)
 	for i, k := range step.counts {
-		x.counts[i] += min(k, 3+uint32(mul(mul(exceedOnce, p), float64(step.samples))))
+		x.counts[i] += min(k, 3+uint32(mul(most, p)))
 		p = mul(p, nextLevel)
 	}
 	x.samples += uint64(step.samples)
@@ -202,14 +212,21 @@ func (x *Exceedances) stands(series int) (real [levelsN]float64) {
 		least = exceedCalm
 	}
 	most := min(1+mul(exceedShare, float64(max(series, 1))), exceedMost)
+	var reached, due float64 // exceedances of the levels below, and what those below them lead to expect
 	for i, k := range x.counts {
 		if i <= firstRare {
 			// Alarms that are frequent run into each other; how much says nothing of
 			// rarer ones.
 			ratio = max(ratio, 1)
 		}
+		slope := 1.0
+		if i > firstRare {
+			reached = mul(exceedFade, reached) + float64(x.counts[i-1])
+			due = mul(exceedFade, due) + mul(nextLevel, float64(x.counts[i-2]))
+			slope = min(max((reached+exceedPrior)/(due+exceedPrior), exceedFall), exceedRise)
+		}
 		expected := mul(p, float64(x.samples))
-		next := (float64(k) + mul(exceedPrior, ratio)) / (expected + exceedPrior)
+		next := (float64(k) + mul(exceedPrior, mul(ratio, slope))) / (expected + exceedPrior)
 		if i > firstTail {
 			next = min(max(next, mul(ratio, exceedFall)), mul(ratio, exceedRise))
 		}

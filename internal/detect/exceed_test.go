@@ -1,6 +1,7 @@
 package detect_test
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -154,5 +155,56 @@ func TestExceedancesAreDeterministic(t *testing.T) {
 	}
 	if len(want) > 250 {
 		t.Errorf("a record has %d bytes", len(want))
+	}
+}
+
+// Series with one rhythm have their rare samples in the same hour of the week: no
+// incident, but what the budget is to hold. The control, as many in a single week, is
+// one, and hardly counts.
+func TestExceedancesOfARhythm(t *testing.T) {
+	t.Parallel()
+	const series, week = 1000, 168
+	rhythm := func(once bool) float64 {
+		x, _ := region(series, 4096, func(_, step int, r *rand.Rand) float64 {
+			if step%week == 0 && (!once || step/week == 20) {
+				return exact(r) + math.Log10(week)
+			}
+			return min(exact(r), 2)
+		})
+		return x.Threshold(4, series)
+	}
+	if got := rhythm(false); math.Abs(got-4) > 0.15 {
+		t.Errorf("rare samples in the same hour of every week: threshold %.2f instead of 4", got)
+	}
+	if got := rhythm(true); got > 3.5 {
+		t.Errorf("in a single hour: threshold %.2f", got)
+	}
+}
+
+// Where counts end the tail goes on as it fell off below: one that is longer or shorter than
+// promised from level 3 on is followed to where 1.6 exceedances are to be expected. The control,
+// scores that are exact, stays where it is.
+func TestExceedancesGoOn(t *testing.T) {
+	t.Parallel()
+	const samples, asked = 500_000, 5.5
+	for _, c := range []struct {
+		length, least, most float64
+	}{{1.25, 5.98, 6.2}, {1, 5.4, 5.6}, {0.8, 4.9, 5.08}} {
+		record := binary.AppendUvarint([]byte{3}, samples)
+		record = append(record, 57)
+		for i := range 57 {
+			l := 1 + 0.25*float64(i)
+			if l > 3 {
+				l = 3 + (l-3)/c.length
+			}
+			record = binary.AppendUvarint(record, uint64(math.Round(samples*math.Pow(10, -l))))
+		}
+		x, ok := detect.ReadExceedances(record)
+		if !ok {
+			t.Fatal("the record cannot be read")
+		}
+		if got := x.Threshold(asked, 100); got < c.least || got > c.most {
+			t.Errorf("a tail %g times as long as promised: threshold %.2f, want %g to %g (exactly %.2f)", c.length, got, c.least, c.most, 3+(asked-3)*c.length)
+		}
 	}
 }
