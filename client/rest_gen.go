@@ -1862,6 +1862,9 @@ type Detector struct {
 	// Examples: 30s
 	For string `json:"for"`
 
+	// Holidays Days that are like another day of the week in the time zone
+	Holidays *[]string `json:"holidays,omitempty"`
+
 	// Id Examples: det_4f9k2m
 	Id    string `json:"id"`
 	Joint *Joint `json:"joint,omitempty"`
@@ -1963,8 +1966,11 @@ type DetectorInput struct {
 	// For How long a deviation lasts before the anomaly fires, up to 7d; default 0s
 	//
 	// Examples: 30s
-	For   *string `json:"for,omitempty"`
-	Joint *Joint  `json:"joint,omitempty"`
+	For *string `json:"for,omitempty"`
+
+	// Holidays Days that are like a Sunday in the time zone: 12-25 in each year, 2026-04-03 once, 12-24=saturday like another day of the week. For the models auto, deep, seasonal and holt_winters with a season of a week.
+	Holidays *[]string `json:"holidays,omitempty"`
+	Joint    *Joint    `json:"joint,omitempty"`
 
 	// KeepFiringFor How long values stay normal before it resolves, up to 7d; default 0s
 	//
@@ -2059,8 +2065,11 @@ type DetectorPatch struct {
 	// For How long a deviation lasts before the anomaly fires, up to 7d; default 0s
 	//
 	// Examples: 30s
-	For   *string `json:"for,omitempty"`
-	Joint *struct {
+	For *string `json:"for,omitempty"`
+
+	// Holidays Days that are like a Sunday in the time zone: 12-25 in each year, 2026-04-03 once, 12-24=saturday like another day of the week. For the models auto, deep, seasonal and holt_winters with a season of a week.
+	Holidays *[]string `json:"holidays,omitempty"`
+	Joint    *struct {
 		// By Labels that make a group; none: all series are one group
 		//
 		// Examples: ["job"]
@@ -2302,7 +2311,7 @@ type ErrorCodeList struct {
 
 // Explanation defines model for Explanation.
 type Explanation struct {
-	// AlsoMoved Other series that moved around that time, closest first
+	// AlsoMoved Other series that moved around that time, most telling first
 	AlsoMoved []RelatedSeries `json:"also_moved"`
 	Anomaly   Anomaly         `json:"anomaly"`
 
@@ -3000,11 +3009,13 @@ type RelatedSeries struct {
 	At           time.Time `json:"at"`
 	DetectorId   string    `json:"detector_id"`
 	DetectorName string    `json:"detector_name"`
+	Expected     *float64  `json:"expected,omitempty"`
 	Score        *float64  `json:"score"`
 	Series       SeriesRef `json:"series"`
 
 	// SharedLabels Labels with the same value as the anomaly's series
-	SharedLabels int64 `json:"shared_labels"`
+	SharedLabels int64    `json:"shared_labels"`
+	Value        *float64 `json:"value,omitempty"`
 }
 
 // RelatedTemplate defines model for RelatedTemplate.

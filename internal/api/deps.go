@@ -96,6 +96,7 @@ type Explanation struct {
 	Model         model.ModelVersion
 	Logs          *model.LogEvidence // of a detector on logs, else nil
 
+	Summary        string // a sentence
 	Probability    string // in words
 	Counterfactual Counterfactual
 }

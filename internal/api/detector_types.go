@@ -31,6 +31,7 @@ type Detector struct {
 	Retrain            *Retrain          `json:"retrain,omitempty" doc:"Absent: only when asked to"`
 	MissingData        string            `json:"missing_data" enum:"ignore,zero,last,anomaly"`
 	TimeZone           string            `json:"time_zone" doc:"IANA name for daily and weekly rhythms; empty is UTC"`
+	Holidays           []string          `json:"holidays,omitempty" doc:"Days that are like another day of the week in the time zone"`
 	Labels             map[string]string `json:"labels" doc:"Of the owner, such as team and service"`
 	Provisioned        bool              `json:"provisioned" doc:"Defined by the configuration file, so locked here"`
 	Enabled            bool              `json:"enabled"`
@@ -157,6 +158,7 @@ type DetectorInput struct {
 	Retrain            *Retrain          `json:"retrain,omitempty"`
 	MissingData        string            `json:"missing_data,omitempty" enum:"ignore,zero,last,anomaly" doc:"What a step without a sample means while the source is healthy; default ignore"`
 	TimeZone           string            `json:"time_zone,omitempty" maxLength:"64" doc:"IANA name for daily and weekly rhythms; default UTC" example:"Europe/Berlin"`
+	Holidays           []string          `json:"holidays,omitempty" nullable:"false" maxItems:"400" doc:"Days that are like a Sunday in the time zone: 12-25 in each year, 2026-04-03 once, 12-24=saturday like another day of the week. For the models auto, deep, seasonal and holt_winters with a season of a week."`
 	Labels             map[string]string `json:"labels,omitempty" maxProperties:"32" doc:"Of the owner, such as team and service"`
 	Enabled            *bool             `json:"enabled,omitempty" doc:"Default true"`
 
@@ -199,7 +201,7 @@ func (in DetectorInput) definition(v *model.Invalid) model.Detector {
 	d := model.Detector{
 		Name: in.Name, Source: in.Source, Query: in.Query, Model: in.Model, Parameters: json.RawMessage(in.Parameters),
 		Direction: model.Direction(in.Direction), MissingData: model.MissingData(in.MissingData),
-		TimeZone: in.TimeZone, Labels: in.Labels, Enabled: in.Enabled == nil || *in.Enabled,
+		TimeZone: in.TimeZone, Holidays: in.Holidays, Labels: in.Labels, Enabled: in.Enabled == nil || *in.Enabled,
 		Step: in.Step.parse(v, "/step"), For: in.For.parse(v, "/for"), KeepFiringFor: in.KeepFiringFor.parse(v, "/keep_firing_for"),
 		Refractory: in.Refractory.parse(v, "/refractory"), Joint: in.Joint.definition(), Retrain: in.Retrain.definition(v),
 	}
@@ -225,7 +227,7 @@ func inputOf(d model.Detector) DetectorInput {
 		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: &MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
-		TimeZone: d.TimeZone, Labels: d.Labels, Enabled: &d.Enabled,
+		TimeZone: d.TimeZone, Holidays: d.Holidays, Labels: d.Labels, Enabled: &d.Enabled,
 		Refractory: durationOf(d.Refractory), Joint: JointOf(d.Joint), Retrain: RetrainOf(d.Retrain),
 	}
 }
@@ -242,7 +244,7 @@ func (s *server) detectorOf(d model.Detector) Detector {
 		Refractory: durationOf(d.Refractory), Joint: JointOf(d.Joint), Retrain: RetrainOf(d.Retrain),
 		MinDeviation: MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          durationOf(d.For), KeepFiringFor: durationOf(d.KeepFiringFor), MissingData: string(d.MissingData),
-		TimeZone: d.TimeZone, Labels: labels, Provisioned: d.Provisioned, Enabled: d.Enabled, Version: d.Version,
+		TimeZone: d.TimeZone, Holidays: d.Holidays, Labels: labels, Provisioned: d.Provisioned, Enabled: d.Enabled, Version: d.Version,
 		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Status: s.statusOf(d),
 	}
 }

@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"strconv"
 	"time"
 )
 
@@ -22,7 +20,7 @@ type ExplanationAnswer struct {
 	Peak            Point            `json:"peak" doc:"The peak, scored again from stored evidence"`
 	Context         []Point          `json:"context" doc:"The samples before the peak, as scored live"`
 	Contributions   []Contribution   `json:"contributions" doc:"What the score is made of"`
-	AlsoMoved       []RelatedSeries  `json:"also_moved" doc:"Other series that moved around that time, closest first"`
+	AlsoMoved       []RelatedSeries  `json:"also_moved" doc:"Other series that moved around that time, most telling first"`
 	Similar         []SimilarAnomaly `json:"similar" doc:"Earlier episodes of the same detector with their labels, most similar first"`
 	Logs            *LogEvidence     `json:"logs,omitempty" doc:"What lines say about it; only of detectors on logs"`
 	Threshold       Number           `json:"threshold" doc:"Score at which a sample was anomalous"`
@@ -70,6 +68,8 @@ type RelatedSeries struct {
 	Series       SeriesRef `json:"series"`
 	At           time.Time `json:"at" doc:"When its score was highest"`
 	Score        Number    `json:"score"`
+	Value        Number    `json:"value" required:"false"`
+	Expected     Number    `json:"expected" required:"false"`
 	SharedLabels int       `json:"shared_labels" doc:"Labels with the same value as the anomaly's series"`
 	AnomalyID    string    `json:"anomaly_id,omitempty" doc:"Its own anomaly; absent when it raised none"`
 }
@@ -91,7 +91,7 @@ func (s *server) explainAnomaly(ctx context.Context, in *AnomalyPath) (*explainO
 func ExplanationOf(e Explanation) ExplanationAnswer {
 	ev := e.Evidence
 	body := ExplanationAnswer{
-		Anomaly: anomalyOf(e.Anomaly), Summary: summaryOf(e), Counterfactual: ev.Counterfactual, Reproduced: e.Reproduced, Difference: e.Difference,
+		Anomaly: anomalyOf(e.Anomaly), Summary: e.Summary, Counterfactual: ev.Counterfactual, Reproduced: e.Reproduced, Difference: e.Difference,
 		Peak: PointOf(e.Recomputed), Context: pointsOf(ev.Context), Contributions: []Contribution{}, AlsoMoved: []RelatedSeries{},
 		Similar: []SimilarAnomaly{}, Probability: e.Probability, Gates: []GateState{}, Threshold: Number(ev.Threshold), SeriesActive: ev.SeriesActive, Model: ev.Model,
 		ModelVersion: ev.ModelVersion, DetectorVersion: ev.DetectorVersion, TrainedFrom: timeOf(e.Model.TrainedFrom), TrainedTo: timeOf(e.Model.TrainedTo),
@@ -115,7 +115,7 @@ func ExplanationOf(e Explanation) ExplanationAnswer {
 	}
 	for _, m := range e.AlsoMoved {
 		body.AlsoMoved = append(body.AlsoMoved, RelatedSeries{DetectorID: m.DetectorID, DetectorName: m.DetectorName, Series: seriesOf(m.Series),
-			At: millis(m.Point.T), Score: Number(m.Point.Score), SharedLabels: m.SharedLabels, AnomalyID: m.AnomalyID})
+			At: millis(m.Point.T), Score: Number(m.Point.Score), Value: Number(m.Point.Value), Expected: Number(m.Point.Expected), SharedLabels: m.SharedLabels, AnomalyID: m.AnomalyID})
 	}
 	return body
 }
@@ -126,40 +126,4 @@ func flipOf(f ExplainedFlip) *Flip {
 		return nil
 	}
 	return &Flip{Normal: Number(f.Normal), Anomalous: Number(f.Anomalous), Gate: f.Gate}
-}
-
-// summaryOf says in one sentence what was seen and how rare it is.
-func summaryOf(e Explanation) string {
-	a := e.Anomaly
-	s := fmt.Sprintf("%s was %s", a.DetectorName, figure(a.Value))
-	if !math.IsNaN(a.Expected) {
-		s += " where " + figure(a.Expected) + " was expected"
-	}
-	if a.OnceInSeconds > 0 {
-		s += ", which happens once in " + span(a.OnceInSeconds) + " on this series"
-	}
-	return s + "."
-}
-
-func figure(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
-
-// count is a number of units, with a decimal while it is small.
-func count(n float64) string {
-	if n < 10 {
-		return strconv.FormatFloat(n, 'f', 1, 64)
-	}
-	return strconv.FormatFloat(n, 'f', 0, 64)
-}
-
-// span is a length of time in the largest unit that leaves at least one.
-func span(seconds float64) string {
-	for _, u := range []struct {
-		seconds float64
-		name    string
-	}{{365.25 * 86400, "years"}, {86400, "days"}, {3600, "hours"}, {60, "minutes"}} {
-		if seconds >= u.seconds {
-			return count(seconds/u.seconds) + " " + u.name
-		}
-	}
-	return strconv.FormatFloat(seconds, 'f', 0, 64) + " seconds"
 }

@@ -167,7 +167,7 @@ func (f engineFake) Explain(_ context.Context, id string) (Explanation, error) {
 	if !ok {
 		return Explanation{}, model.NotFound(model.SubjectAnomaly, id)
 	}
-	return Explanation{Anomaly: a, Evidence: model.Evidence{AnomalyID: id, Model: "seasonal", Threshold: 4, SeriesActive: 2, Counterfactual: "below 10 it would have been normal",
+	return Explanation{Anomaly: a, Summary: "latency was 12, which happens once in 12 days on this series.", Evidence: model.Evidence{AnomalyID: id, Model: "seasonal", Threshold: 4, SeriesActive: 2, Counterfactual: "below 10 it would have been normal",
 		Contributions: []model.Contribution{{Name: "level", Score: 5, Share: 1}}, Context: []model.ScoredPoint{{T: 1}}},
 		Reproduced: true, AlsoMoved: []Moved{{DetectorID: "det_1", DetectorName: "latency", Series: a.Series, AnomalyID: "an_2"}}, Similar: []Similar{{a, 0.9, "same series"}}, Probability: "about once in 12 days",
 		Counterfactual: Counterfactual{Text: "up to 10 it would have been normal", Upper: ExplainedFlip{10, 10.5, "score"}, Lower: ExplainedFlip{math.NaN(), math.NaN(), ""},

@@ -48,7 +48,7 @@ func (e engine) Explain(ctx context.Context, anomalyID string) (api.Explanation,
 func explanation(x pipeline.Explanation) api.Explanation {
 	out := api.Explanation{
 		Anomaly: x.Anomaly, Evidence: x.Evidence, Recomputed: x.Recomputed.Point, Contributions: x.Recomputed.Contributions,
-		Reproduced: x.Recomputed.Reproduced, Difference: x.Recomputed.Difference, Model: x.Model, Probability: x.Probability,
+		Reproduced: x.Recomputed.Reproduced, Difference: x.Recomputed.Difference, Model: x.Model, Summary: x.Summary, Probability: x.Probability,
 	}
 	c := x.Recomputed.Counterfactual
 	out.Counterfactual = api.Counterfactual{Text: c.Text, Upper: api.ExplainedFlip(c.Upper), Lower: api.ExplainedFlip(c.Lower)}

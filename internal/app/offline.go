@@ -194,12 +194,12 @@ func explanationText(a api.ExplanationAnswer) string {
 	for _, g := range a.Gates {
 		line("gate", "%s: %s", g.Name, g.Detail)
 	}
-	line("peak", "value %g, expected %g, normal %s, score %g (threshold %g)", a.Peak.Value, a.Peak.Expected, bandText(a.Peak.Lower, a.Peak.Upper), a.Peak.Score, a.Threshold)
+	line("peak", "value %.5g, expected %.5g, normal %s, score %.2f (threshold %.2f)", a.Peak.Value, a.Peak.Expected, bandText(a.Peak.Lower, a.Peak.Upper), a.Peak.Score, a.Threshold)
 	for _, c := range a.Contributions {
-		line("made of", "%s %.0f %% (score %g) %s", c.Name, float64(c.Share)*100, c.Score, c.Note)
+		line("made of", "%s, %.0f %%: %s", c.Name, float64(c.Share)*100, c.Note)
 	}
 	for _, m := range a.AlsoMoved {
-		line("also moved", "%s %s, score %g at %s", m.DetectorName, m.Series.Key, m.Score, m.At.Format(time.RFC3339))
+		line("also moved", "%s %s: %.5g where %.5g was expected, score %.1f at %s", m.DetectorName, m.Series.Key, m.Value, m.Expected, m.Score, m.At.Format(time.RFC3339))
 	}
 	for _, s := range a.Similar {
 		label := "not labelled"
@@ -221,11 +221,11 @@ func bandText(lower, upper api.Number) string {
 	below, above := !math.IsNaN(float64(lower)) && !math.IsInf(float64(lower), 0), !math.IsNaN(float64(upper)) && !math.IsInf(float64(upper), 0)
 	switch {
 	case below && above:
-		return fmt.Sprintf("%g to %g", lower, upper)
+		return fmt.Sprintf("%.5g to %.5g", lower, upper)
 	case below:
-		return fmt.Sprintf("from %g", lower)
+		return fmt.Sprintf("from %.5g", lower)
 	case above:
-		return fmt.Sprintf("up to %g", upper)
+		return fmt.Sprintf("up to %.5g", upper)
 	}
 	return "unknown"
 }
@@ -341,6 +341,6 @@ func definitionInput(d model.Detector) api.DetectorInput {
 		FalseAlarmsPerWeek: &d.FalseAlarmsPerWeek, Direction: string(d.Direction),
 		MinDeviation: &api.MinDeviation{Absolute: d.MinDeviation.Absolute, Relative: d.MinDeviation.Relative},
 		For:          duration(d.For), KeepFiringFor: duration(d.KeepFiringFor), MissingData: string(d.MissingData),
-		TimeZone: d.TimeZone, Labels: d.Labels, Refractory: duration(d.Refractory), Joint: api.JointOf(d.Joint), Retrain: api.RetrainOf(d.Retrain),
+		TimeZone: d.TimeZone, Holidays: d.Holidays, Labels: d.Labels, Refractory: duration(d.Refractory), Joint: api.JointOf(d.Joint), Retrain: api.RetrainOf(d.Retrain),
 	}
 }

@@ -166,6 +166,7 @@ type Detector struct {
 	Refractory         model.Duration     `yaml:"refractory"`
 	MissingData        model.MissingData  `yaml:"missing_data"`
 	TimeZone           string             `yaml:"time_zone"`
+	Holidays           []string           `yaml:"holidays"`
 	Joint              *model.Joint       `yaml:"joint"`
 	Retrain            model.Retrain      `yaml:"retrain"`
 	Labels             map[string]string  `yaml:"labels"`
@@ -208,7 +209,7 @@ func (d Detector) Definition() (model.Detector, error) {
 		Name: d.Name, Source: d.Source, Query: d.Query, Step: d.Step.Std(), Model: d.Model,
 		Direction: d.Direction, MinDeviation: d.MinDeviation, For: d.For.Std(), KeepFiringFor: d.KeepFiringFor.Std(),
 		Refractory: d.Refractory.Std(), Joint: d.Joint, Retrain: d.Retrain,
-		MissingData: d.MissingData, TimeZone: d.TimeZone, Labels: d.Labels,
+		MissingData: d.MissingData, TimeZone: d.TimeZone, Holidays: d.Holidays, Labels: d.Labels,
 		Provisioned: true, Enabled: d.Enabled == nil || *d.Enabled,
 	}
 	if out.Source == "" {

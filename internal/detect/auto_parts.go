@@ -45,11 +45,12 @@ const (
 	longRate       = 0.003
 	lastingRate    = 0.1
 	rangesN        = 4
-	secondsPerDay  = int64(24 * time.Hour / time.Second)
 	largestReading = 1e30
 	leastDistance  = 1e-9
 	usualMemory    = 100_000 // samples that the usual distance is the mean of
 	usualClip      = 4       // usual distances that one sample counts for at most
+	oddSlot        = 5       // usual distances of a slot of the week that make it odd
+	weekUsualRate  = 0.002   // least weight of a slot in that distance
 	usualYoung     = 20      // samples before; so many later it is twice that
 )
 
@@ -95,6 +96,10 @@ type parts struct {
 	ring      [ringN]float32 // the last samples, sample i at i%ringN
 	sorted    [ringN]float32 // the same, in order
 	day, week profile
+	leftOut   uint32  // which of the last slots of the week were left out, the newest in bit 0
+	weekUsual float32 // mean distance of a slot of the week from its value
+	odd       uint8   // weekdays with an odd slot, as bits
+	oddOld    uint8   // and the week before
 }
 
 // profile is a mean per slot of a cycle.
@@ -102,14 +107,14 @@ type profile struct {
 	slots   []float32 // NaN: never visited
 	rate    float64
 	seconds int64 // of the cycle
-	reach   int   // slots on both sides that count as the same time
+	sum     float64
 	slot    int32 // being filled, -1: none
 	count   uint32
-	sum     float64
 	visits  uint32 // slots filled
+	reach   int32  // slots on both sides that count as the same time
 }
 
-func newProfile(slots int, cycle time.Duration, rate float64, reach int) profile {
+func newProfile(slots int, cycle time.Duration, rate float64, reach int32) profile {
 	p := profile{slots: make([]float32, slots), rate: rate, seconds: int64(cycle / time.Second), reach: reach, slot: -1}
 	for i := range p.slots {
 		p.slots[i] = float32(math.NaN())
@@ -126,7 +131,7 @@ func (p *profile) at(weekSeconds int64) int {
 // and the distance to it; NaN when none was visited.
 func (p *profile) near(slot int, x float64) (value, distance float64) {
 	n := len(p.slots)
-	i := slot - p.reach
+	i := slot - int(p.reach)
 	if i < 0 {
 		i += n
 	}
@@ -145,10 +150,14 @@ func (p *profile) near(slot int, x float64) (value, distance float64) {
 	return value, distance
 }
 
-func (p *profile) learn(slot int, x float64, skip bool) {
+// learn takes in x; with skip it only moves on. A slot that ends is filled if keep,
+// which gets its mean, says so; nil keeps all.
+func (p *profile) learn(slot int, x float64, skip bool, keep func(mean float64) bool) {
 	if int32(slot) != p.slot {
 		if p.slot >= 0 && p.count > 0 {
-			p.fill()
+			if mean := p.sum / float64(p.count); keep == nil || keep(mean) {
+				p.fill(mean)
+			}
 		}
 		p.slot, p.sum, p.count = int32(slot), 0, 0
 	}
@@ -165,8 +174,8 @@ func (p *profile) weight(visits uint32) float64 {
 
 // unlearn takes the newest n samples out again, as far as the slots that they
 // filled are known to have had no others; slot and value say where the k-th last one
-// went. single says that each filled a slot.
-func (p *profile) unlearn(n int, single bool, slot func(k int) int, value func(k uint32) float64) {
+// went. single says that each filled a slot, leftOut which of the last slots were left out.
+func (p *profile) unlearn(n int, single bool, leftOut uint32, slot func(k int) int, value func(k uint32) float64) {
 	fills := uint32(0)
 	for k := 1; k <= n; {
 		s, sum, first := slot(k), 0.0, k
@@ -175,6 +184,10 @@ func (p *profile) unlearn(n int, single bool, slot func(k int) int, value func(k
 		}
 		if first == 1 { // not filled yet
 			p.sum, p.count = 0, 0
+			continue
+		}
+		gone := leftOut&1 != 0
+		if leftOut >>= 1; gone {
 			continue
 		}
 		fills++
@@ -186,8 +199,7 @@ func (p *profile) unlearn(n int, single bool, slot func(k int) int, value func(k
 }
 
 // fill takes the mean of the slot that ended into the cycle.
-func (p *profile) fill() {
-	mean := p.sum / float64(p.count)
+func (p *profile) fill(mean float64) {
 	old := float64(p.slots[p.slot])
 	if old != old {
 		p.slots[p.slot] = float32(mean)
@@ -235,7 +247,7 @@ func newParts(c config) parts {
 		return max(n, 1)
 	}
 	return parts{
-		zone: wallClock{location: c.location},
+		zone: newWallClock(c),
 		day:  newProfile(perDay(dayMost), 24*time.Hour, dayRate, 2),
 		week: newProfile(7*perDay(weekMost), 7*24*time.Hour, weekRate, 1),
 	}
@@ -384,10 +396,49 @@ func (p *parts) learn(x float64, r *reading, skip bool) {
 			p.lasting[i] = v
 		}
 	}
-	p.day.learn(r.daySlot, x, skip)
-	p.week.learn(r.weekSlot, x, skip)
+	p.day.learn(r.daySlot, x, skip, nil)
+	p.turnDay(r.weekSlot)
+	p.week.learn(r.weekSlot, x, skip, p.keepWeek)
 	p.push(float32(x))
 	p.n++
+}
+
+// weekday returns the day of a slot of the week.
+func (p *parts) weekday(slot int) int { return slot * daysPerWeek / len(p.week.slots) }
+
+// turnDay makes the mark of a weekday that begins the one of the week before.
+func (p *parts) turnDay(slot int) {
+	if day := p.weekday(slot); p.week.slot < 0 || day != p.weekday(int(p.week.slot)) {
+		bit := uint8(1) << day
+		p.oddOld = p.oddOld&^bit | p.odd&bit
+		p.odd &^= bit
+	}
+}
+
+// keepWeek reports whether the mean of the slot of the week that ends is to be learned, as
+// "seasonal" does it: an odd one is not, unless a slot of that weekday was odd the
+// week before, so that a holiday does not spoil the next weeks and a new rhythm is
+// learned from its second week on.
+func (p *parts) keepWeek(mean float64) bool {
+	w := &p.week
+	old := float64(w.slots[w.slot])
+	first := uint32(len(w.slots))
+	p.leftOut <<= 1
+	if old != old || w.visits < first {
+		return true
+	}
+	off, usual := math.Abs(mean-old), float64(p.weekUsual)
+	if w.visits >= oddWeeks*first && usual > 0 && off > mul(oddSlot, usual) {
+		bit := uint8(1) << p.weekday(int(w.slot))
+		p.odd |= bit
+		if p.oddOld&bit == 0 {
+			p.leftOut |= 1
+			return false
+		}
+		off = mul(oddSlot, usual)
+	}
+	p.weekUsual = narrow(usual + mul(max(weekUsualRate, 1/float64(w.visits-first+1)), off-usual))
+	return true
 }
 
 // unlearn takes the n samples before t, of which since is the first, out of the
@@ -398,9 +449,9 @@ func (p *parts) unlearn(t, since int64, n int) {
 		return
 	}
 	step := (t - since) / int64(n)
-	for _, c := range [...]*profile{&p.day, &p.week} {
+	for i, c := range [...]*profile{&p.day, &p.week} {
 		slot := func(k int) int { return c.at(p.zone.week(t - int64(k)*step)) }
-		c.unlearn(min(n, ringN-1), step*int64(len(c.slots)) >= c.seconds*1000, slot, p.back)
+		c.unlearn(min(n, ringN-1), step*int64(len(c.slots)) >= c.seconds*1000, [...]uint32{0, p.leftOut}[i], slot, p.back)
 	}
 }
 
@@ -454,6 +505,7 @@ func (p *parts) scale(f float64) {
 	}
 	p.day.scale(f)
 	p.week.scale(f)
+	p.weekUsual = float32(mul(float64(p.weekUsual), f))
 }
 
 func (p *parts) numbers() []*float64 {
@@ -476,6 +528,10 @@ func (p *parts) append(w *writer) {
 	}
 	p.day.append(w)
 	p.week.append(w)
+	w.u32(p.leftOut)
+	w.f32(p.weekUsual)
+	w.u8(p.odd)
+	w.u8(p.oddOld)
 }
 
 func (p *parts) restore(d *reader) {
@@ -495,4 +551,6 @@ func (p *parts) restore(d *reader) {
 	}
 	p.day.restore(d)
 	p.week.restore(d)
+	p.leftOut, p.weekUsual, p.odd, p.oddOld = d.u32(), d.f32(), d.u8(), d.u8()
+	d.check(p.weekUsual >= 0 && finite(float64(p.weekUsual)))
 }

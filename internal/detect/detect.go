@@ -34,7 +34,7 @@ type Model interface {
 	AppendSnapshot(dst []byte) []byte
 
 	// Restore replaces the state with that of a snapshot of a model with the
-	// same name, parameters, step, time zone and seed; direction may differ.
+	// same name, parameters, step, time zone and seed; direction and holidays may differ.
 	// The threshold is part of the state. On error, a *SnapshotError, the
 	// model is as it was before. The model keeps no reference to snapshot.
 	Restore(snapshot []byte) error
@@ -157,6 +157,7 @@ type Spec struct {
 	Direction    model.Direction // "" is both
 	MinDeviation model.MinDeviation
 	TimeZone     string // IANA name for daily and weekly rhythms; "" is UTC
+	Holidays     *Holidays
 	Seed         uint64 // for algorithms that draw at random; the same seed gives the same results
 }
 

@@ -90,7 +90,7 @@ func newHolt(c config) (Model, error) {
 func newHoltPredictor(c config, season time.Duration) *holt {
 	slots := int(min(int64(season/c.step), holtSlots))
 	return &holt{
-		zone: wallClock{location: c.location}, step: c.step.Milliseconds(), season: season.Milliseconds(),
+		zone: newWallClock(c), step: c.step.Milliseconds(), season: season.Milliseconds(),
 		slots: slots, perSlot: max(1, float64(season)/float64(c.step)/float64(slots)),
 		alpha: c.params.number("alpha"), beta: c.params.number("beta"), gamma: c.params.number("gamma"),
 		cycle: make([]float32, slots), counts: make([]uint16, slots),

@@ -104,7 +104,7 @@ func newSeasonal(c config) (Model, error) {
 	perHour := c.params.integer("slots_per_hour")
 	halfLife := c.params.number("level_half_life") * float64(time.Hour) / float64(c.step)
 	p := &seasonal{
-		zone:  wallClock{location: c.location},
+		zone:  newWallClock(c),
 		slots: daysPerWeek * hoursPerDay * perHour, perDay: hoursPerDay * perHour,
 		alpha: decay(max(halfLife, 1)), shift: int(max(halfLife, 8)),
 		least: seasonalMinHistory(c.step), slot: -1, like: -1,
@@ -123,46 +123,6 @@ func newSeasonal(c config) (Model, error) {
 
 func seasonalMinHistory(step time.Duration) int {
 	return int((seasonalLeast + step - 1) / max(step, 1))
-}
-
-// wallClock tells the time of the week in a time zone.
-type wallClock struct {
-	location *time.Location
-	// scratch: offset holds from start until end, in seconds
-	start, end, offset int64
-}
-
-const secondsPerWeek = int64(week / time.Second)
-
-// week returns the seconds since Monday 00:00 on the wall at t.
-func (w *wallClock) week(t int64) int64 {
-	s := t / 1000
-	if t < 0 && t%1000 != 0 {
-		s--
-	}
-	if s < w.start || s >= w.end {
-		w.locate(s)
-	}
-	// The epoch was a Thursday.
-	s = (s + w.offset + 3*86400) % secondsPerWeek
-	if s < 0 {
-		s += secondsPerWeek
-	}
-	return s
-}
-
-// locate finds the rule of the time zone that holds at s.
-func (w *wallClock) locate(s int64) {
-	at := time.Unix(s, 0).In(w.location)
-	_, offset := at.Zone()
-	start, end := at.ZoneBounds()
-	w.start, w.end, w.offset = math.MinInt64, math.MaxInt64, int64(offset)
-	if !start.IsZero() {
-		w.start = start.Unix()
-	}
-	if !end.IsZero() {
-		w.end = end.Unix()
-	}
 }
 
 // locate returns the slot of t and how far into it t is, from 0 to 1.

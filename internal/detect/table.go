@@ -28,6 +28,7 @@ type config struct {
 	step      time.Duration
 	direction model.Direction
 	location  *time.Location
+	holidays  *Holidays
 	seed      uint64
 	ident     uint64 // fingerprint of all that a learned state depends on
 }
@@ -37,10 +38,10 @@ func table() []row {
 	return []row{
 		{Info: Info{Name: "auto",
 			Summary:    "chooses the model from the history of the series and says why",
-			Parameters: autoParameters(), MinHistory: autoMinHistory}, revision: 2, build: newAuto},
+			Parameters: autoParameters(), MinHistory: autoMinHistory}, revision: 3, build: newAuto},
 		{Info: Info{Name: "deep",
 			Summary:    "auto with unusual patterns over a long history; for the series that matter",
-			MinHistory: deepMinHistory}, revision: 3, build: newDeep},
+			MinHistory: deepMinHistory}, revision: 4, build: newDeep},
 		{Info: Info{Name: "robust_zscore",
 			Summary:    "distance from the rolling median in units of the median absolute deviation",
 			Parameters: []Parameter{windowParameter(240)}, MinHistory: windowMinHistory(240)}, build: newRobust},
@@ -134,7 +135,7 @@ func windowLeast(window int) int { return max(minWindow, window/4) }
 // prepare validates spec and collects every fault.
 func prepare(spec Spec) (config, error) {
 	var bad model.Invalid
-	c := config{step: spec.Step, direction: spec.Direction, seed: spec.Seed, location: time.UTC}
+	c := config{step: spec.Step, direction: spec.Direction, seed: spec.Seed, location: time.UTC, holidays: spec.Holidays}
 	rows := table()
 	for _, r := range rows {
 		if r.Name == spec.Model {

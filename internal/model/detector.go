@@ -52,8 +52,9 @@ type Detector struct {
 	KeepFiringFor      time.Duration // how long values stay normal before it resolves
 	Refractory         time.Duration // how long a series stays quiet after an anomaly resolved
 	MissingData        MissingData
-	TimeZone           string // IANA name for daily and weekly rhythms; "" is UTC
-	Joint              *Joint // nil: each series by itself
+	TimeZone           string   // IANA name for daily and weekly rhythms; "" is UTC
+	Holidays           []string // days like another day of the week, as detect.ParseHolidays reads them
+	Joint              *Joint   // nil: each series by itself
 	Retrain            Retrain
 	Labels             map[string]string // of the owner: team, service, severity
 	Provisioned        bool              // defined by the config file: locked for the API

@@ -45,7 +45,7 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 		State: model.AnomalyPending, Severity: e.severity.model(),
 		StartedAt: msTime(e.startedAt), FiredAt: msTime(e.firedAt), ResolvedAt: msTime(e.endedAt), PeakAt: msTime(e.peak.T),
 		Value: e.peak.Value, Expected: e.peak.Expected, Lower: e.peak.Lower, Upper: e.peak.Upper, Score: e.peak.Score,
-		OnceInSeconds: once, Reason: reasonText(e, d, labels.Value(model.JointLabel), once),
+		OnceInSeconds: once, Reason: reasonText(e, d, labels.Value(model.JointLabel), once, float64(e.peak.T-s.since)/1000),
 		DetectorVersion: d.Version, ModelVersion: c.modelVersion, UpdatedAt: msTime(t),
 	}
 	if d.Log != nil && d.Log.Severity != "" {

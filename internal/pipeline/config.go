@@ -35,10 +35,11 @@ type Config struct {
 	// MaxMemoryBytes is how much all model state together may take before new
 	// series are refused; 0 is 4 GiB.
 	MaxMemoryBytes int64 `yaml:"max_memory_bytes,omitempty" json:"max_memory_bytes,omitempty"`
-	// DeepMemoryBytes is how much the models of all detectors together may take
-	// beyond that of "auto" because they were promoted to "deep"; 0, and anything
-	// below 2 MiB, promotes nothing. A detector takes at most an eighth.
-	DeepMemoryBytes int64 `yaml:"deep_memory_bytes,omitempty" json:"deep_memory_bytes,omitempty"`
+	// DeepBytesPerDetector is how much the models of a detector may take beyond
+	// those of "auto" because they were promoted to "deep"; 0, and anything below
+	// 256 KiB, promotes nothing. What is promoted depends on it, so all nodes should
+	// have the same.
+	DeepBytesPerDetector int64 `yaml:"deep_bytes_per_detector,omitempty" json:"deep_bytes_per_detector,omitempty"`
 	// SeriesTTL is how long a series may be silent, while its source is
 	// healthy, before its model is dropped; 0 is 24 h. It is never less than
 	// 100 steps of the detector.
@@ -92,7 +93,7 @@ func (c Config) Validate() error {
 	atLeast("/source_workers", int64(c.SourceWorkers), 0)
 	atLeast("/max_series_per_detector", int64(c.MaxSeries), 0)
 	atLeast("/max_memory_bytes", c.MaxMemoryBytes, 0)
-	atLeast("/deep_memory_bytes", c.DeepMemoryBytes, 0)
+	atLeast("/deep_bytes_per_detector", c.DeepBytesPerDetector, 0)
 	atLeast("/history_points", int64(c.HistoryPoints), 0)
 	atLeast("/history_samples", c.HistorySamples, 0)
 	for _, d := range []struct {

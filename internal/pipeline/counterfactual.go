@@ -123,16 +123,15 @@ func counterfactualOf(m detect.Model, ev model.Evidence, d evidenceDefinition) C
 	}
 	out.Lower, out.Upper = lower, upper
 	below, above := !math.IsNaN(lower.Normal), !math.IsNaN(upper.Normal)
-	normal := func(v float64) bool {
-		return detect.Gates(m.Score(ev.Peak.T, v), v, ev.Threshold, d.Direction, d.MinDeviation) != detect.GateOpen
-	}
+	low := roundTo(lower.Anomalous, true, math.Abs(ev.Peak.V-lower.Anomalous))
+	high := roundTo(upper.Anomalous, false, math.Abs(ev.Peak.V-upper.Anomalous))
 	switch {
 	case below && above:
-		out.Text = fmt.Sprintf("from %s to %s it would have been normal", normalNumber(lower.Normal, normal), normalNumber(upper.Normal, normal))
+		out.Text = fmt.Sprintf("between %s and %s it would have been normal", low, high)
 	case above:
-		out.Text = fmt.Sprintf("up to %s it would have been normal", normalNumber(upper.Normal, normal))
+		out.Text = fmt.Sprintf("below %s it would have been normal", high)
 	case below:
-		out.Text = fmt.Sprintf("from %s it would have been normal", normalNumber(lower.Normal, normal))
+		out.Text = fmt.Sprintf("above %s it would have been normal", low)
 	default:
 		out.Text = "no single value would have made this pattern normal"
 		return out
@@ -142,7 +141,7 @@ func counterfactualOf(m detect.Model, ev model.Evidence, d evidenceDefinition) C
 		peak = lower
 	}
 	if peak.Gate != detect.GateScore.String() && peak.Gate != "" {
-		out.Text += ", held back by the gate: " + peak.Gate
+		out.Text += ", because " + peak.Gate
 	}
 	if d.ForMS > 0 {
 		out.Text += fmt.Sprintf("; what lasts less than %s raises no alarm either", model.Duration(msDuration(d.ForMS)))
@@ -150,12 +149,28 @@ func counterfactualOf(m detect.Model, ev model.Evidence, d evidenceDefinition) C
 	return out
 }
 
-// normalNumber writes v with few digits, and with more when rounding would
-// lead out of the normal range.
-func normalNumber(v float64, normal func(float64) bool) string {
-	text := number(v)
-	if short, err := strconv.ParseFloat(text, 64); err == nil && normal(short) {
-		return text
+// roundTo writes v with the fewest digits, four at least, that move it by a twentieth of
+// room at most, and up or down as asked, so that what is said of the values beyond it stays true.
+func roundTo(v float64, up bool, room float64) string {
+	if !isFinite(v) {
+		return number(v)
+	}
+	for digits := 3; digits < 17; digits++ {
+		text := strconv.FormatFloat(v, 'e', digits, 64)
+		r, err := strconv.ParseFloat(text, 64)
+		if err == nil && (r > v) != up && r != v {
+			unit := math.Pow(10, math.Floor(math.Log10(math.Abs(v)))-float64(digits))
+			if !up {
+				unit = -unit
+			}
+			r, err = strconv.ParseFloat(strconv.FormatFloat(r+unit, 'e', digits, 64), 64)
+		}
+		if err == nil && math.Abs(r-v) <= room/20 && (r == v || (r > v) == up) {
+			if digits == 3 {
+				return number(r)
+			}
+			return strconv.FormatFloat(r, 'f', -1, 64)
+		}
 	}
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }

@@ -145,7 +145,7 @@ func TestSimilarEpisodesAreRanked(t *testing.T) {
 	if r := correlation(shapeOf(ramp(1)), shapeOf(ramp(-1))); r > -0.9 {
 		t.Errorf("the opposite shape correlates by %v", r)
 	}
-	if got := probability(model.Anomaly{OnceInSeconds: 12 * 86400}); got != "about once in 12 days on this series at this step, if nothing is wrong" {
+	if got := probability(model.Anomaly{OnceInSeconds: 12 * 86400}, false); got != "about once in 12 days on this series at this step, if nothing is wrong" {
 		t.Error(got)
 	}
 }

@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	deepShares = 8   // of the memory for promoted models, one detector takes at most this part
-	deepEvery  = 256 // steps between two decisions
-	deepTimes  = 32  // series of a detector for each one that may be promoted: about as many samples of auto cost one of deep
+	deepEvery = 256 // steps between two decisions
+	deepTimes = 32  // series of a detector for each one that may be promoted: about as many samples of auto cost one of deep
 
 	// A trial lasts five times an hour, so that the longest rhythm that counts can
 	// be seen, within these bounds.
@@ -23,13 +22,8 @@ const (
 	maxDeepChanges = 4096
 )
 
-// deepSeats is who may be promoted from auto to deep.
+// deepSeats counts who is promoted from auto to deep.
 type deepSeats struct {
-	granted int64 // bytes; part of the state
-	// grant asks for the share of the detector, or gives it back, and says
-	// whether the detector has it. nil: nobody is promoted, as in trainings,
-	// shadows and backtests.
-	grant   func(want bool) bool
 	trials  int // promoted at the last decision, with patterns that do not count yet
 	inForce int // and with such that do
 }
@@ -43,7 +37,8 @@ type deepChange struct {
 }
 
 // seatDeep decides before every deepEvery-th step which series are promoted. It
-// depends on the state alone, and on whether memory was granted. Series are
+// depends on the state and the definition alone, so that live evaluation, a
+// training, a shadow and a backtest of the same samples decide the same. Series are
 // tried in the order of when their last trial ended, then of their hash, which
 // favours no label. One that shows a rhythm below an hour within its trial stays as
 // long as the rhythm does; the others make room for the next.
@@ -52,7 +47,7 @@ func (c *core) seatDeep(t int64) {
 		return
 	}
 	seated, waiting := c.reviewDeep(t)
-	seats := c.deepPlaces(len(seated)+len(waiting) > 0)
+	seats := c.deepPlaces()
 	if len(seated) > seats {
 		slices.SortFunc(seated, func(a, b *series) int {
 			if x, y := detect.DepthOf(a.model).Steady, detect.DepthOf(b.model).Steady; x != y {
@@ -105,14 +100,9 @@ func (def *definition) trialSteps() int64 {
 	return min(max(5*int64(time.Hour)/(def.step*int64(time.Millisecond)), leastTrial), mostTrial)
 }
 
-// deepPlaces returns how many series may be promoted. wanted: some are or could be.
-func (c *core) deepPlaces(wanted bool) int {
-	if c.deep.grant == nil || !c.deep.grant(wanted && c.def.deepBytes >= detect.DeepBytes) {
-		c.deep.granted = 0
-		return 0
-	}
-	c.deep.granted = c.def.deepBytes
-	return min(int(c.deep.granted/detect.DeepBytes), (c.active+deepTimes-1)/deepTimes)
+// deepPlaces returns how many series may be promoted.
+func (c *core) deepPlaces() int {
+	return min(int(c.def.deepBytes/detect.DeepBytes), (c.active+deepTimes-1)/deepTimes)
 }
 
 // deepen promotes a series, or demotes it, from step t on.
@@ -158,42 +148,4 @@ func (c *core) countDeep() {
 			c.deep.trials++
 		}
 	}
-}
-
-// grantDeep asks the engine for the share of a detector of the memory for promoted
-// models, or gives it back, and reports whether the detector has it. A share
-// that was granted stays while it is wanted.
-func (r *runner) grantDeep(share int64, want bool) bool {
-	r.e.deepMu.Lock()
-	defer r.e.deepMu.Unlock()
-	if !want {
-		r.deepGranted.Store(0)
-		return false
-	}
-	sum := share
-	for _, other := range r.e.all() {
-		if other != r {
-			sum += other.deepGranted.Load()
-		}
-	}
-	if sum > r.e.cfg.DeepMemoryBytes {
-		r.deepGranted.Store(0)
-		return false
-	}
-	r.deepGranted.Store(share)
-	return true
-}
-
-// seatsOf lets c promote series within the memory of r's detector. What c was
-// granted before it was stored counts from now on.
-func (r *runner) seatsOf(c *core) {
-	share := c.def.deepBytes
-	if share == 0 {
-		r.grantDeep(0, false)
-	}
-	c.deep.grant = func(want bool) bool { return r.grantDeep(share, want) }
-	if c.deep.granted > 0 {
-		c.deep.grant(true)
-	}
-	c.countDeep()
 }

@@ -27,18 +27,13 @@ func rhythms(n, regular int, odd int64) *fakeSource {
 	}}
 }
 
-// promoting returns a core of the model auto whose memory for promoted models is
-// always granted.
+// promoting returns a core of the model auto with that much memory for promoted
+// models.
 func promoting(deepMemory int64) *core {
 	d := testDetector(func(d *model.Detector) { d.Model, d.Parameters, d.FalseAlarmsPerWeek = "auto", nil, 1000 })
-	c := newCore(newDefinition(d, Config{DeepMemoryBytes: deepMemory}.withDefaults()), 1, 0)
-	grantAlways(c)
-	return c
-}
-
-func grantAlways(c *core) {
+	c := newCore(newDefinition(d, Config{DeepBytesPerDetector: deepMemory}.withDefaults()), 1, 0)
 	c.prove = true
-	c.deep.grant = func(want bool) bool { return want }
+	return c
 }
 
 // Property: which series are promoted when, and all scores with it, does not
@@ -76,7 +71,7 @@ func TestPromotionReplayEqualsLive(t *testing.T) {
 			t.Fatal(lost, err)
 		}
 		again = restored
-		grantAlways(again)
+		again.prove = true
 		again.watch = func(s *series, p model.ScoredPoint) { got.points[s.key] = append(got.points[s.key], p) }
 	}
 	if d := want.equal(got); d != "" {
@@ -169,9 +164,9 @@ func TestPromotionBudget(t *testing.T) {
 		memory int64
 		most   int
 	}{
-		{8 * detect.DeepBytes * 2, 2},
+		{detect.DeepBytes * 2, 2},
 		{1 << 40, (n + deepTimes - 1) / deepTimes},
-		{8*detect.DeepBytes - 1, 0},
+		{detect.DeepBytes - 1, 0},
 	} {
 		c := promoting(tc.memory)
 		reached := 0
@@ -186,7 +181,7 @@ func TestPromotionBudget(t *testing.T) {
 					size += int64(s.model.SizeBytes() - detached.SizeBytes())
 				}
 			}
-			if promoted > tc.most || size > tc.memory/deepShares {
+			if promoted > tc.most || size > tc.memory {
 				t.Fatalf("%d bytes allowed: %d series promoted with %d bytes", tc.memory, promoted, size)
 			}
 			reached = max(reached, promoted)
@@ -194,37 +189,12 @@ func TestPromotionBudget(t *testing.T) {
 		if reached != tc.most || c.deep.trials+c.deep.inForce != tc.most {
 			t.Errorf("%d bytes allowed: at most %d series promoted, %+v, want %d", tc.memory, reached, c.deep, tc.most)
 		}
-		c.deep.grant = nil // the memory is taken back
+		def := *c.def
+		def.deepBytes = 0 // the configuration allows none any more
+		c.def = &def
 		feed(c, src, c.watermark+2*deepEvery*testStep, 0)
-		if c.deep.trials+c.deep.inForce != 0 || c.deep.granted != 0 {
-			t.Errorf("without a grant: %+v", c.deep)
+		if c.deep.trials+c.deep.inForce != 0 {
+			t.Errorf("without memory: %+v", c.deep)
 		}
-	}
-}
-
-// All detectors together are granted no more than there is, and what one gives
-// back another gets.
-func TestPromotionGrants(t *testing.T) {
-	t.Parallel()
-	e := &Engine{cfg: Config{DeepMemoryBytes: 8 << 20}.withDefaults(), runners: map[string]*runner{}}
-	var list []*runner
-	for i := range 10 {
-		r := &runner{e: e}
-		e.runners[string(rune('a'+i))] = r
-		list = append(list, r)
-	}
-	granted := 0
-	for _, r := range list {
-		if r.grantDeep(1<<20, true) {
-			granted++
-		}
-	}
-	if granted != deepShares || !list[0].grantDeep(1<<20, true) || list[9].grantDeep(1<<20, true) {
-		t.Fatalf("%d of 10 detectors were granted an eighth", granted)
-	}
-	list[0].grantDeep(1<<20, false)
-	delete(e.runners, "b") // deleted detectors hold nothing
-	if !list[8].grantDeep(1<<20, true) || !list[9].grantDeep(1<<20, true) || list[0].grantDeep(1<<20, true) {
-		t.Error("memory that was given back is not granted, or granted twice")
 	}
 }

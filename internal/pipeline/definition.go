@@ -18,6 +18,7 @@ type definition struct {
 	detector model.Detector
 	step     int64 // milliseconds
 	rules    rules
+	holidays *detect.Holidays
 
 	// fingerprint names everything that learned state depends on. State moves
 	// from one definition to another exactly when it is equal.
@@ -31,19 +32,36 @@ type definition struct {
 }
 
 func newDefinition(d model.Detector, cfg Config) *definition {
-	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), maxSeries: cfg.MaxSeries, calibrated: detect.Calibrated(d.Model)}
+	def := &definition{detector: d, step: d.Step.Milliseconds(), rules: rulesOf(d), holidays: holidaysOf(d), maxSeries: cfg.MaxSeries, calibrated: detect.Calibrated(d.Model)}
 	def.fingerprint = fingerprintOf(d)
 	if detect.Promotable(d.Model) {
-		def.deepBytes = cfg.DeepMemoryBytes / deepShares
+		def.deepBytes = cfg.DeepBytesPerDetector
 	}
 	def.activeSteps = int32(max(10, 10*time.Minute/d.Step))
 	def.ttlSteps = int32(max(100, cfg.SeriesTTL.Std()/d.Step))
 	return def
 }
 
+// tuned returns def with what tu says.
+func (def *definition) tuned(tu tuning) *definition {
+	out := *def
+	out.detector = tu.apply(def.detector)
+	out.rules, out.holidays = rulesOf(out.detector), holidaysOf(out.detector)
+	return &out
+}
+
+func holidaysOf(d model.Detector) *detect.Holidays {
+	h, err := detect.ParseHolidays(d.Holidays)
+	if err != nil {
+		panic("BUG: the holidays of a validated definition cannot be read: " + err.Error())
+	}
+	return h
+}
+
 func fingerprintOf(d model.Detector) string {
-	// Direction, least deviation, budget and hold times are left out: they
-	// change what is done with a score, not what was learned.
+	// Direction, least deviation, budget, hold times and holidays are left out: they
+	// change what is done with a score, or what is expected on days to come, not what
+	// was learned.
 	parts := []any{"v1", d.Source, d.Query, d.Step, d.Model, string(d.Parameters), d.TimeZone, d.MissingData}
 	if d.Log != nil {
 		parts = append(parts, d.Log.Kind, d.Log.Pattern, d.Log.Template)
@@ -65,7 +83,7 @@ func fingerprintOf(d model.Detector) string {
 func (def *definition) spec(seriesHash uint64) detect.Spec {
 	d := def.detector
 	return detect.Spec{Model: d.Model, Parameters: d.Parameters, Step: d.Step, Direction: d.Direction,
-		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Seed: seriesHash}
+		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Holidays: def.holidays, Seed: seriesHash}
 }
 
 // threshold is the one for scores that are exact.

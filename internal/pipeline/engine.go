@@ -34,7 +34,6 @@ type Engine struct {
 	metrics *metrics
 	gate    *gate
 	memory  atomic.Int64  // bytes of all model state
-	deepMu  sync.Mutex    // one grant of memory for promoted models at a time
 	changed chan struct{} // capacity 1: runners came or went
 
 	storedTurn turn // for reading the stored state of a detector of another node

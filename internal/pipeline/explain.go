@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 // Bounds of an explanation.
 const (
 	maxMoved    = 20
+	mostMoved   = 10.0 // of a score there
 	maxSimilar  = 10
 	similarDays = 30
 	lookTimeout = 500 * time.Millisecond // for all detectors together that are being scored
@@ -26,6 +28,7 @@ type Explanation struct {
 	Recomputed  RecomputeResult
 	AlsoMoved   []Moved          // other series with high scores around the peak, most telling first
 	Similar     []SimilarEpisode // earlier episodes of the same detector, most similar first
+	Summary     string           // a sentence
 	Probability string           // in words: how rare the peak is on its series
 	Model       model.ModelVersion
 }
@@ -35,6 +38,7 @@ type RecomputeResult struct {
 	Point          model.ScoredPoint // the peak, scored again from ModelState
 	Contributions  []model.Contribution
 	Counterfactual Counterfactual
+	Extrapolated   bool   // the score is beyond what the history can show
 	Reproduced     bool   // Point equals what was stored, bit for bit
 	Difference     string // what differs, "" when Reproduced
 }
@@ -72,7 +76,7 @@ func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, er
 	default:
 		return out, err
 	}
-	out.Probability = probability(a)
+	out.Summary, out.Probability = summary(a), probability(a, out.Recomputed.Extrapolated)
 	if out.AlsoMoved, err = e.alsoMoved(ctx, a); err != nil {
 		return out, err
 	}
@@ -92,7 +96,9 @@ func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, er
 }
 
 // alsoMoved lists what else had high scores around the peak of a. A shared
-// label counts as much as a score ten times rarer.
+// label counts as much as a score ten times rarer, and so does being at the same
+// time instead of five minutes away. Scores count up to mostMoved, so that fixed bounds,
+// whose scores are no surprises, do not stand above everything.
 func (e *Engine) alsoMoved(ctx context.Context, a model.Anomaly) ([]Moved, error) {
 	peak := a.PeakAt.UnixMilli()
 	around := (5 * time.Minute).Milliseconds()
@@ -128,8 +134,11 @@ func (e *Engine) alsoMoved(ctx context.Context, a model.Anomaly) ([]Moved, error
 	for _, m := range found {
 		out = append(out, m)
 	}
+	weight := func(m Moved) float64 {
+		return min(m.Point.Score, mostMoved) + float64(m.SharedLabels) - math.Abs(float64(m.Point.T-peak))/float64(around)
+	}
 	slices.SortFunc(out, func(x, y Moved) int {
-		if c := cmp.Compare(y.Point.Score+float64(y.SharedLabels), x.Point.Score+float64(x.SharedLabels)); c != 0 {
+		if c := cmp.Compare(weight(y), weight(x)); c != 0 {
 			return c
 		}
 		return cmp.Compare(x.DetectorID+x.Series.Key(), y.DetectorID+y.Series.Key())

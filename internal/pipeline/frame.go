@@ -51,6 +51,7 @@ func (w *frame) tunings(list []tuning) {
 		w.i64(int64(tu.keepTime))
 		w.f64(tu.budget)
 		w.i64(int64(tu.refractory))
+		w.text(tu.holidays)
 	}
 }
 
@@ -238,6 +239,9 @@ func (r *parser) tunings() []tuning {
 		tu.forTime, tu.keepTime, tu.budget = time.Duration(r.i64()), time.Duration(r.i64()), r.f64()
 		if r.version >= 2 {
 			tu.refractory = time.Duration(r.i64())
+		}
+		if r.version >= 5 {
+			tu.holidays = r.text()
 		}
 		list = append(list, tu)
 	}

@@ -90,7 +90,7 @@ func decodeHeaderOf(snap model.Snapshot) (*header, error) {
 // take makes c the live core.
 func (r *runner) take(c *core, v model.ModelVersion) {
 	c.prove = true
-	r.seatsOf(c)
+	c.countDeep()
 	r.turn.do(func() {
 		c.emit = r.emit
 		r.core, r.trained = c, v
@@ -110,9 +110,6 @@ func (r *runner) relearn(ctx context.Context, reason string) error {
 	c, err := r.warmStart(ctx, versions, &v)
 	if err != nil {
 		return err
-	}
-	if c != nil {
-		r.seatsOf(c)
 	}
 	r.turn.do(func() { r.core, r.trained, r.versions = c, v, versions })
 	r.stage, r.events = stageWarm, 0
@@ -141,7 +138,6 @@ func (r *runner) warm(ctx context.Context) error {
 		c := newCore(def, r.trained.Version, from-def.step)
 		c.prove = true
 		c.knowEvents(r.knownEvents(), false)
-		r.seatsOf(c)
 		r.turn.do(func() { r.core, r.trained.TrainedFrom = c, msTime(from) })
 	}
 	if err := r.feed.chunk(ctx, r.core, due, due); err != nil {

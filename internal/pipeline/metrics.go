@@ -76,7 +76,6 @@ type collector struct {
 	lag       *prometheus.Desc
 	memory    *prometheus.Desc
 	promoted  *prometheus.Desc
-	granted   *prometheus.Desc
 }
 
 func newCollector(e *Engine) *collector {
@@ -91,13 +90,12 @@ func newCollector(e *Engine) *collector {
 		lag:       desc("lag_seconds", "Longest time from the last step that is due to the last one evaluated, by state of the detector.", "state"),
 		memory:    desc("model_memory_bytes", "Memory of all model state."),
 		promoted:  desc("promoted_series", "Series whose model auto was promoted: on trial, or scored as by deep.", "state"),
-		granted:   desc("deep_memory_granted_bytes", "Memory granted to detectors for promoted models."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.detectors, c.series, c.open, c.lag, c.memory, c.promoted, c.granted} {
+	for _, d := range []*prometheus.Desc{c.detectors, c.series, c.open, c.lag, c.memory, c.promoted} {
 		ch <- d
 	}
 }
@@ -108,7 +106,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count := map[model.DetectorState]int{}
 	lag := map[model.DetectorState]time.Duration{}
 	var active, learning, dropped, open, trials, deep int
-	var granted int64
 	for _, r := range c.e.all() {
 		if !r.here() {
 			continue // counted by its own node
@@ -120,7 +117,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		learning += s.SeriesLearning
 		dropped += s.SeriesDropped
 		open += s.OpenAnomalies
-		granted += r.deepGranted.Load()
 		r.mu.Lock()
 		trials, deep = trials+r.status.trials, deep+r.status.deep
 		r.mu.Unlock()
@@ -139,7 +135,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.memory, float64(c.e.memory.Load()))
 	gauge(c.promoted, float64(trials), "trial")
 	gauge(c.promoted, float64(deep), "deep")
-	gauge(c.granted, float64(granted))
 }
 
 func (m *metrics) register(reg prometheus.Registerer, e *Engine) error {

@@ -125,6 +125,7 @@ type evidenceDefinition struct {
 	Direction    model.Direction    `json:"direction"`
 	MinDeviation model.MinDeviation `json:"min_deviation"`
 	TimeZone     string             `json:"time_zone,omitempty"`
+	Holidays     []string           `json:"holidays,omitempty"`
 	ForMS        int64              `json:"for_ms,omitempty"`
 	KeepMS       int64              `json:"keep_firing_for_ms,omitempty"`
 	QuietMS      int64              `json:"refractory_ms,omitempty"`
@@ -145,7 +146,7 @@ func (c *core) evidence(s *series, id string) *model.Evidence {
 	def, err := json.Marshal(evidenceDefinition{
 		Version: evidenceVersion, Source: c.def.detector.Source, Query: c.def.detector.Query, StepMS: c.def.step,
 		Model: spec.Model, Parameters: spec.Parameters, Direction: spec.Direction, MinDeviation: spec.MinDeviation,
-		TimeZone: spec.TimeZone, ForMS: c.def.detector.For.Milliseconds(), KeepMS: c.def.detector.KeepFiringFor.Milliseconds(),
+		TimeZone: spec.TimeZone, Holidays: c.def.detector.Holidays, ForMS: c.def.detector.For.Milliseconds(), KeepMS: c.def.detector.KeepFiringFor.Milliseconds(),
 		QuietMS: c.def.detector.Refractory.Milliseconds(), Seed: spec.Seed, Silent: e.cause == causeSilent, Joint: s.link.made(), Peak: pointBits(e.peak),
 	})
 	if err != nil {
@@ -183,8 +184,12 @@ func Recompute(ev model.Evidence) (RecomputeResult, error) {
 	if d.Silent {
 		return RecomputeResult{Point: stored, Reproduced: true}, nil
 	}
+	holidays, err := detect.ParseHolidays(d.Holidays)
+	if err != nil {
+		return RecomputeResult{}, fmt.Errorf("reading the holidays of an evidence: %w", err)
+	}
 	m, err := detect.New(detect.Spec{Model: d.Model, Parameters: d.Parameters, Step: msDuration(d.StepMS), Direction: d.Direction,
-		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Seed: d.Seed})
+		MinDeviation: d.MinDeviation, TimeZone: d.TimeZone, Holidays: holidays, Seed: d.Seed})
 	if err != nil {
 		return RecomputeResult{}, fmt.Errorf("making the model of an evidence: %w", err)
 	}
@@ -198,7 +203,7 @@ func Recompute(ev model.Evidence) (RecomputeResult, error) {
 	res := RecomputeResult{
 		Point: model.ScoredPoint{T: ev.Peak.T, Value: ev.Peak.V, Expected: r.Expected, Lower: r.Lower, Upper: r.Upper,
 			Score: r.Score, Anomalous: g == detect.GateOpen},
-		Contributions: m.Contributions(),
+		Contributions: m.Contributions(), Extrapolated: r.Extrapolated,
 	}
 	if d.Joint {
 		res.Contributions = ev.Contributions // who makes the value cannot be seen in the value

@@ -27,15 +27,19 @@ func onceIn(score float64, step time.Duration) float64 {
 }
 
 // reasonText says for people why e is an anomaly, from its peak. once is how
-// rare that is, in seconds.
-func reasonText(e *episode, d model.Detector, made string, once float64) string {
+// rare that is, and seen how long the series was watched until then, in seconds.
+func reasonText(e *episode, d model.Detector, made string, once, seen float64) string {
 	var b strings.Builder
 	p := e.peak
+	rare := everyText(once) + " at this step"
+	if seen < youngSeries && once > seen && detect.Calibrated(d.Model) {
+		rare += ", a guess from " + lengthText(seen) + " of history"
+	}
 	switch {
 	case e.cause == causeSilent:
 		fmt.Fprintf(&b, "%s: no sample since the step before %s, from a healthy source", d.Name, msTime(e.startedAt).Format(time.RFC3339))
 	case d.Log != nil && d.Log.Kind == model.LogNewTemplate:
-		fmt.Fprintf(&b, "%s: lines of a pattern that was never seen before; %s at this step", d.Name, everyText(once))
+		fmt.Fprintf(&b, "%s: lines of a pattern that was never seen before; %s", d.Name, rare)
 	case e.cause == cause(detect.ReasonAboveBound):
 		fmt.Fprintf(&b, "%s %s%s where at most %s is allowed", d.Name, number(p.Value), unitOf(d), number(p.Upper))
 	case e.cause == cause(detect.ReasonBelowBound):
@@ -49,7 +53,7 @@ func reasonText(e *episode, d model.Detector, made string, once float64) string 
 		if band := bandText(p); band != "" {
 			fmt.Fprintf(&b, " where %s is usual", band)
 		}
-		fmt.Fprintf(&b, "; %s at this step", everyText(once))
+		b.WriteString("; " + rare)
 	default:
 		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
 		switch e.cause {
@@ -61,7 +65,7 @@ func reasonText(e *episode, d model.Detector, made string, once float64) string 
 		if band := bandText(p); band != "" {
 			fmt.Fprintf(&b, " where %s was expected", band)
 		}
-		fmt.Fprintf(&b, "; %s at this step", everyText(once))
+		b.WriteString("; " + rare)
 	}
 	if e.flaps > 0 {
 		fmt.Fprintf(&b, "; alarm number %d in short time on this series", e.flaps+1)
@@ -101,43 +105,83 @@ func bandText(p model.ScoredPoint) string {
 	return ""
 }
 
-// everyText writes a length of time as "once in 12 days".
+// youngSeries is the history in seconds below which a reason says how short it is.
+const youngSeries = 86400
+
+const yearSeconds = 365.25 * 86400
+
+// everyText writes how rare something is as "once in 12 days".
 func everyText(seconds float64) string {
-	const year = 365.25 * 86400
+	if seconds >= 100*yearSeconds {
+		return "less than once in 100 years"
+	}
+	return "once in " + lengthText(seconds)
+}
+
+// lengthText writes a length of time as "12 days".
+func lengthText(seconds float64) string {
 	for _, u := range []struct {
 		name string
 		size float64
 		upTo float64
-	}{{"second", 1, 90}, {"minute", 60, 90 * 60}, {"hour", 3600, 48 * 3600}, {"day", 86400, 730 * 86400}, {"year", year, 100 * year}} {
+	}{{"second", 1, 90}, {"minute", 60, 90 * 60}, {"hour", 3600, 48 * 3600}, {"day", 86400, 730 * 86400}} {
 		if seconds < u.upTo {
 			n := math.Round(seconds / u.size)
 			if n <= 1 {
-				return "once in a " + u.name
+				return "a " + u.name
 			}
-			return fmt.Sprintf("once in %.0f %ss", n, u.name)
+			return fmt.Sprintf("%.0f %ss", n, u.name)
 		}
 	}
-	return "less than once in 100 years"
+	return fmt.Sprintf("%.0f years", seconds/yearSeconds)
 }
 
-// probability says for people how rare the peak of a is.
-func probability(a model.Anomaly) string {
+// probability says for people how rare the peak of a is. guessed: its history is too short
+// to show that.
+func probability(a model.Anomaly, guessed bool) string {
 	seconds := a.OnceInSeconds
 	if !(seconds > 0) {
 		return "it is not known how rare this is"
 	}
-	return "about " + everyText(seconds) + " on this series at this step, if nothing is wrong"
+	text := everyText(seconds) + " on this series at this step, if nothing is wrong"
+	if strings.HasPrefix(text, "once") {
+		text = "about " + text
+	}
+	if guessed {
+		text += "; an estimate, because its history is too short to show anything so rare"
+	}
+	return text
 }
 
-// number writes a value with four significant digits, and without an exponent
-// where people would not expect one.
+// summary says in a sentence what was seen, what was expected and how rare that is.
+func summary(a model.Anomaly) string {
+	if !isFinite(a.Value) {
+		return a.Reason + "."
+	}
+	s := fmt.Sprintf("%s was %s", a.DetectorName, number(a.Value))
+	if isFinite(a.Expected) {
+		s += " where " + number(a.Expected) + " was expected"
+	}
+	if a.OnceInSeconds > 0 && a.Score < detect.MaxScore {
+		s += ", which happens " + everyText(a.OnceInSeconds) + " on this series"
+	}
+	return s + "."
+}
+
+// number writes a value with four significant digits, large ones in words.
 func number(v float64) string {
 	a := math.Abs(v)
 	switch {
 	case math.IsNaN(v):
 		return "no number"
-	case a >= 1e12 || a != 0 && a < 1e-4:
+	case a >= 1e15 || a != 0 && a < 1e-4:
 		return strconv.FormatFloat(v, 'g', 4, 64)
+	case a >= 99_995e7:
+		return number(v/1e12) + " trillion"
+	case a >= 99_995e4:
+		return number(v/1e9) + " billion"
+	case a >= 99_995e1:
+		return number(v/1e6) + " million"
 	case a >= 1000:
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
@@ -181,8 +225,8 @@ func counterfactual(p model.ScoredPoint, why cause, d model.Detector) string {
 	case !isFinite(limit) || above && limit > p.Value || !above && limit < p.Value:
 		return "" // an unusual pattern: no single value makes it normal
 	case above:
-		return fmt.Sprintf("up to %s it would have been normal", number(limit))
+		return fmt.Sprintf("below %s it would have been normal", roundTo(limit, false, math.Abs(p.Value-limit)))
 	default:
-		return fmt.Sprintf("from %s it would have been normal", number(limit))
+		return fmt.Sprintf("above %s it would have been normal", roundTo(limit, true, math.Abs(p.Value-limit)))
 	}
 }

@@ -277,14 +277,13 @@ func (v view) restore(snap model.Snapshot) (*core, error) {
 // empty returns a core without series behind watermark, with what was in force
 // then.
 func (v view) empty(watermark, version int64) *core {
-	def := *v.def
+	def := v.def
 	for i, tu := range v.past.tunings {
 		if i == 0 || tu.from <= watermark {
-			def.detector = tu.apply(def.detector)
+			def = def.tuned(tu)
 		}
 	}
-	def.rules = rulesOf(def.detector)
-	c := newCore(&def, version, watermark)
+	c := newCore(def, version, watermark)
 	c.past.events = v.past.events
 	for i, q := range v.past.quotas {
 		if i == 0 || q.from <= watermark {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"aiops/internal/model"
@@ -98,8 +97,6 @@ type runner struct {
 	lost         int64            // the token that another node has overtaken, or that was handed over
 	owns         bool             // this node may evaluate it
 	side         sync.WaitGroup
-
-	deepGranted atomic.Int64 // bytes for promoted models
 
 	mu     sync.Mutex
 	want   model.Detector

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"aiops/internal/detect"
@@ -33,10 +34,11 @@ type tuning struct {
 	keepTime     time.Duration
 	budget       float64
 	refractory   time.Duration
+	holidays     string // joined by commas
 }
 
 func tuningOf(d model.Detector, from int64) tuning {
-	return tuning{from, d.Direction, d.MinDeviation, d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek, d.Refractory}
+	return tuning{from, d.Direction, d.MinDeviation, d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek, d.Refractory, strings.Join(d.Holidays, ",")}
 }
 
 func (tu tuning) same(o tuning) bool { tu.from = o.from; return tu == o }
@@ -44,7 +46,10 @@ func (tu tuning) same(o tuning) bool { tu.from = o.from; return tu == o }
 func (tu tuning) apply(d model.Detector) model.Detector {
 	d.Direction, d.MinDeviation = tu.direction, tu.minDeviation
 	d.For, d.KeepFiringFor, d.FalseAlarmsPerWeek = tu.forTime, tu.keepTime, tu.budget
-	d.Refractory = tu.refractory
+	d.Refractory, d.Holidays = tu.refractory, nil
+	if tu.holidays != "" {
+		d.Holidays = strings.Split(tu.holidays, ",")
+	}
 	return d
 }
 
@@ -205,15 +210,12 @@ func (c *core) tune(t int64) {
 	}
 }
 
-// retune changes gates and hold times behind the watermark.
+// retune changes gates, hold times and holidays behind the watermark.
 func (c *core) retune(tu tuning) {
-	old := c.def.detector
-	def := *c.def
-	def.detector = tu.apply(old)
-	def.rules = rulesOf(def.detector)
-	c.def = &def
+	old := tuningOf(c.def.detector, 0)
+	c.def = c.def.tuned(tu)
 	c.past.tunings = appendBounded(c.past.tunings, tu, maxTunings)
-	if old.Direction != tu.direction {
+	if old.direction != tu.direction || old.holidays != tu.holidays {
 		for _, s := range c.series {
 			if s != nil {
 				s.model = c.restoreModel(s, s.model.AppendSnapshot(nil))

@@ -18,7 +18,7 @@ import (
 // in the order of the hashes of their keys; see docs/pipeline.md.
 const (
 	snapshotMagic   = "AIPS"
-	snapshotVersion = 4
+	snapshotVersion = 5
 	oldestSnapshot  = 1 // the oldest format that is read
 	kindHeader      = 'H'
 	kindSeries      = 'S'
@@ -54,7 +54,6 @@ type header struct {
 	drift        drift
 	agreement    model.Agreement // of a shadow
 	exceed       detect.Exceedances
-	deepBytes    int64 // granted for promoted models
 }
 
 type partInfo struct {
@@ -73,7 +72,7 @@ func (c *core) snapshot(now time.Time) model.Snapshot {
 	list := c.sorted()
 	h := header{fingerprint: c.def.fingerprint, step: c.def.step, modelVersion: c.modelVersion, watermark: c.watermark,
 		began: c.began, active: c.active, quota: quotaChange{series: int32(c.quota), threshold: c.threshold},
-		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement, exceed: c.exceed, deepBytes: c.deep.granted}
+		samples: c.samples, past: c.past, planned: c.planned, drift: c.drift, agreement: c.agreement, exceed: c.exceed}
 	parts := [][]byte{nil}
 	for len(list) > 0 {
 		n := min(len(list), seriesPerPart)
@@ -172,16 +171,13 @@ func readHeader(snap model.Snapshot, def *definition) (*header, error) {
 // core makes an empty core with what the header says. Gates and hold times are
 // those that were in force then.
 func (h *header) core(def *definition) *core {
-	d := *def
 	if n := len(h.past.tunings); n > 0 {
-		d.detector = h.past.tunings[n-1].apply(d.detector)
-		d.rules = rulesOf(d.detector)
+		def = def.tuned(h.past.tunings[n-1])
 	}
-	c := newCore(&d, h.modelVersion, h.watermark)
+	c := newCore(def, h.modelVersion, h.watermark)
 	c.began, c.active, c.samples, c.past, c.planned = h.began, h.active, h.samples, h.past, h.planned
 	c.quota, c.threshold = int(h.quota.series), h.quota.threshold
 	c.drift, c.agreement, c.exceed = h.drift, h.agreement, h.exceed
-	c.deep.granted = h.deepBytes
 	return c
 }
 
@@ -235,7 +231,6 @@ func (h *header) encode() []byte {
 		w.i64(n)
 	}
 	w.bytes(h.exceed.Append(nil))
-	w.i64(h.deepBytes)
 	w.uint(uint64(len(h.past.deep)))
 	for _, d := range h.past.deep {
 		w.i64(d.from)
@@ -277,12 +272,14 @@ func decodeHeader(b []byte) (*header, error) {
 		}
 	}
 	if r.version >= 4 {
-		h.deepBytes = r.i64()
+		if r.version == 4 {
+			r.i64() // memory that was granted for promoted models, which is a matter of the definition now
+		}
 		for range r.count(maxDeepChanges, 25) {
 			h.past.deep = append(h.past.deep, deepChange{r.i64(), r.i64(), r.u64(), r.bool()})
 		}
 	}
-	if h.step <= 0 || h.deepBytes < 0 {
+	if h.step <= 0 {
 		r.fail("the header contradicts itself")
 	}
 	return h, r.close()

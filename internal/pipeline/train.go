@@ -141,7 +141,6 @@ func (c *core) succeed(old *core) {
 	c.began, c.active, c.quota, c.threshold = old.began, old.active, old.quota, old.threshold
 	c.def, c.notable, c.notableAt = old.def, old.notable, old.notableAt
 	c.proofBytes, c.learning, c.open = old.proofBytes, 0, 0
-	c.deep = deepSeats{granted: old.deep.granted}
 	for _, s := range c.series {
 		if s != nil {
 			s.episode, s.context = nil, nil

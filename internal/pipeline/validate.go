@@ -137,12 +137,15 @@ func validateRetrain(v *model.Invalid, r model.Retrain) {
 func validateModel(v *model.Invalid, d model.Detector) {
 	spec := (&definition{detector: d}).spec(0)
 	spec.Step = min(max(d.Step, MinStep), MaxStep)
-	var e *model.Error
-	if !errors.As(detect.Validate(spec), &e) {
-		return
-	}
-	for _, f := range e.Fields {
-		v.Add(f.Pointer, f.Code, "%s", f.Detail)
+	_, unreadable := detect.ParseHolidays(d.Holidays)
+	for _, err := range []error{detect.Validate(spec), unreadable} {
+		var e *model.Error
+		if !errors.As(err, &e) {
+			continue
+		}
+		for _, f := range e.Fields {
+			v.Add(f.Pointer, f.Code, "%s", f.Detail)
+		}
 	}
 }
 

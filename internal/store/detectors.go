@@ -40,6 +40,7 @@ type detectorDoc struct {
 	Refractory         time.Duration      `json:"refractory_ns,omitempty"`
 	MissingData        model.MissingData  `json:"missing_data,omitempty"`
 	TimeZone           string             `json:"time_zone,omitempty"`
+	Holidays           []string           `json:"holidays,omitempty"`
 	Joint              *model.Joint       `json:"joint,omitempty"`
 	Retrain            *model.Retrain     `json:"retrain,omitempty"`
 	Labels             map[string]string  `json:"labels,omitempty"`
@@ -56,7 +57,7 @@ func encodeDetector(d model.Detector) (string, error) {
 		Refractory: d.Refractory, Joint: d.Joint, Retrain: retrain,
 		Name: d.Name, Source: d.Source, Query: d.Query, Log: d.Log, Step: d.Step, Model: d.Model, Parameters: d.Parameters,
 		FalseAlarmsPerWeek: d.FalseAlarmsPerWeek, Direction: d.Direction, MinDeviation: d.MinDeviation,
-		For: d.For, KeepFiringFor: d.KeepFiringFor, MissingData: d.MissingData, TimeZone: d.TimeZone,
+		For: d.For, KeepFiringFor: d.KeepFiringFor, MissingData: d.MissingData, TimeZone: d.TimeZone, Holidays: d.Holidays,
 		Labels: d.Labels, Provisioned: d.Provisioned, Enabled: d.Enabled,
 	})
 	if err != nil {
@@ -78,7 +79,7 @@ func (r detectorRow) detector() (model.Detector, error) {
 		Refractory: c.Refractory, Joint: c.Joint, Retrain: retrain,
 		ID: r.ID, Name: c.Name, Source: c.Source, Query: c.Query, Log: c.Log, Step: c.Step, Model: c.Model, Parameters: c.Parameters,
 		FalseAlarmsPerWeek: c.FalseAlarmsPerWeek, Direction: c.Direction, MinDeviation: c.MinDeviation,
-		For: c.For, KeepFiringFor: c.KeepFiringFor, MissingData: c.MissingData, TimeZone: c.TimeZone,
+		For: c.For, KeepFiringFor: c.KeepFiringFor, MissingData: c.MissingData, TimeZone: c.TimeZone, Holidays: c.Holidays,
 		Labels: c.Labels, Provisioned: c.Provisioned, Enabled: c.Enabled,
 		Version: r.Version, CreatedAt: fromMillis(r.CreatedAt), UpdatedAt: fromMillis(r.UpdatedAt),
 	}, nil

@@ -18,7 +18,7 @@ func fullDetector(name string) model.Detector {
 		Parameters: json.RawMessage(`{"window":100,"ratio":0.1}`), FalseAlarmsPerWeek: 0.1, Direction: model.DirectionAbove,
 		MinDeviation: model.MinDeviation{Absolute: 0.3, Relative: 0.2}, For: 2 * time.Minute, KeepFiringFor: 5 * time.Minute, Refractory: 10 * time.Minute,
 		Joint: &model.Joint{Peers: true, Groups: true, By: []string{"job"}}, Retrain: model.Retrain{Every: model.Duration(24 * time.Hour), OnDrift: true, Into: model.ModelShadow},
-		MissingData: model.MissingZero, TimeZone: "Europe/Berlin", Labels: map[string]string{"team": "a"}, Enabled: true}
+		MissingData: model.MissingZero, TimeZone: "Europe/Berlin", Holidays: []string{"12-25", "2026-12-24=saturday"}, Labels: map[string]string{"team": "a"}, Enabled: true}
 }
 
 func detectorsLifecycle(t *testing.T, fresh FreshFunc) {

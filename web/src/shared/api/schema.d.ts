@@ -1585,6 +1585,8 @@ export interface components {
              * @example 30s
              */
             for: string;
+            /** @description Days that are like another day of the week in the time zone */
+            holidays?: string[];
             /** @example det_4f9k2m */
             id: string;
             /** @description Absent: each series by itself */
@@ -1682,6 +1684,8 @@ export interface components {
              * @example 30s
              */
             for?: string;
+            /** @description Days that are like a Sunday in the time zone: 12-25 in each year, 2026-04-03 once, 12-24=saturday like another day of the week. For the models auto, deep, seasonal and holt_winters with a season of a week. */
+            holidays?: string[];
             joint?: components["schemas"]["Joint"];
             /**
              * @description How long values stay normal before it resolves, up to 7d; default 0s
@@ -1773,6 +1777,8 @@ export interface components {
              * @example 30s
              */
             for?: string | null;
+            /** @description Days that are like a Sunday in the time zone: 12-25 in each year, 2026-04-03 once, 12-24=saturday like another day of the week. For the models auto, deep, seasonal and holt_winters with a season of a week. */
+            holidays?: string[] | null;
             joint?: {
                 /**
                  * @description Labels that make a group; none: all series are one group
@@ -2022,7 +2028,7 @@ export interface components {
             next_cursor: string;
         };
         Explanation: {
-            /** @description Other series that moved around that time, closest first */
+            /** @description Other series that moved around that time, most telling first */
             also_moved: components["schemas"]["RelatedSeries"][];
             anomaly: components["schemas"]["Anomaly"];
             /** @description The samples before the peak, as scored live */
@@ -2689,6 +2695,8 @@ export interface components {
             detector_id: string;
             detector_name: string;
             /** Format: double */
+            expected?: number | null;
+            /** Format: double */
             score: number | null;
             series: components["schemas"]["SeriesRef"];
             /**
@@ -2696,6 +2704,8 @@ export interface components {
              * @description Labels with the same value as the anomaly's series
              */
             shared_labels: number;
+            /** Format: double */
+            value?: number | null;
         };
         RelatedTemplate: {
             /**
