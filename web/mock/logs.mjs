@@ -70,8 +70,11 @@ export class Logs {
     const pattern = query.get('template');
     const contains = query.get('contains') ?? '';
     const level = query.get('level');
+    const [first, last] = [Math.ceil(from / 1000), Math.floor(to / 1000)];
+    const newest = query.get('order') !== 'oldest';
     const out = [];
-    for (let t = Math.ceil(from / 1000); t <= Math.floor(to / 1000) && out.length < 5000; t++) {
+    for (let k = 0; k <= last - first && out.length < 5000; k++) {
+      const t = newest ? last - k : first + k;
       for (const [i, kind] of kinds.entries()) {
         const text = kind.line(t);
         const id = `00000000000000a${i}`;
@@ -79,6 +82,6 @@ export class Logs {
         out.push({ t: new Date(t * 1000).toISOString(), stream: { service: kind.service }, text, cut: false, level: kind.level, pattern: id });
       }
     }
-    return query.get('order') === 'oldest' ? out : out.reverse();
+    return out;
   }
 }
