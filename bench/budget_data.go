@@ -54,6 +54,28 @@ var cleanKinds = []cleanKind{
 		x := 0.0
 		return func(int) float64 { x = 0.7*x + r.NormFloat64(); return 20 * math.Exp(0.3*x) }
 	}},
+	{"volatile", func(r *rand.Rand, _ time.Duration) func(int) float64 { // stochastic volatility, calm and lively days
+		h := 0.0
+		return func(int) float64 { h = 0.98*h + 0.1*r.NormFloat64(); return 50 + 5*math.Exp(h)*r.NormFloat64() }
+	}},
+	{"traffic", func(r *rand.Rand, step time.Duration) func(int) float64 { // negative binomial counts that vary as their mean does
+		day := float64(24 * time.Hour / step)
+		return func(i int) float64 {
+			mean := 30 * (1 + 0.7*math.Sin(2*math.Pi*float64(i)/day))
+			if math.Mod(float64(i)/day, 7) >= 5 {
+				mean *= 0.5
+			}
+			shape := 0.0
+			for range 10 {
+				shape += r.ExpFloat64() / 10
+			}
+			n, sum := 0, 0.0
+			for sum += r.ExpFloat64(); sum < mean*shape; sum += r.ExpFloat64() {
+				n++
+			}
+			return float64(n)
+		}
+	}},
 }
 
 // mixture gives each series of a detector one of the other kinds.

@@ -63,7 +63,7 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 //
 // The expected value is that of the expectation with the least recent error:
 // median, level, time of day or time of week; Describe names it. An incident of
-// less than a day leaves the score as it was before (guard). The ends of
+// up to a week leaves the score as it was before (guard). The ends of
 // the band follow the values at which the score is the threshold, within a few
 // percent; they are searched sample by sample, and exact only while the
 // series' behaviour does not change. A sample can be anomalous inside the band,
@@ -278,7 +278,8 @@ func (m *auto) Learn(t int64, v float64) {
 		}
 		m.deep.calibrate(side)
 		by := m.oddness(side)
-		back = m.guard.take(t, by > 1, &m.marks)
+		end := m.guard.take(t, by > 1, &m.marks)
+		back = end == wentBack || end == settled && m.accept(t, x)
 		if skip = by > oddFar && m.guard.established(); skip && m.guard.begins() {
 			m.parts.unlearn(t, m.guard.since, int(m.guard.age)-1)
 		}
@@ -315,11 +316,24 @@ func (m *auto) oddness(side int) float64 {
 	case m.guard.age == 0:
 		return m.lastRare / limit
 	}
-	return m.rare(&m.last, &m.guard.before, nil) / limit
+	var part [len(rareParts)]float32
+	sum := m.rare(&m.last, &m.guard.before, &part)
+	if m.guard.long() {
+		sum -= float64(part[slowPart])
+	}
+	return sum / limit
+}
+
+// accept takes a level that has lasted for the new one, with x of it at t. It reports whether things
+// are but for that as they were before, so that the marks of before hold again.
+func (m *auto) accept(t int64, x float64) bool {
+	spread := m.parts.move(t, m.guard.step)
+	m.parts.read(x, &m.last)
+	return spread < float64(m.guard.before[dayPart].quantile)
 }
 
 // learnMarks takes the last reading into the marks, which are those of the gauges
-// but for incidents; back says that one has just ended.
+// but for incidents; back says that those of before one hold again.
 func (m *auto) learnMarks(back bool) {
 	if back {
 		m.marks = m.guard.before

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -453,6 +454,39 @@ func (p *parts) unlearn(t, since int64, n int) {
 		slot := func(k int) int { return c.at(p.zone.week(t - int64(k)*step)) }
 		c.unlearn(min(n, ringN-1), step*int64(len(c.slots)) >= c.seconds*1000, [...]uint32{0, p.leftOut}[i], slot, p.back)
 	}
+}
+
+// move moves the profiles to where the samples before t lie, if these are all about as far
+// away from them: a level that was left out of the profiles until it had lasted. It returns
+// how widely the distances from the day varied before, or infinity when that was not moved. Samples
+// are taken to be step apart; one that is missing among them shifts the others by a slot.
+func (p *parts) move(t, step int64) (spread float64) {
+	spread = math.Inf(1)
+	for i, c := range [...]*profile{&p.day, &p.week} {
+		var away [ringN]float64
+		n := 0
+		for k := int64(1); k <= ringN; k++ {
+			if d := p.back(uint32(k)) - float64(c.slots[c.at(p.zone.week(t-k*step))]); d == d {
+				away[n] = d
+				n++
+			}
+		}
+		if n < ringN/2 {
+			continue
+		}
+		slices.Sort(away[:n])
+		by, quarters := away[n/2], away[3*n/4]-away[n/4]
+		if quarters >= math.Abs(by)/2 {
+			continue
+		}
+		if i == 0 {
+			spread = quarters
+		}
+		for slot := range c.slots {
+			c.slots[slot] = float32(float64(c.slots[slot]) + by)
+		}
+	}
+	return spread
 }
 
 // learnLevel follows the level; a sample moves it by a few usual distances at

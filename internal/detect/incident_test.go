@@ -62,11 +62,9 @@ func (in incident) run(t *testing.T) aftermath {
 	return out
 }
 
-// After an incident of hours the next one has to be found. A fault of two days, the
-// control, is a new level and leaves a wide band.
-func TestBandAfterAnIncident(t *testing.T) {
-	t.Parallel()
-	worlds := map[string]func(r *rand.Rand) (float64, func(int) float64){
+// incidentWorlds make clean series, and say how large their deviations usually are.
+func incidentWorlds() map[string]func(r *rand.Rand) (float64, func(int) float64) {
+	return map[string]func(r *rand.Rand) (float64, func(int) float64){
 		"normal": func(r *rand.Rand) (float64, func(int) float64) {
 			return 1, func(int) float64 { return 100 + r.NormFloat64() }
 		},
@@ -80,6 +78,13 @@ func TestBandAfterAnIncident(t *testing.T) {
 			return 2.3, func(int) float64 { x = 0.9*x + r.NormFloat64(); return x }
 		},
 	}
+}
+
+// After an incident of hours the next one has to be found. A fault of ten days, the
+// control, is a new level and leaves a wide band.
+func TestBandAfterAnIncident(t *testing.T) {
+	t.Parallel()
+	worlds := incidentWorlds()
 	for name, world := range worlds {
 		for _, size := range []float64{10, 30, 100} {
 			deviation, value := world(rand.New(rand.NewPCG(1, 2)))
@@ -99,37 +104,70 @@ func TestBandAfterAnIncident(t *testing.T) {
 	if down := (incident{deviation, value, func(float64) float64 { return 0 }, 72}.run(t)); down.width[0] > 1.5 || down.found[0] < 0.8 {
 		t.Errorf("after an outage: %.2f", down)
 	}
-	if control := (incident{deviation, value, func(v float64) float64 { return v + 100*deviation }, 2 * incidentDay}.run(t)); control.width[0] < 2 || control.found[0] > 0.5 {
-		t.Errorf("a band that two days of another level leave untouched: the measure is blind: %.2f", control)
+	if control := (incident{deviation, value, func(v float64) float64 { return v + 100*deviation }, 10 * incidentDay}.run(t)); control.width[1] < 2 || control.found[1] > 0.5 {
+		t.Errorf("a band that ten days of another level leave untouched: the measure is blind: %.2f", control)
 	}
 }
 
-// What lasts is a new level: its alarm ends within hours, and it goes on so when the day is
-// over after which the old level is forgotten.
-func TestLastingShiftStopsAlarming(t *testing.T) {
+// An incident of days leaves the band as it was too, a day after its end, where it is far
+// enough away to be kept out of the profiles; smaller ones leave it wider.
+func TestBandAfterDays(t *testing.T) {
 	t.Parallel()
-	for _, size := range []float64{10, 100} {
-		m, err := detect.New(detect.Spec{Model: "auto", Step: 5 * time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := rand.New(rand.NewPCG(3, 4))
-		first, later := 0, 0
-		for i := range incidentStart + 7*incidentDay {
-			v := r.NormFloat64()
-			if i >= incidentStart {
-				v += size
-			}
-			if s := detect.Step(m, int64(i)*(5*time.Minute).Milliseconds(), v).Score; s > incidentScore && i >= incidentStart {
-				if i < incidentStart+48 {
-					first++
-				} else {
-					later++
+	for name, world := range incidentWorlds() {
+		for _, days := range []float64{1.5, 3, 7} {
+			for _, size := range []float64{10, 30, 100} {
+				deviation, value := world(rand.New(rand.NewPCG(1, 2)))
+				after := incident{deviation, value, func(v float64) float64 { return v + size*deviation }, int(days * incidentDay)}.run(t)
+				t.Logf("%s, %g days %g deviations up: %.2f", name, days, size, after)
+				most, least := 1.5, 0.8
+				if size < 30 {
+					most, least = 3, 0
+				}
+				if after.width[1] > most || after.found[1] < least {
+					t.Errorf("%s, %g days, %g deviations: the band is %.2f times as wide after, ten deviations are found in %.2f of the samples", name, days, size, after.width[1], after.found[1])
 				}
 			}
 		}
-		if first == 0 || later > 6 {
-			t.Errorf("a shift by %g deviations: %d samples alarm in the first four hours, %d in the week after", size, first, later)
+	}
+}
+
+// What lasts is a new level: its alarm ends within hours, and it goes on so when the eight days are
+// over after which the old level is forgotten. From then on a fault at the new level is
+// found as one at the old level was.
+func TestLastingShiftStopsAlarming(t *testing.T) {
+	t.Parallel()
+	for name, world := range incidentWorlds() {
+		for _, size := range []float64{10, 100} {
+			m, err := detect.New(detect.Spec{Model: "auto", Step: 5 * time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.SetThreshold(incidentScore)
+			deviation, value := world(rand.New(rand.NewPCG(3, 4)))
+			first, later, found := 0, 0, 0
+			for i := range incidentStart + 14*incidentDay {
+				v, since := value(i), i-incidentStart
+				if since >= 0 {
+					v += size * deviation
+				}
+				at := int64(i) * (5 * time.Minute).Milliseconds()
+				if alarm := m.Score(at, v).Score > incidentScore; alarm && since >= 0 && since < 48 {
+					first++
+				} else if alarm && since >= 0 {
+					later++
+				}
+				if since >= 9*incidentDay && m.Score(at, v+10*deviation).Score > incidentScore {
+					found++
+				}
+				m.Learn(at, v)
+			}
+			t.Logf("%s, a shift by %g deviations: %d samples alarm in the first four hours, %d in the two weeks after; found at last %.2f", name, size, first, later, float64(found)/(5*incidentDay))
+			if first == 0 || later > 6 {
+				t.Errorf("%s, a shift by %g deviations: %d samples alarm in the first four hours, %d in the two weeks after", name, size, first, later)
+			}
+			if found < 5*incidentDay*9/10 {
+				t.Errorf("%s, a shift by %g deviations: ten deviations more are found in %d of %d samples at last", name, size, found, 5*incidentDay)
+			}
 		}
 	}
 }
