@@ -37,6 +37,11 @@ test('patterns are filtered and ordered by the server, and the address says how'
   expect(search()).toMatchObject({ patterns: 'bank', level: 'error', order: 'new' });
 });
 
+test('a pattern without a word, of a stream without labels, is still one to open', async () => {
+  renderPage({ 'GET /api/v1/logs/patterns': () => list([pattern({ template: '', level: '', streams: [{}] })]) }, logs);
+  expect(within(await region('Log patterns')).getByRole('link', { name: /no level\s*an empty line(?!\s*in\s).*1,234/ })).toBeVisible();
+});
+
 test('lines are searched by labels, text and time', async () => {
   const asked: URLSearchParams[] = [];
   const answers = {

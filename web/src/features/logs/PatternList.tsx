@@ -94,7 +94,7 @@ export function PatternList({ filter, level, order, opened, className }: Pattern
           ) : (
             <>
               <p>No log lines yet.</p>
-              <p>Send them to /loki/api/v1/push or /v1/logs, name files to follow under logs.files, or add a source of type loki.</p>
+              <p>Send them to /loki/api/v1/push or /v1/logs, name files to follow under builtin.files, or add a source of type loki.</p>
             </>
           )
         }
@@ -134,6 +134,7 @@ const newFor = 10 * 60_000;
 
 function Row({ pattern: p, now, opened }: { pattern: LogPattern; now: number; opened: boolean }) {
   const first = parseTime(p.first_seen);
+  const from = p.streams.length === 1 ? plainText(Object.values(p.streams[0]!).join(' ')) : p.streams.length > 1 ? counted(p.streams.length, 'stream', 'streams') : '';
   return (
     <Go change={{ pattern: p.id }} className={classes.row} aria-current={opened ? 'true' : undefined}>
       <span className={classes.level}>{p.level ? <Badge tone={levelTone(p.level)}>{p.level}</Badge> : <span className={classes.quiet}>no level</span>}</span>
@@ -147,7 +148,7 @@ function Row({ pattern: p, now, opened }: { pattern: LogPattern; now: number; op
           {p.pinned && <span>pinned</span>}
           {p.expected && <span>expected: raises no alarm</span>}
           {p.severity && <span>alarms are {p.severity}</span>}
-          {p.streams.length > 0 && <span>in {p.streams.length === 1 ? plainText(Object.values(p.streams[0]!).join(' ')) : counted(p.streams.length, 'stream', 'streams')}</span>}
+          {from !== '' && <span>in {from}</span>}
         </span>
       </span>
       <span className={classes.spark}>
