@@ -13,12 +13,13 @@ import (
 )
 
 type benchCommand struct {
-	Accuracy benchAccuracy `cmd:"" help:"Accuracy of the models on labelled series."`
-	Budget   benchBudget   `cmd:"" help:"False alarms on generated clean data against what was asked for."`
-	Speed    benchSpeed    `cmd:"" help:"Samples per second and bytes per series of the models."`
-	Live     benchLive     `cmd:"" help:"Delay, memory and correctness of the live stream."`
-	Load     benchLoad     `cmd:"" help:"Latency, throughput and behaviour beyond what can be served."`
-	Logs     benchLogs     `cmd:"" help:"Accuracy and speed of the log template miner."`
+	Accuracy  benchAccuracy  `cmd:"" help:"Accuracy of the models on labelled series."`
+	Budget    benchBudget    `cmd:"" help:"False alarms on generated clean data against what was asked for."`
+	Speed     benchSpeed     `cmd:"" help:"Samples per second and bytes per series of the models."`
+	Live      benchLive      `cmd:"" help:"Delay, memory and correctness of the live stream."`
+	Load      benchLoad      `cmd:"" help:"Latency, throughput and behaviour beyond what can be served."`
+	Promotion benchPromotion `cmd:"" help:"Alarms of auto with and without promotion to deep."`
+	Logs      benchLogs      `cmd:"" help:"Accuracy and speed of the log template miner."`
 }
 
 // report is what a measure returns: a table for people, and JSON.
@@ -62,6 +63,22 @@ func (c *benchAccuracy) Run(e *environment) error {
 			}
 		},
 	})
+	if err != nil {
+		return err
+	}
+	return show(e, r, c.JSON)
+}
+
+type benchPromotion struct {
+	Data  string   `help:"Folder with more.tar.xz." required:"" type:"existingdir"`
+	Sets  []string `help:"Data sets to measure; default AIOPS, WSD and UCR." placeholder:"NAME,..."`
+	Every int      `help:"Measure every n-th series only." default:"1"`
+	JSON  string   `help:"Write the JSON to a file instead." placeholder:"FILE" type:"path"`
+}
+
+// Run measures and prints.
+func (c *benchPromotion) Run(e *environment) error {
+	r, err := bench.Promotion(e.ctx, bench.PromotionOptions{Data: c.Data, Datasets: c.Sets, Every: c.Every})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (c *explainCommand) Run(e *environment) error {
 	}
 	fmt.Fprint(e.stdout, text)
 	if !reproduced {
-		return fmt.Errorf("the evidence of %s gives another result than the stored one", c.ID)
+		return fmt.Errorf("%s could not be computed again as it was stored; see the last line above", c.ID)
 	}
 	return nil
 }

@@ -185,15 +185,20 @@ func explanationText(a api.ExplanationAnswer) string {
 		fmt.Fprintf(&b, "%-16s %s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
 	line("anomaly", "%s, %s, %s", a.Anomaly.ID, a.Anomaly.State, a.Anomaly.Severity)
-	line("detector", "%s (version %d, model %s version %d)", a.Anomaly.DetectorName, a.DetectorVersion, a.Model, a.ModelVersion)
+	line("detector", "%s (version %d, model version %d)", a.Anomaly.DetectorName, a.Anomaly.DetectorVersion, a.Anomaly.ModelVersion)
 	line("series", "%s", a.Anomaly.Series.Key)
 	line("started", "%s", a.Anomaly.StartedAt.Format(time.RFC3339))
 	line("what", "%s", a.Summary)
 	line("how rare", "%s", a.Probability)
+	if a.Model == "" {
+		line("computed again", "not possible: %s", a.Difference)
+		return b.String()
+	}
 	line("otherwise", "%s", a.Counterfactual)
 	for _, g := range a.Gates {
 		line("gate", "%s: %s", g.Name, g.Detail)
 	}
+	line("model", "%s", a.Model)
 	line("peak", "value %.5g, expected %.5g, normal %s, score %.2f (threshold %.2f)", a.Peak.Value, a.Peak.Expected, bandText(a.Peak.Lower, a.Peak.Upper), a.Peak.Score, a.Threshold)
 	for _, c := range a.Contributions {
 		line("made of", "%s, %.0f %%: %s", c.Name, float64(c.Share)*100, c.Note)

@@ -10,7 +10,20 @@ const (
 	trialRhythm = 0.5  // autocorrelation of a rhythm that is steady
 	trialRate   = 1e-3 // least weight of a distance in the usual one
 	trialClip   = 4    // usual distances that one counts for at most there
+
+	// A trial lasts five times an hour, so that the longest rhythm that counts can
+	// be seen, within these bounds in samples.
+	leastTrial = 1024
+	mostTrial  = 8192
 )
+
+// TrialAgain is after how many lengths of a trial a series may be tried again.
+const TrialAgain = 16
+
+// TrialSamples is how many samples a promoted series has to show a rhythm.
+func TrialSamples(step time.Duration) int64 {
+	return min(max(5*int64(time.Hour/max(step, 1)), leastTrial), mostTrial)
+}
 
 // trial is what a promoted model has beside the parts of deep.
 type trial struct {

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"aiops/internal/detect"
 )
@@ -11,13 +10,6 @@ import (
 const (
 	deepEvery = 256 // steps between two decisions
 	deepTimes = 32  // series of a detector for each one that may be promoted: about as many samples of auto cost one of deep
-
-	// A trial lasts five times an hour, so that the longest rhythm that counts can
-	// be seen, within these bounds.
-	leastTrial = 1024
-	mostTrial  = 8192
-	// So many trials later a series may be tried again.
-	deepAgain = 16
 
 	maxDeepChanges = 4096
 )
@@ -77,7 +69,7 @@ func (c *core) seatDeep(t int64) {
 // reviewDeep demotes those whose trial was in vain, and returns those that are
 // promoted and those that could be.
 func (c *core) reviewDeep(t int64) (seated, waiting []*series) {
-	trial := c.def.trialSteps()
+	trial := detect.TrialSamples(msDuration(c.def.step))
 	for _, s := range c.series {
 		if s == nil || s.link.made() {
 			continue
@@ -88,16 +80,11 @@ func (c *core) reviewDeep(t int64) (seated, waiting []*series) {
 		case d.Promoted:
 			seated = append(seated, s)
 		case s.learning || s.missed > 0:
-		case s.tried == 0 || t-s.tried >= deepAgain*trial*c.def.step:
+		case s.tried == 0 || t-s.tried >= detect.TrialAgain*trial*c.def.step:
 			waiting = append(waiting, s)
 		}
 	}
 	return seated, waiting
-}
-
-// trialSteps is how many samples a series has to show a rhythm.
-func (def *definition) trialSteps() int64 {
-	return min(max(5*int64(time.Hour)/(def.step*int64(time.Millisecond)), leastTrial), mostTrial)
 }
 
 // deepPlaces returns how many series may be promoted.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aiops/internal/detect"
@@ -197,4 +198,51 @@ func TestPromotionBudget(t *testing.T) {
 			t.Errorf("without memory: %+v", c.deep)
 		}
 	}
+}
+
+// A backtest promotes what live evaluation does, so that it finds the same alarms,
+// among them one that only a promoted model sees.
+func TestPromotionBacktestEqualsLive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := testDetector(func(d *model.Detector) { d.Model, d.Parameters, d.FalseAlarmsPerWeek = "auto", nil, 50 })
+		run := func(memory int64) (live, again []model.Anomaly) {
+			g := newRig(t, 4, d)
+			g.cfg.History, g.cfg.DeepBytesPerDetector = model.Duration(24*time.Hour), memory
+			begin := time.Now()
+			g.src.value = rhythms(4, 1, begin.UnixMilli()/testStep+200).value
+			g.start()
+			defer g.stop()
+			elapse(time.Hour + time.Second)
+			live = g.store.list(func(a model.Anomaly) bool { return !a.FiredAt.IsZero() })
+			r, err := g.engine.Backtest(t.Context(), d, begin, begin.Add(time.Hour), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return live, r.Anomalies
+		}
+		live, again := run(1 << 20)
+		byID := map[string]model.Anomaly{}
+		for _, a := range again {
+			byID[a.ID] = a
+		}
+		for _, a := range live {
+			if b := byID[a.ID]; math.Float64bits(a.Score) != math.Float64bits(b.Score) || !b.PeakAt.Equal(a.PeakAt) {
+				t.Errorf("live %+v\nbacktest %+v", a, b)
+			}
+		}
+		if len(live) == 0 || len(live) != len(again) {
+			t.Errorf("%d alarms live, %d in the backtest", len(live), len(again))
+		}
+		key := labelled(4)[0].Key()
+		odd := func(list []model.Anomaly) bool {
+			return slices.ContainsFunc(list, func(a model.Anomaly) bool { return a.Series.Key() == key })
+		}
+		if !odd(live) {
+			t.Error("the odd beat raised nothing")
+		}
+		if plain, _ := run(0); odd(plain) { // the control
+			t.Error("without promotion the odd beat is an alarm too: nothing was promoted")
+		}
+	})
 }

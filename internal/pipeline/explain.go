@@ -73,6 +73,9 @@ func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, er
 		}
 	case model.KindOf(err) == model.KindNotFound:
 		out.Recomputed.Difference = "no evidence was stored for this anomaly"
+		if a.FiredAt.IsZero() {
+			out.Recomputed.Difference = "no evidence is stored of what never became an alarm"
+		}
 	default:
 		return out, err
 	}

@@ -56,13 +56,17 @@ func reasonText(e *episode, d model.Detector, made string, once, seen float64) s
 		b.WriteString("; " + rare)
 	default:
 		fmt.Fprintf(&b, "%s %s%s", d.Name, number(p.Value), unitOf(d))
+		band := bandText(p)
 		switch e.cause {
 		case cause(detect.ReasonPattern):
 			b.WriteString(", part of an unusual pattern,")
+			if band != "" && isFinite(p.Expected) {
+				band = "about " + number(p.Expected) // the value lies in the band, which says nothing then
+			}
 		case cause(detect.ReasonFlat), cause(detect.ReasonWider), cause(detect.ReasonCalmer), cause(detect.ReasonMix):
 			fmt.Fprintf(&b, ": %v", detect.Reason(e.cause))
 		}
-		if band := bandText(p); band != "" {
+		if band != "" {
 			fmt.Fprintf(&b, " where %s was expected", band)
 		}
 		b.WriteString("; " + rare)

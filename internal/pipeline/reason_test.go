@@ -27,6 +27,8 @@ func TestReasonText(t *testing.T) {
 			peak: model.ScoredPoint{Value: 5, Expected: 1, Lower: 1, Upper: 2, Score: math.Log10(4)}, flaps: 2},
 		"CPU 93 where at most 90 is allowed": {
 			peak: model.ScoredPoint{Value: 93, Expected: 90, Lower: -inf, Upper: 90, Score: 300}, cause: cause(detect.ReasonAboveBound)},
+		"CPU 38, part of an unusual pattern, where about 30 was expected; once in 12 days at this step": {
+			peak: model.ScoredPoint{Value: 38, Expected: 30, Lower: 20, Upper: 45, Score: math.Log10(12 * 2880)}, cause: cause(detect.ReasonPattern)},
 		"CPU 7: it has stopped moving; once in 3 hours at this step": {
 			peak: model.ScoredPoint{Value: 7, Expected: nan, Lower: nan, Upper: nan, Score: math.Log10(360)}, cause: cause(detect.ReasonFlat)},
 		"CPU: no sample since the step before 2026-03-01T12:00:00Z, from a healthy source": {
