@@ -10,6 +10,9 @@ const (
 	onsetForget     = 30_000 // samples in which habit falls to a third
 	onsetFirst      = 240    // samples before the first onset
 	onsetAway       = 4      // usual distances that an onset is away at least
+	onsetVoters     = 7
+	onsetSpread     = 0.04 // share by which their levels differ from Level at most
+	onsetShare      = 0.8  // of the voters that make an onset
 
 	onsetHold  = 30 * time.Minute // what is strong is held for about so long
 	onsetLeast = 10               // but for at least so many samples
@@ -25,12 +28,17 @@ const (
 // programs that see samples one by one and do not track episodes; the pipeline
 // does not use it.
 //
-// An onset has a strength of Level and, where the model gives a distance, one of
+// Whether a sample is an onset is put to seven voters, which differ in their level
+// only, from 4 % below Level to 4 % above: where one level decides, the alarms
+// of months hang on whether a single early one was just above it. A voter
+// asks for a strength of its level and, where the model gives a distance, for one of
 // 4 usual distances; the first 240 samples begin none, because records are
 // still common then. Refractory: after an onset, samples begin no other for 100
 // samples, unless they are 1.05 times as strong. Habit: each episode makes the
 // series' next ones weigh 10 % less, fading over 30,000 samples, so that a series
-// which alarms often has to show more.
+// which alarms often has to show more. A sample is an onset when the votes of the last
+// 100 samples, in levels, come to 0.8 of the voters (which six bring together), and it ranks by their sum; another
+// follows within 100 samples if that has grown by 1.05.
 //
 // Below Level a sample ranks by its distance from what is usual, or by its
 // strength where the model gives none. Of that it is the decaying maximum over
@@ -38,18 +46,26 @@ const (
 // an episode ranks above quiet times. The distance does not get used to a
 // deviation that lasts; strength, which compares with the latest past, does.
 //
-// Cost: a few multiplications; it is causal and not safe for concurrent use.
+// Cost: a few dozen multiplications; it is causal and not safe for concurrent use.
 type Onsets struct {
-	Level float64 // strength at which an episode can begin
+	Level float64 // strength at which an episode can begin for half of the voters
 
 	hold, holdAway float64 // share of strength and distance that the next sample keeps
 
-	n     int     // samples, at most onsetFirst
-	held  float64 // strength of the last onset
-	age   int     // samples since
+	n      int // samples, at most onsetFirst
+	voters [onsetVoters]voter
+	held   float64 // sum of the votes at the last onset, in voters
+	age    int     // samples since
+	peak   float64 // decaying maximum of strength
+	away   float64 // and of distance
+}
+
+// voter is one opinion on when an episode begins. The zero value has seen nothing.
+type voter struct {
+	held  float64 // strength of its last onset, 0: there was none
+	age   int     // samples since, or since a later one as strong; at most onsetRefractory
+	voted int     // samples since the last onset, at most onsetRefractory
 	habit float64
-	peak  float64 // decaying maximum of strength
-	away  float64 // and of distance
 }
 
 // NewOnsets returns an Onsets for a series with that step.
@@ -66,10 +82,6 @@ func (o *Onsets) Next(strength, distance float64) float64 {
 		strength = 0
 	}
 	strength, distance = min(strength, largestReading), min(distance, largestReading)
-	if o.age < onsetRefractory {
-		o.age++
-	}
-	o.habit -= o.habit / onsetForget
 	o.peak = max(strength, mul(o.peak, o.hold))
 	below := o.peak
 	if distance > 0 {
@@ -77,24 +89,58 @@ func (o *Onsets) Next(strength, distance float64) float64 {
 		below = o.away
 	}
 	below = mul(o.Level, below/(below+o.Level))
-	tired := strength / (1 + o.habit)
-	young := o.n < onsetFirst
-	if young {
+	if o.n < onsetFirst {
 		o.n++
-	}
-	if young || tired < o.Level || distance > 0 && distance < onsetAway {
 		return below
 	}
-	over := o.held == 0 || o.age >= onsetRefractory
-	if !over && tired >= o.held {
-		o.age = 0 // the episode goes on
+	if sum := o.vote(strength, !(distance > 0) || distance >= onsetAway); sum > 0 {
+		return mul(o.Level, sum/onsetShare)
 	}
-	if !over && tired < mul(onsetEscalation, o.held) {
-		return below
+	return below
+}
+
+// vote puts a sample to the voters and returns the sum of the votes, in voters, if
+// it is an onset, else 0.
+func (o *Onsets) vote(strength float64, far bool) float64 {
+	if o.age < onsetRefractory {
+		o.age++
+	}
+	begins, sum := false, 0.0
+	for i := range o.voters {
+		level := mul(o.Level, 1+mul(onsetSpread, float64(2*i)/(onsetVoters-1)-1))
+		v := &o.voters[i]
+		begins = v.next(strength, level, far) || begins
+		if v.voted < onsetRefractory {
+			sum += v.held / level
+		}
+	}
+	sum /= onsetVoters
+	fresh := o.held == 0 || o.age >= onsetRefractory || sum >= mul(onsetEscalation, o.held)
+	if !begins || !fresh || sum < onsetShare {
+		return 0
+	}
+	o.held, o.age = sum, 0
+	return sum
+}
+
+// next takes the next sample and reports whether it begins an episode for this voter.
+func (v *voter) next(strength, level float64, far bool) bool {
+	v.age, v.voted = min(v.age+1, onsetRefractory), min(v.voted+1, onsetRefractory)
+	v.habit -= v.habit / onsetForget
+	tired := strength / (1 + v.habit)
+	if !far || tired < level {
+		return false
+	}
+	over := v.held == 0 || v.age >= onsetRefractory
+	if !over && tired >= v.held {
+		v.age = 0 // the episode goes on
+	}
+	if !over && tired < mul(onsetEscalation, v.held) {
+		return false
 	}
 	if over {
-		o.habit += onsetHabit
+		v.habit += onsetHabit
 	}
-	o.held, o.age = tired, 0
-	return tired
+	v.held, v.age, v.voted = tired, 0, 0
+	return true
 }

@@ -62,6 +62,41 @@ func TestOnsetsHoldBackRepeatedAlarms(t *testing.T) {
 	}
 }
 
+// TestOnsetsNeedMostVoters puts single strengths near the level to the voters: six
+// of seven make an onset, five do not, and votes of late samples count on.
+func TestOnsetsNeedMostVoters(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		strengths []float64 // in levels, one after the other
+		onsets    int
+	}{
+		"four voters":             {[]float64{1}, 0},
+		"five voters":             {[]float64{1.02}, 0},
+		"six voters":              {[]float64{1.03}, 1},
+		"all":                     {[]float64{1.1}, 1},
+		"five, then the others":   {[]float64{1.02, 1.05}, 1},
+		"all, and again the same": {[]float64{1.1, 1.1}, 1},
+		"all, and again by 1.3":   {[]float64{1.1, 1.43}, 2},
+	} {
+		o := detect.NewOnsets(5, time.Minute)
+		for range 300 {
+			o.Next(1, 1)
+		}
+		onsets, last := 0, 0.0
+		for _, s := range c.strengths {
+			if r := o.Next(5*s, 9); r >= 5 {
+				if onsets++; r <= last {
+					t.Errorf("%s: an onset of rank %v follows one of %v", name, r, last)
+				}
+				last = r
+			}
+		}
+		if onsets != c.onsets {
+			t.Errorf("%s: %d onsets, want %d", name, onsets, c.onsets)
+		}
+	}
+}
+
 func TestOnsetsTakeAnyInput(t *testing.T) {
 	t.Parallel()
 	o := detect.NewOnsets(5, 0)
