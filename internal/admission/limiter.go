@@ -301,16 +301,16 @@ func (l *limiter) pulse() {
 	}
 	l.admit(now)
 	for c := range l.queues {
-		for q := &l.queues[c]; q.len() > 0 && now.Sub(q.oldest().since) >= patience; {
-			t := q.pop()
-			l.queued--
-			l.shed++
-			q.refused(now)
-			t.out = true
-			if t.parked {
-				t.ready <- struct{}{}
+		q := &l.queues[c]
+		for q.len() > 0 && now.Sub(q.oldest().since) >= patience {
+			l.turnOut(q, q.pop(), now)
+		}
+		if q.flood(now) {
+			for room := floodRoom(l.interval); q.len() > room && now.Sub(q.newest().since) < lateRefusal; {
+				l.turnOut(q, q.popNewest(), now)
 			}
 		}
+		q.pulsed()
 	}
 	if l.queued == 0 {
 		l.pulsing, l.stopped = false, now
@@ -318,6 +318,17 @@ func (l *limiter) pulse() {
 	}
 	l.due = now.Add(pulse)
 	l.timer.Reset(pulse)
+}
+
+// turnOut refuses t, which was taken out of q; mu is held.
+func (l *limiter) turnOut(q *queue, t *ticket, now time.Time) {
+	l.queued--
+	l.shed++
+	q.refused(now)
+	t.out = true
+	if t.parked {
+		t.ready <- struct{}{}
+	}
 }
 
 // adjust moves the limit by how long work waited for a CPU while requests

@@ -255,6 +255,11 @@ func TestOverload(t *testing.T) {
 			if p99 := quantile(probes.served, 0.99); p99 > 50*time.Millisecond {
 				t.Errorf("%gx: probes take %s", factor, p99)
 			}
+			// Those that wait when the flood begins are few: 500 ms are what a
+			// calm queue holds.
+			if p99 := quantile(o.served, 0.99); p99 > 100*time.Millisecond {
+				t.Errorf("%gx: served after %s", factor, p99)
+			}
 			// Whoever comes afterwards is served.
 			for range 20 {
 				if !s.serve(t.Context(), Batch, expensive, 0) {

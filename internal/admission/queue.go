@@ -24,9 +24,10 @@ func (c Class) String() string {
 }
 
 // How many requests of a class may wait. A queue is calm until one comes that
-// finds no room in it, or one has waited for all its patience; from then on it
-// is flooded, and so short that whoever is let in is served soon and all others
-// are refused at once. It is calm again when it has refused nobody for a while.
+// finds no room in it, one has waited for all its patience, or more come than
+// are let in for a while; from then on it is flooded, and so short that whoever
+// is let in is served soon and all others are refused at once. It is calm again
+// when it has refused nobody for a while.
 const (
 	calmQueue  = 64                     // always
 	calmDrain  = 500 * time.Millisecond // or as many as are served in this time,
@@ -36,6 +37,14 @@ const (
 	calmAfter  = 500 * time.Millisecond
 
 	patience = 2 * time.Second // how long a request may wait for a place
+
+	// What comes at once is a burst and is served, however late. When the queue
+	// grows for this long, in each pulse, and by more than calmQueue, those who
+	// were refused included, it is none.
+	burst = 20 * time.Millisecond
+	// Those that waited for longer are served all the same: they would hear
+	// late that they are refused.
+	lateRefusal = 50 * time.Millisecond
 )
 
 // queue is the requests of one class that wait, the oldest first.
@@ -44,6 +53,10 @@ type queue struct {
 	head      int       // of items
 	flooded   bool      // since somebody was refused
 	refusedAt time.Time // when that was last
+	turned    int       // refused since the last pulse
+	last      int       // that waited at the last pulse
+	grown     int       // by how many, and how many were refused, since growing
+	growing   time.Time // the first of the pulses at each of which more had come than were let in; zero: at the last one they had not
 }
 
 func (q *queue) len() int { return len(q.items) - q.head }
@@ -61,6 +74,19 @@ func (q *queue) pop() *ticket {
 		n := copy(q.items, q.items[q.head:])
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
+	}
+	return t
+}
+
+func (q *queue) newest() *ticket { return q.items[len(q.items)-1] }
+
+// popNewest takes out the one that came last.
+func (q *queue) popNewest() *ticket {
+	last := len(q.items) - 1
+	t := q.items[last]
+	q.items[last] = nil
+	if q.items = q.items[:last]; q.head == last {
+		q.items, q.head = q.items[:0], 0
 	}
 	return t
 }
@@ -86,13 +112,39 @@ func (q *queue) calmed(now time.Time) bool {
 }
 
 // refused notes that somebody was turned away at now.
-func (q *queue) refused(now time.Time) { q.flooded, q.refusedAt = true, now }
+func (q *queue) refused(now time.Time) {
+	q.flooded, q.refusedAt = true, now
+	q.turned++
+}
+
+// flood reports, once each pulse, whether more come than are let in, and not
+// only at once.
+func (q *queue) flood(now time.Time) bool {
+	more := q.len() + q.turned - q.last
+	if more <= 0 || q.len() == 0 {
+		q.growing, q.grown = time.Time{}, 0
+		return false
+	}
+	if q.growing.IsZero() {
+		q.growing = now
+	}
+	q.grown += more
+	return q.grown > calmQueue && now.Sub(q.growing) >= burst
+}
+
+// pulsed ends a pulse.
+func (q *queue) pulsed() { q.last, q.turned = q.len(), 0 }
 
 // room is how many may wait when one is served each interval.
 func (q *queue) room(now time.Time, interval time.Duration) int {
-	least, drain := calmQueue, calmDrain
 	if !q.calmed(now) {
-		least, drain = floodQueue, floodDrain
+		return floodRoom(interval)
 	}
+	return roomFor(calmQueue, calmDrain, interval)
+}
+
+func floodRoom(interval time.Duration) int { return roomFor(floodQueue, floodDrain, interval) }
+
+func roomFor(least int, drain, interval time.Duration) int {
 	return min(max(least, int(drain/max(interval, time.Microsecond))), mostQueued)
 }

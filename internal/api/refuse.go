@@ -41,7 +41,7 @@ func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
 	s.secureHeaders(rec, r)
 	p.write(rec)
 	s.served(r, rec, slog.LevelDebug, p.RequestID, sent,
-		Request{Class: ClassOf(r.Method, r.URL.Path), Route: Unrouted, Status: rec.status, Duration: s.now().Sub(rec.began)})
+		Request{Class: ClassOf(r.Method, r.URL.Path), Route: Refused, Status: rec.status, Duration: s.now().Sub(rec.began)})
 }
 
 // AppendRefusal appends to b the whole HTTP/1.1 answer to a GET that is refused

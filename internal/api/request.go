@@ -231,9 +231,11 @@ func (s *server) served(r *http.Request, rec *recorder, level slog.Level, id, pa
 	}
 }
 
-// Unrouted is the route of requests that no pattern serves, or that were
-// refused before one was looked for.
-const Unrouted = "unmatched"
+// Routes of requests that are served by no pattern.
+const (
+	Unrouted = "unmatched" // there is none for the path
+	Refused  = "refused"   // for want of a place or by the client's rate, before one was looked for
+)
 
 // route names the pattern that serves the request. Paths that no route
 // matches share one name, so that a scanner cannot fill metrics with labels.

@@ -35,7 +35,7 @@ func (p *program) newAdmission(c config.Config) (*admission.Admission, error) {
 // answer is how a connection refuses a GET by itself.
 func (p *program) answer(b []byte, h admission.Head, err error) []byte {
 	path := string(h.Path)
-	p.requests.observe(context.Background(), api.Request{Class: api.ClassOf(http.MethodGet, path), Method: http.MethodGet, Route: api.Unrouted, Status: http.StatusServiceUnavailable})
+	p.requests.refused(api.ClassOf(http.MethodGet, path))
 	return api.AppendRefusal(b, string(h.RequestID), string(h.Traceparent), path, err)
 }
 

@@ -47,6 +47,12 @@ func (m *requestMetrics) observe(ctx context.Context, r api.Request) {
 	telemetry.Observe(ctx, m.routes.WithLabelValues(r.Method, r.Route), r.Duration.Seconds())
 }
 
+// refused counts a GET that a connection refused by itself. How long that took
+// is not measured: a zero would make the others look fast.
+func (m *requestMetrics) refused(c api.Class) {
+	m.requests.WithLabelValues(string(c), http.MethodGet, api.Refused, "503").Inc()
+}
+
 func (m *requestMetrics) panicked(string) { m.panics.Inc() }
 
 // measureDisk registers how full the disk of the data directory is.
