@@ -3116,7 +3116,9 @@ type SeriesAnomaly string
 
 // SeriesList defines model for SeriesList.
 type SeriesList struct {
-	Items []Series `json:"items"`
+	// AsOf The step that the rows were evaluated up to: the newest one on the node that evaluates the detector, and on another node that of the newest snapshot, some minutes ago. Absent while nothing was evaluated
+	AsOf  *time.Time `json:"as_of,omitempty"`
+	Items []Series   `json:"items"`
 
 	// NextCursor For the next page; empty on the last
 	NextCursor string `json:"next_cursor"`
@@ -3355,17 +3357,17 @@ type SourceAuthInput struct {
 type SourceHealth struct {
 	CheckedAt *time.Time `json:"checked_at,omitempty"`
 
-	// Details Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions
+	// Details Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions; nodes, how each one sees it, when several share a database
 	Details   *map[string]interface{} `json:"details,omitempty"`
 	LastError *string                 `json:"last_error,omitempty"`
 	LatencyMs float64                 `json:"latency_ms"`
 	Since     *time.Time              `json:"since,omitempty"`
 
-	// State stale: it answers, but its data stopped moving
+	// State stale: it answers, but its data stopped moving. Of several nodes: degraded when some of them can use it and some cannot
 	State SourceHealthState `json:"state"`
 }
 
-// SourceHealthState stale: it answers, but its data stopped moving
+// SourceHealthState stale: it answers, but its data stopped moving. Of several nodes: degraded when some of them can use it and some cannot
 type SourceHealthState string
 
 // SourceInput defines model for SourceInput.

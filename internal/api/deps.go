@@ -76,7 +76,7 @@ type SourceClients interface {
 type Engine interface {
 	Sync(ctx context.Context) error
 	Status(id string) (model.DetectorStatus, bool)
-	Series(id string, after string, limit int) ([]model.SeriesStatus, error)
+	Series(id string, after string, limit int) (list []model.SeriesStatus, asOf time.Time, err error)
 	Replay(ctx context.Context, id, series string, from, to time.Time) (model.Replay, error)
 	Detect(ctx context.Context, id string, series model.Labels, samples []model.Sample) ([]model.ScoredPoint, error)
 	Explain(ctx context.Context, anomalyID string) (Explanation, error)

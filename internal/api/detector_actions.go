@@ -330,6 +330,8 @@ type Series struct {
 type SeriesList struct {
 	Items      []Series `json:"items"`
 	NextCursor string   `json:"next_cursor" doc:"For the next page; empty on the last"`
+
+	AsOf *time.Time `json:"as_of,omitempty" doc:"The step that the rows were evaluated up to: the newest one on the node that evaluates the detector, and on another node that of the newest snapshot, some minutes ago. Absent while nothing was evaluated"`
 }
 
 type listSeriesOutput struct {
@@ -345,11 +347,11 @@ func (s *server) listSeries(ctx context.Context, in *listSeriesInput) (*listSeri
 	if err != nil {
 		return nil, parameterFault("cursor", "cursor", "cursor is the next_cursor of the answer before")
 	}
-	found, err := s.opts.Engine.Series(in.ID, string(after), in.Limit+1)
+	found, asOf, err := s.opts.Engine.Series(in.ID, string(after), in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
-	out := &listSeriesOutput{Body: SeriesList{Items: make([]Series, 0, len(found))}}
+	out := &listSeriesOutput{Body: SeriesList{Items: make([]Series, 0, len(found)), AsOf: timeOf(asOf)}}
 	for i, st := range found {
 		if i == in.Limit {
 			out.Body.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(found[i-1].Labels.Key()))

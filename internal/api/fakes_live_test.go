@@ -120,7 +120,7 @@ func (f engineFake) Status(id string) (model.DetectorStatus, bool) {
 	return model.DetectorStatus{State: model.DetectorRunning, SeriesActive: 2, Lag: 1500 * time.Millisecond, LastEvaluatedAt: testTime, Threshold: 4.2, ThresholdAsked: 4.2, ThresholdBasis: "counted", MemoryBytes: 4096}, id == "det_1"
 }
 
-func (f engineFake) Series(_ string, after string, limit int) ([]model.SeriesStatus, error) {
+func (f engineFake) Series(_ string, after string, limit int) ([]model.SeriesStatus, time.Time, error) {
 	var out []model.SeriesStatus
 	for _, name := range []string{"a", "b", "c"} {
 		ls := model.LabelsFromMap(map[string]string{"instance": name})
@@ -133,7 +133,7 @@ func (f engineFake) Series(_ string, after string, limit int) ([]model.SeriesSta
 			out = append(out, st)
 		}
 	}
-	return out, f.fail
+	return out, testTime, f.fail
 }
 
 func (f engineFake) Replay(ctx context.Context, id, series string, from, _ time.Time) (model.Replay, error) {

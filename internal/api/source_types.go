@@ -46,13 +46,13 @@ type TLS struct {
 
 // SourceHealth is how well a source answers.
 type SourceHealth struct {
-	State     string     `json:"state" enum:"up,degraded,down,stale,unknown" doc:"stale: it answers, but its data stopped moving"`
+	State     string     `json:"state" enum:"up,degraded,down,stale,unknown" doc:"stale: it answers, but its data stopped moving. Of several nodes: degraded when some of them can use it and some cannot"`
 	Since     *time.Time `json:"since,omitempty"`
 	CheckedAt *time.Time `json:"checked_at,omitempty"`
 	LastError string     `json:"last_error,omitempty"`
 	LatencyMS float64    `json:"latency_ms"`
 
-	Details map[string]any `json:"details,omitempty" doc:"Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions"`
+	Details map[string]any `json:"details,omitempty" doc:"Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions; nodes, how each one sees it, when several share a database"`
 }
 
 func sourceHealthOf(h model.SourceHealth) SourceHealth {

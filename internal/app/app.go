@@ -127,18 +127,19 @@ type program struct {
 	localKey string      // what commands on this machine and the demo show, "" without a guard
 	tracing  *telemetry.Tracing
 
-	disk     *space.Watch // of the data directory
-	store    *store.Store
-	jobs     *store.Jobs
-	embedded *builtin.Source
-	sources  *sources
-	lines    *lines.Store
-	logs     *logWork
-	intake   *intake.Intake
-	engine   *pipeline.Engine
-	nodes    *nodes.Member // nil: nobody shares the database
-	relay    *nodes.Relay  // nil with nodes
-	monitor  *health.Monitor
+	disk       *space.Watch // of the data directory
+	store      *store.Store
+	jobs       *store.Jobs
+	embedded   *builtin.Source
+	sources    *sources
+	lines      *lines.Store
+	logs       *logWork
+	intake     *intake.Intake
+	engine     *pipeline.Engine
+	provisions *provisioner
+	nodes      *nodes.Member // nil: nobody shares the database
+	relay      *nodes.Relay  // nil with nodes
+	monitor    *health.Monitor
 
 	heartbeat health.Heartbeat
 	live      *realtime.Gateway
@@ -259,7 +260,8 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 
 	p.queries = source.NewCache(c.Cache.Queries, nil)
 	p.sources = newSources(p.store, p.embedded, p.queries, p.parts, p.registry, p.log)
-	if err := p.store.Exclusively(ctx, func() error { return provision(ctx, p.store, c, p.log) }); err != nil {
+	p.provisions = newProvisioner(p.store, p.store.Engine() == "postgres", p.registry, p.log)
+	if err := p.store.Exclusively(ctx, func() error { return p.provisions.apply(ctx, c, false) }); err != nil {
 		return "", err
 	}
 	if err := p.sources.Sync(ctx); err != nil {

@@ -135,7 +135,7 @@ func (p *program) takeUp(e model.Event) bool {
 
 // syncAll makes everything that runs match the store.
 func (p *program) syncAll(ctx context.Context) error {
-	return errors.Join(p.sources.Sync(ctx), engine{p.engine, p.logs, p.nodes}.Sync(ctx))
+	return errors.Join(p.provisions.check(ctx), p.sources.Sync(ctx), engine{p.engine, p.logs, p.nodes}.Sync(ctx))
 }
 
 // onOwner wraps the function of a task that needs the live state of a detector:

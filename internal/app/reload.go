@@ -36,7 +36,7 @@ func (p *program) reload(ctx context.Context) error {
 	if err := p.embedded.SetTargets(c.Builtin.Targets); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if err := p.store.Exclusively(ctx, func() error { return provision(ctx, p.store, c, p.log) }); err != nil {
+	if err := p.store.Exclusively(ctx, func() error { return p.provisions.apply(ctx, c, true) }); err != nil {
 		return err
 	}
 	if err := p.sources.Sync(ctx); err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type client interface {
 type sourceStore interface {
 	Sources(ctx context.Context) ([]model.Source, error)
 	SetSourceHealth(ctx context.Context, name string, h model.SourceHealth) error
+	NodesSourceHealth(ctx context.Context) (map[string][]model.NodeHealth, error)
+	Node() (name, instance string)
 }
 
 // sources owns the running clients of the sources. The embedded source is
@@ -56,7 +59,9 @@ type sources struct {
 
 	mu      sync.RWMutex
 	clients map[string]*running
-	base    context.Context // of the clients' goroutines; nil before Run
+	others  map[string][]model.NodeHealth // what other nodes say of sources
+	heard   time.Time                     // when that was read
+	base    context.Context               // of the clients' goroutines; nil before Run
 }
 
 // running is a client with its definition and its goroutine.
@@ -88,6 +93,59 @@ func (s *sources) tellHealth(name string, c client) {
 	})
 }
 
+// How what other nodes say of sources is followed.
+const (
+	healthEvery = 5 * time.Second  // between two looks
+	healthLasts = 30 * time.Second // without one, after which it does not count
+)
+
+// shareHealth follows what other nodes say of the sources, and writes again what
+// could not be written of this node, until ctx ends.
+func (s *sources) shareHealth(ctx context.Context) {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		bounded, cancel := context.WithTimeout(ctx, healthEvery)
+		if err := s.compareHealth(bounded); err != nil && ctx.Err() == nil {
+			s.log.Debug("what other nodes say of the sources is not known", "err", err)
+		}
+		cancel()
+	}
+}
+
+func (s *sources) compareHealth(ctx context.Context) error {
+	said, err := s.store.NodesSourceHealth(ctx)
+	if err != nil {
+		return err
+	}
+	own := map[string]model.HealthState{}
+	for name, list := range said {
+		if i := slices.IndexFunc(list, func(n model.NodeHealth) bool { return n.Mine }); i >= 0 {
+			own[name] = list[i].State
+			said[name] = slices.Delete(list, i, i+1)
+		}
+	}
+	s.mu.Lock()
+	s.others, s.heard = said, time.Now()
+	now := make(map[string]model.SourceHealth, len(s.clients))
+	for name, r := range s.clients {
+		now[name] = r.Health()
+	}
+	s.mu.Unlock()
+	var errs []error
+	for name, h := range now {
+		if h.State != model.SourceUnknown && own[name] != h.State {
+			errs = append(errs, s.store.SetSourceHealth(ctx, name, h))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Run starts the clients and returns when ctx has ended and all of them have
 // stopped.
 func (s *sources) Run(ctx context.Context) error {
@@ -97,7 +155,7 @@ func (s *sources) Run(ctx context.Context) error {
 		s.start(r)
 	}
 	s.mu.Unlock()
-	<-ctx.Done()
+	s.shareHealth(ctx)
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 	s.mu.Lock()
@@ -171,6 +229,9 @@ func (s *sources) Sync(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, r := range gone {
 		errs = append(errs, s.stop(r))
+	}
+	if err := s.compareHealth(ctx); err != nil {
+		s.log.Debug("what other nodes say of the sources is not known", "err", err) // asked for again soon
 	}
 	return errors.Join(errs...)
 }
@@ -256,25 +317,65 @@ func (s *sources) Reading(name string) (pipeline.Source, bool) {
 	return reading{r.client, r.cached}, true
 }
 
-// Health returns the last known health of a source.
+// Health returns the last known health of a source: what follows from what this
+// node and the others see.
 func (s *sources) Health(name string) (model.SourceHealth, bool) {
-	c, err := s.find(name)
-	if err != nil {
+	seen := s.seen(name)
+	if seen == nil {
 		return model.SourceHealth{State: model.SourceUnknown}, false
 	}
-	return c.Health(), true
+	return model.JoinHealth(seen), true
 }
 
-// Details returns facts about the way to a source.
+// seen returns the health of a source as every node sees it, this one first;
+// nil when it does not run here.
+func (s *sources) seen(name string) []model.NodeHealth {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.clients[name]
+	if r == nil {
+		return nil
+	}
+	node, _ := s.store.Node()
+	seen := []model.NodeHealth{{Node: node, Host: nodeName(), Mine: true, SourceHealth: r.Health()}}
+	if time.Since(s.heard) > healthLasts {
+		return seen
+	}
+	return append(seen, s.others[name]...)
+}
+
+// Details returns facts about this node's way to a source, and how every node
+// sees it when there are several.
 func (s *sources) Details(name string) map[string]any {
 	c, err := s.find(name)
 	if err != nil {
 		return nil
 	}
-	return c.Details()
+	details := c.Details()
+	seen := s.seen(name)
+	if len(seen) < 2 {
+		return details
+	}
+	type view struct {
+		Node      string            `json:"node"`
+		Here      bool              `json:"here,omitempty"`
+		State     model.HealthState `json:"state"`
+		Since     time.Time         `json:"since"`
+		LastError string            `json:"last_error,omitempty"`
+	}
+	views := make([]view, len(seen))
+	for i, n := range seen {
+		views[i] = view{cmp.Or(n.Host, n.Node), n.Mine, n.State, n.Since.UTC(), n.LastError}
+	}
+	details = maps.Clone(details)
+	if details == nil {
+		details = map[string]any{}
+	}
+	details["nodes"] = views
+	return details
 }
 
-// All returns the health of every source of a type.
+// All returns the health of every source of a type, as this node sees it.
 func (s *sources) All(of model.SourceType) map[string]model.SourceHealth {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -45,3 +45,14 @@ func IsDeposed(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind == KindConflict && e.Subject == SubjectLease
 }
+
+// Provision says which definitions the configuration file of a node had when
+// they were applied last.
+type Provision struct {
+	Node      string // of its data directory
+	Host      string // of the machine, for people
+	Print     string // differs when the definitions do
+	AppliedAt time.Time
+	Live      bool // the node's lease has not expired
+	Mine      bool // it is this node
+}

@@ -234,18 +234,20 @@ func (e *Engine) Status(id string) (model.DetectorStatus, bool) {
 
 // Series lists the series of a detector in the order of their keys, at most
 // limit of them (1,000 when limit is not from 1 to 1,000), starting behind the
-// key after.
-func (e *Engine) Series(id string, after string, limit int) ([]model.SeriesStatus, error) {
+// key after. asOf is the step up to which they were evaluated: on a node that
+// does not own the detector, that of the newest snapshot. It is zero, and the
+// list empty, while nothing was evaluated.
+func (e *Engine) Series(id string, after string, limit int) (list []model.SeriesStatus, asOf time.Time, err error) {
 	r, err := e.runner(id)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	if limit < 1 || limit > 1000 {
 		limit = 1000
 	}
 	c, done, err := r.look(context.Background())
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer func() { done() }()
 	if c == nil && !r.here() {
@@ -255,25 +257,25 @@ func (e *Engine) Series(id string, after string, limit int) ([]model.SeriesStatu
 		c, _, err = r.storedCore(bounded, "")
 		done = func() {}
 		if err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 	}
 	if c == nil {
-		return nil, nil
+		return nil, time.Time{}, nil
 	}
-	var list []*series
+	var found []*series
 	for _, s := range c.series {
 		if s != nil && s.key > after {
-			list = append(list, s)
+			found = append(found, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b *series) int { return cmp.Compare(a.key, b.key) })
-	list = list[:min(limit, len(list))]
-	out := make([]model.SeriesStatus, len(list))
-	for i, s := range list {
-		out[i] = c.seriesStatus(s)
+	slices.SortFunc(found, func(a, b *series) int { return cmp.Compare(a.key, b.key) })
+	found = found[:min(limit, len(found))]
+	list = make([]model.SeriesStatus, len(found))
+	for i, s := range found {
+		list[i] = c.seriesStatus(s)
 	}
-	return out, nil
+	return list, msTime(c.watermark), nil
 }
 
 func (c *core) seriesStatus(s *series) model.SeriesStatus {

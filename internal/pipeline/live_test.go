@@ -74,7 +74,7 @@ func (g *rig) status() model.DetectorStatus {
 
 func (g *rig) list() []model.SeriesStatus {
 	g.t.Helper()
-	out, err := g.engine.Series("det_test", "", 1000)
+	out, _, err := g.engine.Series("det_test", "", 1000)
 	if err != nil {
 		g.t.Fatal(err)
 	}

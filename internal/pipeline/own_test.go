@@ -337,9 +337,13 @@ func TestOtherNodesAnswer(t *testing.T) {
 		if fmt.Sprint(here) != fmt.Sprint(there) || there.Node != "node 0" {
 			t.Errorf("status\n%+v\n%+v", here, there)
 		}
-		list, err := p.engines[1].Series("det_test", "", 10)
+		list, asOf, err := p.engines[1].Series("det_test", "", 10)
 		if err != nil || len(list) != 2 {
 			t.Fatalf("series %v %v", list, err)
+		}
+		_, newest, err := p.engines[0].Series("det_test", "", 10)
+		if age := time.Since(asOf); err != nil || asOf.UnixMilli() != list[0].LastT || !newest.After(asOf) || age > 6*time.Minute || time.Since(newest) > time.Minute {
+			t.Errorf("series as of %s, on the owner as of %s, at %s: %v", asOf, newest, time.Now(), err)
 		}
 		key := list[0].Labels.Key()
 		to := time.Now()

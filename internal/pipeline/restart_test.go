@@ -272,7 +272,7 @@ func TestStopDeleteAndStart(t *testing.T) {
 		if _, ok := g.engine.Status("det_test"); ok || g.src.asked() != queries {
 			t.Fatal("a deleted detector is still evaluated")
 		}
-		if _, err := g.engine.Series("det_test", "", 10); model.KindOf(err) != model.KindNotFound {
+		if _, _, err := g.engine.Series("det_test", "", 10); model.KindOf(err) != model.KindNotFound {
 			t.Fatalf("series of a deleted detector: %v", err)
 		}
 		if used := g.engine.memory.Load(); used != 0 {

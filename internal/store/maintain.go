@@ -53,7 +53,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	_, err = s.PruneSessions(ctx, now)
 	errs = append(errs, err)
 	_, err = s.PruneIdempotency(ctx, now)
-	errs = append(errs, err, s.wrap(s.eng.Maintain(ctx), "cleaning up the database"))
+	errs = append(errs, err, s.pruneHealth(ctx), s.wrap(s.eng.Maintain(ctx), "cleaning up the database"))
 	return errors.Join(errs...)
 }
 

@@ -449,3 +449,134 @@ func TestNodesAnnounce(t *testing.T) {
 	}
 	t.Error("the other node hears nothing")
 }
+
+// TestNodesJoinHealth lets one of two nodes lose a source: what is shown is one
+// state, which does not alternate, and what a node said is forgotten with it.
+func TestNodesJoinHealth(t *testing.T) {
+	t.Parallel()
+	ctx, cfg := t.Context(), postgresConfig(t)
+	a, b := node(t, cfg), node(t, cfg)
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for host, n := range map[string]*store.Store{"a": a, "b": b} {
+		_, err := n.RenewNode(ctx, host, time.Minute, true)
+		ok(err)
+	}
+	var since int64
+	// told returns the events since it was called last.
+	told := func() string {
+		t.Helper()
+		events, err := a.Events(ctx, since, []string{"sources"}, 0)
+		ok(err)
+		var out []string
+		for _, e := range events {
+			since = e.ID
+			out = append(out, string(e.Type))
+		}
+		return strings.Join(out, " ")
+	}
+	at := time.Date(2026, 11, 8, 0, 0, 0, 0, time.UTC)
+	say := func(n *store.Store, state model.HealthState, reason string) {
+		t.Helper()
+		at = at.Add(time.Second)
+		ok(n.SetSourceHealth(ctx, "main", model.SourceHealth{State: state, Since: at, CheckedAt: at, LastError: reason}))
+	}
+	shown := func() string {
+		t.Helper()
+		h, err := b.SourceHealth(ctx, "main")
+		ok(err)
+		return fmt.Sprintf("%s: %s", h.State, h.LastError)
+	}
+	for _, c := range []struct {
+		n            *store.Store
+		state        model.HealthState
+		reason       string
+		event, shown string
+	}{
+		{a, model.SourceUp, "", "source.up", "up: "},
+		{b, model.SourceUp, "", "", "up: "},
+		{b, model.SourceDown, "refused", "source.degraded", "degraded: down on node b: refused"},
+		{a, model.SourceUp, "", "", "degraded: down on node b: refused"}, // a restart of the check: this alternated before
+		{b, model.SourceDown, "refused", "", "degraded: down on node b: refused"},
+		{a, model.SourceDown, "refused", "source.down", "down: refused"},
+		{a, model.SourceUp, "", "source.degraded", "degraded: down on node b: refused"},
+	} {
+		say(c.n, c.state, c.reason)
+		if got := told(); got != c.event {
+			t.Errorf("%s %s: told %q, want %q", c.state, c.reason, got, c.event)
+		}
+		if got := shown(); got != c.shown {
+			t.Errorf("%s %s: shown %q, want %q", c.state, c.reason, got, c.shown)
+		}
+	}
+	all, err := a.NodesSourceHealth(ctx)
+	ok(err)
+	if list := all["main"]; len(all) != 1 || len(list) != 2 || list[0].Mine == list[1].Mine || list[0].Host == list[1].Host || told() != "" {
+		t.Errorf("%+v", all)
+	}
+	ok(b.LeaveNode(ctx))
+	all, err = a.NodesSourceHealth(ctx)
+	ok(err)
+	if got := told(); len(all["main"]) != 1 || got != "source.up" || shown() != "up: " {
+		t.Errorf("without the node: %+v, told %q, shown %q", all, got, shown())
+	}
+	ok(a.Maintain(ctx, time.Now()))
+	if _, err := b.RenewNode(ctx, "b", time.Minute, false); err != nil {
+		t.Fatal(err)
+	}
+	if all, err = a.NodesSourceHealth(ctx); err != nil || len(all["main"]) != 1 {
+		t.Errorf("what a node that is gone said is kept: %+v %v", all, err)
+	}
+}
+
+// TestNodesProvision keeps who applied which definitions, the newest first.
+func TestNodesProvision(t *testing.T) {
+	t.Parallel()
+	ctx, cfg := t.Context(), postgresConfig(t)
+	a, b := node(t, cfg), node(t, cfg)
+	if a.Fingerprint([]byte("x")) != b.Fingerprint([]byte("x")) || a.Fingerprint([]byte("x")) == a.Fingerprint([]byte("y")) {
+		t.Error("fingerprints do not tell definitions apart")
+	}
+	for host, n := range map[string]*store.Store{"a": a, "b": b} {
+		if _, err := n.RenewNode(ctx, host, time.Minute, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := func() (out string) {
+		t.Helper()
+		list, err := a.Provisions(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range list {
+			out += fmt.Sprintf("%s=%s live=%v mine=%v ", p.Host, p.Print, p.Live, p.Mine)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		n           *store.Store
+		host, print string
+		want        string
+	}{
+		{a, "a", "one", "a=one live=true mine=true "},
+		{b, "b", "two", "b=two live=true mine=false a=one live=true mine=true "},
+		{a, "a", "three", "a=three live=true mine=true b=two live=true mine=false "},
+	} {
+		if err := c.n.SaveProvision(ctx, c.host, c.print); err != nil {
+			t.Fatal(err)
+		}
+		if got := shown(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	if err := b.LeaveNode(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(); got != "a=three live=true mine=true b=two live=false mine=false " {
+		t.Errorf("after it left: %q", got)
+	}
+}

@@ -203,8 +203,8 @@ func (s *Store) UpdateSource(ctx context.Context, src model.Source, expect int64
 		if err := tx.sourceNameFree(ctx, src); err != nil {
 			return err
 		}
-		if err := tx.exec(ctx, `UPDATE source_health SET name = $2 WHERE name = $1`, oldName, cleanText(src.Name)); err != nil {
-			return fmt.Errorf("renaming the health: %w", err)
+		if err := tx.renameHealth(ctx, oldName, cleanText(src.Name)); err != nil {
+			return err
 		}
 		return tx.exec(ctx, `UPDATE sources SET name = $2, type = $3, provisioned = $4, version = $5, updated_at = $6, definition = $7,
 			secrets = $8, secrets_print = $9 WHERE id = $1`, src.ID, cleanText(src.Name), string(src.Type), bit(src.Provisioned),
@@ -241,8 +241,8 @@ func (s *Store) DeleteSource(ctx context.Context, id string, expect int64) error
 		if !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("looking for users of the source: %w", err)
 		}
-		if err := tx.exec(ctx, `DELETE FROM source_health WHERE name = $1`, name); err != nil {
-			return fmt.Errorf("deleting the health: %w", err)
+		if err := tx.deleteHealth(ctx, name); err != nil {
+			return err
 		}
 		return tx.exec(ctx, `DELETE FROM sources WHERE id = $1`, id)
 	})
@@ -313,56 +313,4 @@ func (s *Store) reencryptSources(ctx context.Context, t *tx) error {
 		}
 	}
 	return nil
-}
-
-// sourceEvent is the data of the events of a source.
-type sourceEvent struct {
-	Name string `json:"name"`
-	model.SourceHealth
-	LatencyMS float64 `json:"latency_ms"`
-}
-
-// SetSourceHealth keeps the health of the source called name. When the state
-// differs from the one before, it writes an event: source.up, source.degraded,
-// or source.down for down and stale; unknown writes none. A source need not be
-// stored to have a health: the builtin one may not be.
-func (s *Store) SetSourceHealth(ctx context.Context, name string, h model.SourceHealth) error {
-	return s.commit(ctx, "writing the health of a source", func(ctx context.Context, tx *tx) error {
-		var before string
-		err := tx.QueryRowContext(ctx, `SELECT state FROM source_health WHERE name = $1`+tx.forUpdate, cleanText(name)).Scan(&before)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("reading the health: %w", err)
-		}
-		if err := tx.exec(ctx, `INSERT INTO source_health (name, state, since, checked_at, last_error, latency_ns)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET state = excluded.state, since = excluded.since,
-			checked_at = excluded.checked_at, last_error = excluded.last_error, latency_ns = excluded.latency_ns`,
-			cleanText(name), string(h.State), toMillis(h.Since), toMillis(h.CheckedAt), cleanText(h.LastError), int64(h.Latency)); err != nil {
-			return fmt.Errorf("writing the health: %w", err)
-		}
-		types := map[model.HealthState]model.EventType{model.SourceUp: model.EventSourceUp, model.SourceDegraded: model.EventSourceDegraded,
-			model.SourceDown: model.EventSourceDown, model.SourceStale: model.EventSourceDown}
-		typ, ok := types[h.State]
-		if !ok || before == string(h.State) {
-			return nil
-		}
-		_, err = tx.emit(typ, "sources/"+name, sourceEvent{Name: name, SourceHealth: h, LatencyMS: float64(h.Latency) / 1e6})
-		return err
-	})
-}
-
-// SourceHealth returns the health that was kept last for the source called
-// name; its state is unknown when none was.
-func (s *Store) SourceHealth(ctx context.Context, name string) (model.SourceHealth, error) {
-	var state, lastError string
-	var since, checked, latency int64
-	err := s.read.DB.QueryRowContext(ctx, `SELECT state, since, checked_at, last_error, latency_ns FROM source_health WHERE name = $1`,
-		cleanText(name)).Scan(&state, &since, &checked, &lastError, &latency)
-	if errors.Is(err, sql.ErrNoRows) {
-		return model.SourceHealth{State: model.SourceUnknown}, nil
-	}
-	if err != nil {
-		return model.SourceHealth{}, s.wrap(err, "reading the health of a source")
-	}
-	return model.SourceHealth{State: model.HealthState(state), Since: fromMillis(since), CheckedAt: fromMillis(checked),
-		LastError: lastError, Latency: time.Duration(latency)}, nil
 }

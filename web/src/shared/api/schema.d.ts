@@ -2797,6 +2797,11 @@ export interface components {
             why: string;
         };
         SeriesList: {
+            /**
+             * Format: date-time
+             * @description The step that the rows were evaluated up to: the newest one on the node that evaluates the detector, and on another node that of the newest snapshot, some minutes ago. Absent while nothing was evaluated
+             */
+            as_of?: string;
             items: components["schemas"]["Series"][];
             /** @description For the next page; empty on the last */
             next_cursor: string;
@@ -3042,7 +3047,7 @@ export interface components {
         SourceHealth: {
             /** Format: date-time */
             checked_at?: string;
-            /** @description Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions */
+            /** @description Only where one source's health is asked for: the breaker, requests under way and waiting, connections, the budget for repetitions; nodes, how each one sees it, when several share a database */
             details?: {
                 [key: string]: unknown;
             };
@@ -3052,7 +3057,7 @@ export interface components {
             /** Format: date-time */
             since?: string;
             /**
-             * @description stale: it answers, but its data stopped moving
+             * @description stale: it answers, but its data stopped moving. Of several nodes: degraded when some of them can use it and some cannot
              * @enum {string}
              */
             state: "up" | "degraded" | "down" | "stale" | "unknown";
