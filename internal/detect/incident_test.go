@@ -121,7 +121,7 @@ func TestBandAfterDays(t *testing.T) {
 				t.Logf("%s, %g days %g deviations up: %.2f", name, days, size, after)
 				most, least := 1.5, 0.8
 				if size < 30 {
-					most, least = 3, 0
+					most, least = 2, 0.2
 				}
 				if after.width[1] > most || after.found[1] < least {
 					t.Errorf("%s, %g days, %g deviations: the band is %.2f times as wide after, ten deviations are found in %.2f of the samples", name, days, size, after.width[1], after.found[1])
