@@ -35,6 +35,12 @@ var autoWeights = [partsN]float64{
 	partRange: 1.6, partRange5: 1, partRange24: 1, partRange288: 1.6,
 }
 
+// autoLeastMark is the least quantile of a component for the score. The reading of
+// partCalm is 0 while a series is as rough as ever. Where that is so by day only, as of
+// what varies in proportion to its level, a quantile without a floor is next to nothing,
+// and what comes every night is enormous beside it.
+var autoLeastMark = [partsN]float32{partCalm: 1}
+
 // autoNames are the components as people read them.
 var autoNames = [partsN]string{
 	"recent median", "level", "step", "drift", "time of day", "time of week", "mean shift", "roughness", "calm",
@@ -345,6 +351,7 @@ func (m *auto) learnMarks(back bool) {
 		case c >= 0:
 			m.marks[k].move(float32(c))
 		}
+		m.marks[k].raise(autoLeastMark[i])
 	}
 }
 

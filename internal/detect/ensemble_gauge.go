@@ -111,6 +111,12 @@ func (m *mark) move(c float32) {
 	m.record = max(m.record, c, m.quantile)
 }
 
+// raise makes the quantile at least so large.
+func (m *mark) raise(least float32) {
+	m.quantile = max(m.quantile, least)
+	m.record = max(m.record, m.quantile)
+}
+
 func (m *mark) scale(f float64) {
 	m.quantile = float32(mul(float64(m.quantile), f))
 	m.record = float32(mul(float64(m.record), f))
