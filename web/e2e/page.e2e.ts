@@ -63,6 +63,18 @@ function problem(status: number, code: string, title: string, detail: string, re
     });
 }
 
+/** Sends lines of two patterns to a real server. */
+async function pushLines() {
+  const at = (i: number) => `${(BigInt(Date.now()) - 1000n) * 1_000_000n + BigInt(i)}`;
+  const values = Array.from({ length: 20 }, (_, i) => [at(i), i % 4 === 0 ? `level=error msg="the store refused ${i} connections"` : `level=info msg="request ${i} served"`]);
+  const answer = await fetch(`${target.url}/loki/api/v1/push`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ streams: [{ stream: { service: 'cart' }, values }] }),
+  });
+  expect(answer.status).toBe(204);
+}
+
 const empty = (route: Route) => route.fulfill({ json: { items: [], next_cursor: '' } });
 
 describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
@@ -91,6 +103,7 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
     });
 
     test('the logs', async () => {
+      if (!target.mocked) await pushLines();
       const page = await browser.open(size, scheme);
       opened.push(page);
       await page.goto(`${target.url}/?view=logs`);
