@@ -42,7 +42,7 @@ func (s provisionTable) Provisions(context.Context) ([]model.Provision, error) {
 func (s provisionTable) SaveProvision(_ context.Context, _, print string) error {
 	s.provisionRows.rows = slices.DeleteFunc(s.rows, func(p model.Provision) bool { return p.Node == s.node })
 	s.at++
-	s.provisionRows.rows = append(s.rows, model.Provision{Node: s.node, Host: s.node, Print: print, Live: true, AppliedAt: time.UnixMilli(s.at)})
+	s.provisionRows.rows = append(s.provisionRows.rows, model.Provision{Node: s.node, Host: s.node, Print: print, Live: true, AppliedAt: time.UnixMilli(s.at)})
 	return nil
 }
 
