@@ -189,7 +189,7 @@ func TestMigration(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, text := range extra {
-			all = append(all, goose.NewGoMigration(int64(100+i), &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			all = append(all, goose.NewGoMigration(int64(1000+i), &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
 				_, err := tx.ExecContext(ctx, text)
 				return err
 			}}, nil))
@@ -218,7 +218,7 @@ func TestMigration(t *testing.T) {
 		t.Error(err)
 	}
 	copies, err := filepath.Glob(filepath.Join(dir, "aiops.db.before-*"))
-	if err != nil || len(copies) != 3 || filepath.Base(copies[2]) != "aiops.db.before-00104" {
+	if err != nil || len(copies) != 3 || filepath.Base(copies[2]) != "aiops.db.before-01004" {
 		t.Errorf("copies are %q, %v", copies, err)
 	}
 	if err := s.Close(); err != nil {
@@ -229,12 +229,12 @@ func TestMigration(t *testing.T) {
 		t.Fatalf("an older program opens it: %v", err)
 	}
 	// The way back: the copy from before is a whole database.
-	first := filepath.Join(dir, "aiops.db.before-00102")
+	first := filepath.Join(dir, "aiops.db.before-01002")
 	if _, err := os.Stat(first); err != nil {
 		t.Fatal(err)
 	}
 	back, err := Open(t.Context(), Config{DataDir: t.TempDir(), SQLite: SQLiteConfig{Path: first}}, quiet(), nil)
-	if err == nil || !strings.Contains(err.Error(), "newer program") { // it still is at 102
+	if err == nil || !strings.Contains(err.Error(), "newer program") { // it still is at 1002
 		t.Errorf("%v %v", back, err)
 	}
 }
