@@ -11,8 +11,8 @@ const opened = `${logs}&pattern=aaaaaaaaaaaaaaaa`;
 test('the logs are one click from the overview, and back', async () => {
   const { user, search, server } = renderPage();
   await user.click(await screen.findByRole('link', { name: 'Logs' }));
-  expect(within(await region('Log patterns')).getByRole('link', { name: /warn\s*bank <\*> answers after <\*> ms\s*in payment.*1,234/ })).toBeVisible();
-  expect(within(await region('Lines')).getByText('bank 4 answers after 310 ms')).toBeVisible();
+  expect(await within(await region('Log patterns')).findByRole('link', { name: /warn\s*bank <\*> answers after <\*> ms\s*in payment.*1,234/ })).toBeVisible();
+  expect(await within(await region('Lines')).findByText('bank 4 answers after 310 ms')).toBeVisible();
   expect(search()).toMatchObject({ view: 'logs' });
   await user.click(screen.getByRole('link', { name: 'Overview' }));
   expect(await region('Detectors')).toBeVisible();
@@ -39,7 +39,7 @@ test('patterns are filtered and ordered by the server, and the address says how'
 
 test('a pattern without a word, of a stream without labels, is still one to open', async () => {
   renderPage({ 'GET /api/v1/logs/patterns': () => list([pattern({ template: '', level: '', streams: [{}] })]) }, logs);
-  expect(within(await region('Log patterns')).getByRole('link', { name: /no level\s*an empty line(?!\s*in\s).*1,234/ })).toBeVisible();
+  expect(await within(await region('Log patterns')).findByRole('link', { name: /no level\s*an empty line(?!\s*in\s).*1,234/ })).toBeVisible();
 });
 
 test('lines are searched by labels, text and time', async () => {

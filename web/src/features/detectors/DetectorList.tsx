@@ -1,4 +1,4 @@
-import { CloseButton, SegmentedControl, TextInput } from '@mantine/core';
+import { SegmentedControl } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import type { KeyboardEvent } from 'react';
 import { detectorsQuery } from '../../shared/api/queries';
@@ -10,8 +10,8 @@ import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Go, useGo } from '../../shared/ui/Go';
-import { Icon } from '../../shared/ui/icons';
 import { Panel } from '../../shared/ui/Panel';
+import { SearchInput } from '../../shared/ui/SearchInput';
 import { detectorTone } from '../../shared/ui/states';
 import { useDraft } from '../../shared/ui/useDraft';
 import classes from './DetectorList.module.css';
@@ -49,15 +49,7 @@ export function DetectorList({ chosen, filter, attention, className }: DetectorL
         />
       }
       tools={
-        <TextInput
-          aria-label="Filter detectors"
-          placeholder="Filter by name, query, label or state"
-          value={draft}
-          maxLength={200}
-          leftSection={<Icon name="search" size={12} />}
-          rightSection={draft && <CloseButton size="xs" aria-label="Clear the filter" onClick={() => setDraft('')} />}
-          onChange={(event) => setDraft(event.currentTarget.value)}
-        />
+        <SearchInput label="Filter detectors" placeholder="Filter by name, query, label or state" value={draft} maxLength={200} onChange={setDraft} />
       }
     >
       <Async

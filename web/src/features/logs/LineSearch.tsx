@@ -1,4 +1,4 @@
-import { Button, CloseButton, SegmentedControl, TextInput } from '@mantine/core';
+import { Button, SegmentedControl, TextInput } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { linesQuery, sourcesQuery } from '../../shared/api/queries';
 import { formatDayClock, parseTime } from '../../shared/format/time';
@@ -7,10 +7,10 @@ import { useNow } from '../../shared/live/clock';
 import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Go, useGo } from '../../shared/ui/Go';
-import { Icon } from '../../shared/ui/icons';
 import { Panel } from '../../shared/ui/Panel';
 import { rangeNames, ranges, type RangeName } from '../../shared/ui/ranges';
 import type { LogLevel } from '../../shared/ui/search';
+import { SearchInput } from '../../shared/ui/SearchInput';
 import { useDraft } from '../../shared/ui/useDraft';
 import { LineList } from './LineList';
 import classes from './LineSearch.module.css';
@@ -81,15 +81,7 @@ export function LineSearch({ source, selector, text, level, range, at, className
             spellCheck={false}
             onChange={(event) => setStream(event.currentTarget.value)}
           />
-          <TextInput
-            aria-label="Text in the line"
-            placeholder="Text in the line"
-            value={textDraft}
-            maxLength={1000}
-            leftSection={<Icon name="search" size={12} />}
-            rightSection={textDraft && <CloseButton size="xs" aria-label="Clear the text" onClick={() => setText('')} />}
-            onChange={(event) => setText(event.currentTarget.value)}
-          />
+          <SearchInput label="Text in the line" placeholder="Text in the line" value={textDraft} maxLength={1000} onChange={setText} />
         </div>
       }
     >

@@ -1,4 +1,4 @@
-import { Button, CloseButton, SegmentedControl, TextInput } from '@mantine/core';
+import { Button, SegmentedControl } from '@mantine/core';
 import { useInfiniteQuery } from '@tanstack/react-query';
 import { patternsQuery } from '../../shared/api/queries';
 import type { LogPattern } from '../../shared/api/types';
@@ -10,9 +10,9 @@ import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Go, useGo } from '../../shared/ui/Go';
-import { Icon } from '../../shared/ui/icons';
 import { Panel } from '../../shared/ui/Panel';
 import type { LogLevel, PatternOrder } from '../../shared/ui/search';
+import { SearchInput } from '../../shared/ui/SearchInput';
 import { levelTone } from '../../shared/ui/states';
 import { useDraft } from '../../shared/ui/useDraft';
 import classes from './PatternList.module.css';
@@ -71,15 +71,7 @@ export function PatternList({ filter, level, order, opened, className }: Pattern
         </div>
       }
       tools={
-        <TextInput
-          aria-label="Filter patterns"
-          placeholder="Filter by words of the pattern or its name"
-          value={draft}
-          maxLength={200}
-          leftSection={<Icon name="search" size={12} />}
-          rightSection={draft && <CloseButton size="xs" aria-label="Clear the filter" onClick={() => setDraft('')} />}
-          onChange={(event) => setDraft(event.currentTarget.value)}
-        />
+        <SearchInput label="Filter patterns" placeholder="Filter by words of the pattern or its name" value={draft} maxLength={200} onChange={setDraft} />
       }
     >
       <Async
