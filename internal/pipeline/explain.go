@@ -79,7 +79,7 @@ func (e *Engine) Explain(ctx context.Context, anomalyID string) (Explanation, er
 	default:
 		return out, err
 	}
-	out.Summary, out.Probability = summary(a), probability(a, out.Recomputed.Extrapolated)
+	out.Summary, out.Probability = summary(a, out.Evidence.Model), probability(a, out.Recomputed.Extrapolated)
 	if out.AlsoMoved, err = e.alsoMoved(ctx, a); err != nil {
 		return out, err
 	}

@@ -157,9 +157,10 @@ func probability(a model.Anomaly, guessed bool) string {
 	return text
 }
 
-// summary says in a sentence what was seen, what was expected and how rare that is.
-func summary(a model.Anomaly) string {
-	if !isFinite(a.Value) {
+// summary says in a sentence what was seen, what was expected and how rare that is. A
+// surprise says nothing to people, but its reason does.
+func summary(a model.Anomaly, by string) string {
+	if !isFinite(a.Value) || by == "surprise" {
 		return a.Reason + "."
 	}
 	s := fmt.Sprintf("%s was %s", a.DetectorName, number(a.Value))

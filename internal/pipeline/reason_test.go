@@ -111,14 +111,18 @@ func TestProbabilityAndSummary(t *testing.T) {
 	if got := probability(a, true); got != "less than once in 100 years on this series at this step, if nothing is wrong; an estimate, because its history is too short to show anything so rare" {
 		t.Error(got)
 	}
-	if got := summary(a); got != "CPU was 93 where 30 was expected, which happens less than once in 100 years on this series." {
+	if got := summary(a, "auto"); got != "CPU was 93 where 30 was expected, which happens less than once in 100 years on this series." {
+		t.Error(got)
+	}
+	a.Reason = "CPU: lines of a pattern that was never seen before"
+	if got := summary(a, "surprise"); got != a.Reason+"." {
 		t.Error(got)
 	}
 	a.OnceInSeconds = 12 * 86400
 	if got := probability(a, false); got != "about once in 12 days on this series at this step, if nothing is wrong" {
 		t.Error(got)
 	}
-	if got := summary(model.Anomaly{DetectorName: "CPU", Value: math.NaN(), Reason: "CPU: no sample"}); got != "CPU: no sample." {
+	if got := summary(model.Anomaly{DetectorName: "CPU", Value: math.NaN(), Reason: "CPU: no sample"}, "auto"); got != "CPU: no sample." {
 		t.Error(got)
 	}
 }
