@@ -4,6 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { answerLife, Life } from './life.mjs';
 import { Logs } from './logs.mjs';
 import { Stream } from './stream.mjs';
 import { World } from './world.mjs';
@@ -15,6 +16,12 @@ export const pagePolicy =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
   "connect-src 'self'; manifest-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; " +
   "require-trusted-types-for 'script'; trusted-types 'none'";
+
+/** What anonymous may do here. */
+const operations = [
+  ...['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly', 'update-log-pattern', 'update-detector', 'train-detector', 'suggest-detector', 'search-detector', 'apply-suggestion'],
+  ...['start-shadow', 'promote-shadow', 'discard-shadow', 'revert-detector', 'backtest-detector', 'backtest-definition', 'cancel-task'],
+];
 
 /** @type {Record<string, string>} */
 const types = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.png': 'image/png', '.md': 'text/markdown' };
@@ -59,14 +66,14 @@ function answerLogs(logs, method, path, query, body, ifMatch, now) {
 
 /**
  * Answers one request of the API, or returns undefined where there is none.
- * @param {World} world @param {string} method @param {string} path @param {URLSearchParams} query
+ * @param {World} world @param {Life} life @param {string} method @param {string} path @param {URLSearchParams} query
  * @param {any} body @param {string | undefined} ifMatch @param {number} now
  */
-function answer(world, method, path, query, body, ifMatch, now) {
+function answer(world, life, method, path, query, body, ifMatch, now) {
   if (method === 'GET') {
     switch (path) {
       case '/api/v1/detectors':
-        return page(world.detectors(now), query);
+        return page(world.detectors(now).map((d) => life.current(d)), query);
       case '/api/v1/sources':
         return page(world.sources(now), query);
       case '/api/v1/anomalies': {
@@ -87,7 +94,7 @@ function answer(world, method, path, query, body, ifMatch, now) {
           next_cursor: '',
         };
       case '/api/v1/session':
-        return { authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly', 'update-log-pattern'] };
+        return { authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations };
       case '/api/deployment':
         return { version: 'v0.1.0-mock', commit: '0123456789abcdef', started_at: new Date(world.startedAt).toISOString(), uptime_seconds: (now - world.startedAt) / 1000 };
     }
@@ -95,7 +102,7 @@ function answer(world, method, path, query, body, ifMatch, now) {
   const detector = /^\/api\/v1\/detectors\/([^/]+)\/(series|replay)$/.exec(path);
   if (detector && method === 'GET') {
     const id = decodeURIComponent(detector[1] ?? '');
-    if (detector[2] === 'series') return page(must(world.series(id, now), 'detector'), query);
+    if (detector[2] === 'series') return { ...page(must(world.series(id, now), 'detector'), query), as_of: new Date(now).toISOString() };
     const to = Date.parse(query.get('to') ?? '') || now;
     const from = Date.parse(query.get('from') ?? '') || to - 3_600_000;
     return must(world.replay(id, query.get('series') ?? '', from, to, now), 'series');
@@ -159,6 +166,7 @@ function tell(world, stream, now) {
 export function startMock(port = 0) {
   const world = new World(Date.now());
   const logs = new Logs(Date.now());
+  const life = new Life(Date.now());
   const stream = new Stream();
   const beat = setInterval(() => tell(world, stream, Date.now()), 250);
   const server = createServer(async (req, res) => {
@@ -177,7 +185,9 @@ export function startMock(port = 0) {
       let text = '';
       for await (const chunk of req) text += chunk;
       const asked = /** @type {const} */ ([req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now()]);
-      const found = answerLogs(logs, ...asked) ?? answer(world, ...asked);
+      const [method, path, , body, , now] = asked;
+      const lived = answerLife(life, world, method, path, body, now);
+      const found = lived === undefined ? (answerLogs(logs, ...asked) ?? answer(world, life, ...asked)) : must(lived ?? undefined, 'such thing');
       if (found === undefined) return serveFile(res, url.pathname);
       res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
       res.end(JSON.stringify(found));

@@ -181,6 +181,8 @@ export class World {
           last_error: s.error,
           memory_bytes: 2400 * s.series.length,
           threshold: 4.6,
+          threshold_asked: 4.6,
+          threshold_basis: state === 'learning' ? 'assumed' : s.learning ? 'extrapolated' : 'counted',
         },
       };
     });
@@ -309,6 +311,16 @@ export class World {
     const edge = a.upper ?? a.lower ?? 0;
     const others = this.anomalies(now).filter((x) => x.id !== id && Math.abs(Date.parse(x.started_at) - Date.parse(a.started_at)) < 10 * minute);
     return {
+      probability: 'about once in 12 days on this series at this step, if nothing is wrong',
+      normal_above: a.upper == null ? undefined : { normal: a.upper, anomalous: a.upper * 1.0001, gate: 'its score is below the threshold' },
+      normal_below: a.lower == null ? undefined : { normal: a.lower, anomalous: a.lower * 0.9999, gate: 'its score is below the threshold' },
+      gates: [
+        { name: 'threshold', detail: 'a score above 4.6' },
+        { name: 'min_deviation', detail: 'at least 10 % of the expected value from it' },
+        { name: 'for', detail: 'anomalous for 30s' },
+      ],
+      trained_from: new Date(this.startedAt - 10 * day).toISOString(),
+      trained_to: new Date(this.startedAt - 3 * day).toISOString(),
       summary: 'The value left its band at once and stayed outside; the daily rhythm does not explain it.',
       counterfactual: `${a.upper == null ? 'Above' : 'Below'} ${edge.toPrecision(4)} it would have been normal.`,
       contributions: [
@@ -316,8 +328,11 @@ export class World {
         { name: 'level', score: 1.6, share: 0.22, note: 'far from the last hour' },
         { name: 'spread', score: 0.4, share: 0.06 },
       ],
-      also_moved: others.slice(0, 4).map((x) => ({ anomaly_id: x.id, detector_id: x.detector_id, detector_name: x.detector_name, series: x.series, at: x.started_at, score: x.score, shared_labels: 1 })),
-      similar: [],
+      also_moved: others.slice(0, 4).map((x) => ({ anomaly_id: x.id, detector_id: x.detector_id, detector_name: x.detector_name, series: x.series, at: x.started_at, score: x.score, value: x.value, expected: x.expected, shared_labels: 1 })),
+      similar: this.anomalies(now)
+        .filter((x) => x.detector_id === a.detector_id && x.id !== id)
+        .slice(0, 3)
+        .map((x) => ({ ...x, similarity: 0.9, why: 'the same series, about as far off' })),
       anomaly: a,
       peak: { t: a.started_at, value: a.value, expected: a.expected, lower: a.lower, upper: a.upper, score: a.score, anomalous: true },
       context: [],

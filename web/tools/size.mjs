@@ -3,8 +3,12 @@ import { gzipSync } from 'node:zlib';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-/** How much gzip may leave of all scripts and styles together, in bytes. */
-const budget = 240_000;
+/**
+ * How much gzip may leave of all scripts and styles together, in bytes. Drawers
+ * are loaded with the page: one that stays open over an upgrade of the server
+ * would not find a part that it loads later.
+ */
+const budget = 252_000;
 
 const assets = fileURLToPath(new URL('../dist/assets', import.meta.url));
 const files = readdirSync(assets).filter((name) => /\.(js|css)$/.test(name));

@@ -8,6 +8,7 @@ import { PastChart } from '../features/chart/PastChart';
 import { rangeReaching } from '../features/chart/ranges';
 import { DetectorList } from '../features/detectors/DetectorList';
 import { defaultDetector, totalsOf } from '../features/detectors/select';
+import { LifeDrawer } from '../features/life/LifeDrawer';
 import { LogEvidence } from '../features/logs/LogEvidence';
 import { SourceBanner } from '../features/sources/SourceBanner';
 import { SourceList } from '../features/sources/SourceList';
@@ -72,6 +73,7 @@ export function Page() {
                     detector={chosen}
                     series={search.series}
                     range={range}
+                    onward={<Go change={{ life: true }}>Definition, shadow, versions</Go>}
                     onSeries={(series) => go({ detector: chosen.id, series })}
                     onRange={(name) => go({ range: name })}
                     onAnomaly={(id) => go({ anomaly: id })}
@@ -102,6 +104,7 @@ export function Page() {
           </>
         )}
       </main>
+      <LifeDrawer id={search.life && search.anomaly === undefined ? chosen?.id : undefined} onClose={() => go({ life: undefined })} />
       <AnomalyDrawer
         id={search.anomaly}
         onClose={() => go({ anomaly: undefined })}

@@ -1,4 +1,4 @@
-import type { Anomaly, Detector, Explanation, LogLine, LogPattern, Point, Replay, SeriesStatus, Source } from '../shared/api/types';
+import type { Anomaly, Detector, DetectorVersion, Explanation, LogLine, LogPattern, ModelVersion, Point, Replay, SeriesStatus, Shadow, Source, Task } from '../shared/api/types';
 
 const zero = new Date(0).toISOString();
 
@@ -155,4 +155,46 @@ export function pattern(more: Partial<LogPattern> = {}): LogPattern {
 /** A log line. */
 export function line(text: string, more: Partial<LogLine> = {}): LogLine {
   return { t: zero, stream: { service: 'payment' }, text, cut: false, level: 'warn', pattern: 'aaaaaaaaaaaaaaaa', ...more };
+}
+
+/** A version of the definition of `det_a`. */
+export function version(n: number, changes: DetectorVersion['changes'] = []): DetectorVersion {
+  return { version: n, created_at: zero, definition: { name: 'latency', query: 'request_duration_seconds' }, changes };
+}
+
+/** A model version of `det_a`. */
+export function modelVersion(more: Partial<ModelVersion> = {}): ModelVersion {
+  return { detector_id: 'det_a', version: 4, detector_version: 1, state: 'active', series: 1, size_bytes: 900, created_at: zero, reason: 'created', ...more };
+}
+
+/** A shadow of `det_a` that runs. */
+export function shadow(more: Partial<Shadow> = {}): Shadow {
+  return {
+    detector_id: 'det_a',
+    state: 'running',
+    definition: { name: 'latency', query: 'request_duration_seconds', for: '2m' },
+    changes: [{ field: 'for', from: null, to: null }],
+    based_on: 1,
+    model_version: 5,
+    reason: 'fewer small ones',
+    progress: 1,
+    since: zero,
+    series: 1,
+    series_learning: 0,
+    memory_bytes: 900,
+    threshold: 4.5,
+    agreement: { samples: 1200, both: 3, only_live: 1, only_shadow: 0, share: 0.75 },
+    gained: [],
+    lost: [],
+    shared: [],
+    truncated: false,
+    created_at: zero,
+    version: 7,
+    ...more,
+  };
+}
+
+/** A task about `det_a`. */
+export function task(more: Partial<Task> = {}): Task {
+  return { id: 'task_1', kind: 'suggest', state: 'running', progress: 0.4, detector_id: 'det_a', result: null, created_at: zero, updated_at: zero, ...more };
 }

@@ -3,8 +3,8 @@ import { render } from '@testing-library/react';
 import { userEvent } from '@testing-library/user-event';
 import { App, makeQueryClient } from '../app/App';
 import { makeRouter } from '../app/router';
-import { anomaly, detector, explanation, line, pattern, point, replay, series, source } from './fixtures';
-import { fakeServer, type Handler } from './fakeServer';
+import { anomaly, detector, explanation, line, modelVersion, pattern, point, replay, series, source, version } from './fixtures';
+import { fakeServer, Refused, type Handler } from './fakeServer';
 import { FakeStream } from './fakeStream';
 
 /** A page of a list with nothing behind it. */
@@ -21,6 +21,10 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/detectors/det_b/series': () => list([series({ job: 'api' }, { learning: true, why: '22 more samples needed' })]),
     'GET /api/v1/detectors/det_a/replay': () => replay([point(now - 20, 0.13, band), point(now - 10, 0.131, band), point(now, 0.412, { ...band, score: 6.2, anomalous: true })], [found]),
     'GET /api/v1/detectors/det_b/replay': () => replay([point(now, 3)]),
+    'GET /api/v1/detectors/det_a/versions': () => list([version(1)]),
+    'GET /api/v1/detectors/det_a/models': () => list([modelVersion()]),
+    'GET /api/v1/detectors/det_a/shadow': () => new Refused(404, 'NOT_FOUND'),
+    'GET /api/v1/tasks': () => list([]),
     'GET /api/v1/anomalies': () => list([found]),
     'GET /api/v1/anomalies/an_a': () => found,
     'GET /api/v1/anomalies/an_a/explain': () => explanation(found),
@@ -30,7 +34,7 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/logs/lines': () => list([line('bank 4 answers after 310 ms')]),
     'GET /api/v1/errors': () => list([]),
     'GET /health': () => ({ status: 'healthy', components: { database: { status: 'healthy', message: 'works', latency_ms: 1, critical: true } } }),
-    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly', 'update-log-pattern'] }),
+    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly', 'update-log-pattern', 'train-detector', 'update-detector', 'suggest-detector', 'search-detector', 'apply-suggestion', 'start-shadow', 'promote-shadow', 'discard-shadow', 'revert-detector', 'backtest-detector', 'backtest-definition', 'cancel-task'] }),
     'GET /api/deployment': () => ({ version: 'v1.2.3', commit: 'abc' }),
   };
 }

@@ -15,6 +15,8 @@ import { Async, ProblemView } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Icon } from '../../shared/ui/icons';
 import { LabelList } from '../../shared/ui/LabelList';
+import { Question } from '../../shared/ui/Question';
+import { Block, Facts, Quiet, Sections } from '../../shared/ui/Sections';
 import { SideDrawer } from '../../shared/ui/SideDrawer';
 import { severityTone } from '../../shared/ui/states';
 import classes from './AnomalyDrawer.module.css';
@@ -57,7 +59,7 @@ function Details({ id, unitFor, chart, onward, logs, ...links }: Omit<AnomalyDra
   return (
     <Async query={query} pace={pace.anomalies} what="the anomaly" rows={8}>
       {(a) => (
-        <div className={classes.sections}>
+        <Sections>
           <Head anomaly={shown(a)} unit={unitFor(a.detector_id)} />
           <Judgement saved={a} shown={shown(a)} />
           <section aria-label="Chart around the anomaly">
@@ -66,10 +68,10 @@ function Details({ id, unitFor, chart, onward, logs, ...links }: Omit<AnomalyDra
           </section>
           <section aria-label="Explanation">
             <Async query={explain} pace={pace.never} what="the explanation" rows={6}>
-              {(explanation) => <Explain explanation={explanation} logs={explanation.logs && logs(explanation.logs, a)} {...links} />}
+              {(explanation) => <Explain explanation={explanation} unitFor={unitFor} logs={explanation.logs && logs(explanation.logs, a)} {...links} />}
             </Async>
           </section>
-        </div>
+        </Sections>
       )}
     </Async>
   );
@@ -81,7 +83,7 @@ function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
   const when = timing(a, now);
   const side = sideOf(a);
   return (
-    <section aria-label="What happened">
+    <Block label="What happened">
       <p className={classes.badges}>
         <Badge tone={severityTone[a.severity]}>{a.severity}</Badge>
         <Badge tone={state.tone}>{state.word}</Badge>
@@ -93,43 +95,25 @@ function Head({ anomaly: a, unit }: { anomaly: Anomaly; unit: Unit }) {
         <bdi>{plainText(a.detector_name)}</bdi>
       </h3>
       <LabelList labels={a.series.labels} />
-      {a.reason && <p className={classes.reason}>{sentence(a.reason)}</p>}
+      {a.reason && <p>{sentence(a.reason)}</p>}
       <Gauge anomaly={a} />
-      <dl className={classes.facts}>
-        <div>
-          <dt>Value at the peak</dt>
-          <dd>
-            <strong>{formatValue(a.value, unit)}</strong> {side === 'off' ? '' : `${side} normal`}
-          </dd>
-        </div>
-        <div>
-          <dt>Expected</dt>
-          <dd>{formatValue(a.expected, unit)}</dd>
-        </div>
-        <div>
-          <dt>Normal</dt>
-          <dd>{formatBand(a.lower, a.upper, unit)}</dd>
-        </div>
-        <div>
-          <dt>How rare</dt>
-          <dd>{formatRarity(a.once_in_seconds)}</dd>
-        </div>
-        <div>
-          <dt>Score</dt>
-          <dd>{formatScore(a.score)}</dd>
-        </div>
-        <div>
-          <dt>Started</dt>
-          <dd>{formatStamp(parseTime(a.started_at), now)}</dd>
-        </div>
-        {a.state === 'resolved' && (
-          <div>
-            <dt>Resolved</dt>
-            <dd>{formatStamp(parseTime(a.resolved_at), now)}</dd>
-          </div>
-        )}
-      </dl>
-    </section>
+      <Facts
+        facts={[
+          [
+            'Value at the peak',
+            <>
+              <strong>{formatValue(a.value, unit)}</strong> {side === 'off' ? '' : `${side} normal`}
+            </>,
+          ],
+          ['Expected', formatValue(a.expected, unit)],
+          ['Normal', formatBand(a.lower, a.upper, unit)],
+          ['How rare', formatRarity(a.once_in_seconds)],
+          ['Score', formatScore(a.score)],
+          ['Started', formatStamp(parseTime(a.started_at), now)],
+          a.state === 'resolved' ? ['Resolved', formatStamp(parseTime(a.resolved_at), now)] : undefined,
+        ]}
+      />
+    </Block>
   );
 }
 
@@ -148,7 +132,7 @@ function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
   };
   const label = (value: boolean) => change({ kind: 'label', label: a.label === value ? null : value });
   return (
-    <section aria-label="Judgement">
+    <Block label="Judgement">
       <div className={classes.buttons} hidden={!may}>
         {a.state !== 'resolved' && !acknowledged && (
           <Button variant="filled" disabled={busy} onClick={() => change({ kind: 'acknowledge' })}>
@@ -170,26 +154,20 @@ function Judgement({ saved, shown: a }: { saved: Anomaly; shown: Anomaly }) {
         </div>
       </div>
       {ending && a.state !== 'resolved' && (
-        <div className={classes.confirm} role="group" aria-label="End this anomaly">
-          <span>It stays ended, also if the value is still unusual.</span>
-          <Button variant="filled" autoFocus onClick={() => change({ kind: 'resolve' })}>
-            End it for good
-          </Button>
-          <Button onClick={() => setEnding(false)}>Not now</Button>
-        </div>
+        <Question label="End this anomaly" text="It stays ended, also if the value is still unusual." yes="End it for good" onYes={() => change({ kind: 'resolve' })} onNo={() => setEnding(false)} />
       )}
-      {!may && <p className={classes.quiet}>Your key may look, not judge: that needs the role operator.</p>}
-      <p className={classes.quiet} role="status">
+      {!may && <Quiet>Your key may look, not judge: that needs the role operator.</Quiet>}
+      <Quiet role="status">
         {acknowledged && `Acknowledged by ${plainText(a.acknowledged_by || 'someone')}${a.acknowledged_at ? ` at ${formatStamp(parseTime(a.acknowledged_at), now)}` : ''}. `}
         {a.resolved_by && `Ended by ${plainText(a.resolved_by)}. `}
         {a.label != null && `Marked as a ${labelWord(a.label)}${may ? '; press again to take it back' : ''}.`}
-      </p>
+      </Quiet>
       {mutation.isError && (
         <div className={classes.refused}>
           <ProblemView error={mutation.error} onRetry={() => mutation.mutate(mutation.variables)} retrying={busy} />
-          <p className={classes.quiet}>Your change was taken back; above stands what the server has.</p>
+          <Quiet>Your change was taken back; above stands what the server has.</Quiet>
         </div>
       )}
-    </section>
+    </Block>
   );
 }

@@ -13,6 +13,8 @@ import { Badge } from '../../shared/ui/Badge';
 import { Go, useGo } from '../../shared/ui/Go';
 import { LabelList } from '../../shared/ui/LabelList';
 import { Panel } from '../../shared/ui/Panel';
+import { LinkRow, RowHeads, RowsEnd } from '../../shared/ui/Rows';
+import { Quiet } from '../../shared/ui/Sections';
 import { severityTone } from '../../shared/ui/states';
 import classes from './AnomalyList.module.css';
 import { labelWord, sideOf, standing, timing } from './describe';
@@ -97,15 +99,8 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
         }
       >
         {() => (
-          <>
-            <p className={classes.columns} aria-hidden="true">
-              <span>Severity</span>
-              <span>Series</span>
-              <span>Value and normal</span>
-              <span>How rare</span>
-              <span>When</span>
-              <span>State</span>
-            </p>
+          <div className={classes.rows}>
+            <RowHeads heads={['Severity', 'Series', 'Value and normal', 'How rare', 'When', 'State']} />
             <ul {...handlers}>
               {rows.map((a) => (
                 <li key={a.id}>
@@ -114,13 +109,13 @@ export function AnomalyList({ all, only, chosenDetector, opened, unitFor, id, cl
               ))}
             </ul>
             {query.hasNextPage && (
-              <div className={classes.more}>
+              <RowsEnd>
                 <Button onClick={() => void query.fetchNextPage()} loading={query.isFetchingNextPage}>
                   Show older
                 </Button>
-              </div>
+              </RowsEnd>
             )}
-          </>
+          </div>
         )}
       </Async>
     </Panel>
@@ -133,7 +128,7 @@ function Row({ anomaly: a, unit, now, opened }: { anomaly: Anomaly; unit: Unit; 
   const side = sideOf(a);
   const when = timing(a, now);
   return (
-    <Go change={{ anomaly: a.id }} className={classes.row} aria-current={opened ? 'true' : undefined}>
+    <LinkRow change={{ anomaly: a.id }} opened={opened}>
       <span className={classes.severity}>
         <Badge tone={a.state === 'resolved' ? 'off' : severityTone[a.severity]}>{a.severity}</Badge>
       </span>
@@ -145,19 +140,21 @@ function Row({ anomaly: a, unit, now, opened }: { anomaly: Anomaly; unit: Unit; 
         <span>
           <strong>{formatValue(a.value, unit)}</strong> {side === 'off' ? '' : `${side} normal`}
         </span>
-        <span className={classes.quiet}>{formatBand(a.lower, a.upper, unit)}</span>
+        <span className={classes.normal}>
+          <Quiet>{formatBand(a.lower, a.upper, unit)}</Quiet>
+        </span>
       </span>
       <span className={classes.rarity}>{formatRarity(a.once_in_seconds)}</span>
       <span className={classes.when}>
         <span>{when.head}</span>
-        <span className={classes.quiet}>{when.detail}</span>
+        <Quiet>{when.detail}</Quiet>
       </span>
       <span className={classes.state}>
         <Badge tone={state.tone} title={a.acknowledged_by ? `Acknowledged by ${plainText(a.acknowledged_by)}` : undefined}>
           {state.word}
         </Badge>
-        {label && <span className={classes.quiet}>{label}</span>}
+        {label && <Quiet>{label}</Quiet>}
       </span>
-    </Go>
+    </LinkRow>
   );
 }

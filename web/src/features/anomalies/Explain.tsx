@@ -1,111 +1,171 @@
 import type { ReactNode } from 'react';
-import type { Explanation } from '../../shared/api/types';
-import { formatScore } from '../../shared/format/number';
+import type { Anomaly, Explanation } from '../../shared/api/types';
+import { fieldName } from '../../shared/format/definition';
+import { formatScore, formatValue } from '../../shared/format/number';
 import { formatStamp, parseTime } from '../../shared/format/time';
-import { plainText, sentence } from '../../shared/format/text';
+import { counted, plainText, sentence } from '../../shared/format/text';
+import type { Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
 import { LabelList } from '../../shared/ui/LabelList';
-import { labelWord, timing } from './describe';
+import { Block, Facts, Heading, Items, Quiet } from '../../shared/ui/Sections';
+import { counterfactual, labelWord, timing } from './describe';
 import classes from './Explain.module.css';
 
 interface ExplainProps {
   explanation: Explanation;
+  unitFor: (detectorId: string) => Unit;
   /** What log lines say about it. */
   logs?: ReactNode;
   anomalyLink: (id: string, children: ReactNode) => ReactNode;
   seriesLink: (detectorId: string, key: string, children: ReactNode) => ReactNode;
 }
 
-/** Why the anomaly is one: the counterfactual, what the score is made of, what else moved, and the evidence. */
-export function Explain({ explanation: e, logs, anomalyLink, seriesLink }: ExplainProps) {
-  const now = useNow();
+type Links = Pick<ExplainProps, 'anomalyLink' | 'seriesLink'>;
+
+/** Why the anomaly is one: how sure that is, what would have been normal, what else moved, what was like it, and the evidence. */
+export function Explain({ explanation: e, unitFor, logs, ...links }: ExplainProps) {
+  const flip = counterfactual(e, unitFor(e.anomaly.detector_id));
   return (
-    <div className={classes.explain}>
-      <h3>Why</h3>
+    <Block>
+      <Heading>Why</Heading>
       {e.summary && <p>{sentence(e.summary)}</p>}
-      {e.counterfactual && <p className={classes.counterfactual}>{sentence(e.counterfactual)}</p>}
-
-      {logs}
-
-      {e.contributions.length > 0 && (
+      {flip && <p className={classes.counterfactual}>{flip}</p>}
+      {e.probability && (
         <>
-          <h3>What the score is made of</h3>
-          <ul className={classes.contributions}>
-            {e.contributions.map((c) => (
-              <li key={c.name}>
-                <span>{plainText(c.name)}</span>
-                <span className={classes.share}>{percent(c.share).toFixed(0)} %</span>
-                <svg width="100%" height="4" aria-hidden="true">
-                  <rect className={classes.track} width="100%" height="4" rx="2" />
-                  <rect className={classes.fill} width={`${percent(c.share).toFixed(1)}%`} height="4" rx="2" />
-                </svg>
-                {c.note && <span className={classes.note}>{plainText(c.note)}</span>}
-              </li>
-            ))}
-          </ul>
+          <Heading>How sure</Heading>
+          <p>{sentence(e.probability)}</p>
         </>
       )}
+      {logs}
+      <AlsoMoved explanation={e} unitFor={unitFor} {...links} />
+      <Similar explanation={e} unit={unitFor(e.anomaly.detector_id)} {...links} />
+      <Contributions explanation={e} />
+      <Evidence explanation={e} />
+    </Block>
+  );
+}
 
-      <h3>What else moved</h3>
-      {e.also_moved.length === 0 ? (
-        <p className={classes.note}>Nothing else stood out around that time.</p>
-      ) : (
-        <ul className={classes.moved}>
-          {e.also_moved.map((m, i) => (
+function AlsoMoved({ explanation: e, unitFor, anomalyLink, seriesLink }: Links & { explanation: Explanation; unitFor: (detectorId: string) => Unit }) {
+  const now = useNow();
+  if (e.also_moved.length === 0) {
+    return (
+      <>
+        <Heading>What else moved</Heading>
+        <Quiet>Nothing else stood out around that time.</Quiet>
+      </>
+    );
+  }
+  return (
+    <>
+      <Heading>What else moved</Heading>
+      <Items label="What else moved, most telling first">
+        {e.also_moved.map((m, i) => {
+          const unit = unitFor(m.detector_id);
+          return (
             <li key={i}>
               {m.anomaly_id ? anomalyLink(m.anomaly_id, plainText(m.detector_name)) : seriesLink(m.detector_id, m.series.key, plainText(m.detector_name))}
-              <span className={classes.note}>
-                score {formatScore(m.score)}, {formatStamp(parseTime(m.at), now)}
-              </span>
+              {m.value != null && (
+                <span>
+                  {formatValue(m.value, unit)}
+                  {m.expected != null && ` instead of ${formatValue(m.expected, unit)}`}
+                </span>
+              )}
+              <Quiet>
+                {formatStamp(parseTime(m.at), now)}
+                {m.anomaly_id ? '' : ', no alarm'}
+                {m.shared_labels > 0 && `, ${counted(m.shared_labels, 'label', 'labels')} in common`}
+              </Quiet>
               <LabelList labels={m.series.labels} />
             </li>
-          ))}
-        </ul>
-      )}
+          );
+        })}
+      </Items>
+    </>
+  );
+}
 
+function Similar({ explanation: e, unit, anomalyLink }: Pick<Links, 'anomalyLink'> & { explanation: Explanation; unit: Unit }) {
+  const now = useNow();
+  return (
+    <>
+      <Heading>Earlier episodes like it</Heading>
+      {e.similar.length === 0 && <Quiet>None is stored of this detector.</Quiet>}
       {e.similar.length > 0 && (
+        <Items label="Earlier episodes, most similar first">
+          {e.similar.map((a) => (
+            <li key={a.id}>
+              {anomalyLink(a.id, formatStamp(parseTime(a.started_at), now))}
+              <span>{valueOf(a, unit)}</span>
+              <Quiet>
+                {[timing(a, now).detail, a.why && plainText(a.why), a.label == null ? 'nobody judged it' : `a ${labelWord(a.label)}`].filter(Boolean).join(', ')}
+              </Quiet>
+              <LabelList labels={a.series.labels} />
+            </li>
+          ))}
+        </Items>
+      )}
+    </>
+  );
+}
+
+function valueOf(a: Pick<Anomaly, 'value' | 'expected'>, unit: Unit): string {
+  return a.expected == null ? formatValue(a.value, unit) : `${formatValue(a.value, unit)} instead of ${formatValue(a.expected, unit)}`;
+}
+
+function Contributions({ explanation: e }: { explanation: Explanation }) {
+  if (e.contributions.length === 0) return null;
+  return (
+    <>
+      <Heading>What the score is made of</Heading>
+      <ul className={classes.contributions}>
+        {e.contributions.map((c) => (
+          <li key={c.name}>
+            <span>{plainText(c.name)}</span>
+            <span className={classes.share}>{percent(c.share).toFixed(0)} %</span>
+            <svg width="100%" height="4" aria-hidden="true">
+              <rect className={classes.track} width="100%" height="4" rx="2" />
+              <rect className={classes.fill} width={`${percent(c.share).toFixed(1)}%`} height="4" rx="2" />
+            </svg>
+            {c.note && (
+              <span className={classes.note}>
+                <Quiet>{plainText(c.note)}</Quiet>
+              </span>
+            )}
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Evidence({ explanation: e }: { explanation: Explanation }) {
+  const now = useNow();
+  const [from, to] = [parseTime(e.trained_from), parseTime(e.trained_to)];
+  const gates = e.gates ?? [];
+  return (
+    <>
+      {gates.length > 0 && (
         <>
-          <h3>Earlier episodes</h3>
-          <ul className={classes.moved}>
-            {e.similar.map((a) => (
-              <li key={a.id}>
-                {anomalyLink(a.id, formatStamp(parseTime(a.started_at), now))}
-                <span className={classes.note}>
-                  {Object.values(timing(a, now)).join(', ')}
-                  {a.label != null && `, ${labelWord(a.label)}`}
-                </span>
-                <LabelList labels={a.series.labels} />
-              </li>
-            ))}
-          </ul>
+          <Heading>What it had to pass</Heading>
+          <Facts lines facts={gates.map((g) => [fieldName(g.name), plainText(g.detail)])} />
         </>
       )}
-
-      <h3>Evidence</h3>
-      <p className={classes.note}>
+      <Heading>Evidence</Heading>
+      <Quiet>
         {e.reproduced
           ? 'Computed again from the stored evidence: the same result, bit for bit.'
           : `Computing it again from the stored evidence gave another result. ${plainText(e.difference ?? '')}`}
-      </p>
-      <dl className={classes.evidence}>
-        <div>
-          <dt>Model</dt>
-          <dd>
-            {plainText(e.model)}, version {e.model_version}
-          </dd>
-        </div>
-        <div>
-          <dt>Definition</dt>
-          <dd>version {e.detector_version}</dd>
-        </div>
-        <div>
-          <dt>Threshold</dt>
-          <dd>
-            score {formatScore(e.threshold)}, shared by {e.series_active.toLocaleString('en-US')} series
-          </dd>
-        </div>
-      </dl>
-    </div>
+      </Quiet>
+      <Facts
+        lines
+        facts={[
+          ['Model', `${plainText(e.model)}, version ${e.model_version}`],
+          Number.isFinite(from) && Number.isFinite(to) ? ['Trained on', `${formatStamp(from, now)} to ${formatStamp(to, now)}`] : undefined,
+          ['Definition', `version ${e.detector_version}`],
+          ['Threshold', `score ${formatScore(e.threshold)}, shared by ${e.series_active.toLocaleString('en-US')} series`],
+        ]}
+      />
+    </>
   );
 }
 

@@ -1,6 +1,9 @@
-import type { Anomaly } from '../../shared/api/types';
+import type { Anomaly, Explanation } from '../../shared/api/types';
 import { formatDuration } from '../../shared/format/duration';
+import { formatValue } from '../../shared/format/number';
+import { plainText, sentence } from '../../shared/format/text';
 import { formatAgo, formatStamp, parseTime } from '../../shared/format/time';
+import type { Unit } from '../../shared/format/unit';
 import type { Tone } from '../../shared/ui/Badge';
 
 /** On which side of the band a value lies. */
@@ -44,4 +47,16 @@ export function gauge(a: Pick<Anomaly, 'value' | 'lower' | 'upper' | 'expected'>
   const pad = (max - min || Math.abs(max) || 1) * 0.1;
   const at = (v: number) => (v - min + pad) / (max - min + 2 * pad);
   return { low: a.lower == null ? 0 : at(a.lower), high: a.upper == null ? 1 : at(a.upper), expected: expected == null ? null : at(expected), value: at(value) };
+}
+
+/**
+ * What would have been normal: the server's sentence, or one with the unit of
+ * the value where the server names the edge on the side of the peak.
+ */
+export function counterfactual(e: Pick<Explanation, 'anomaly' | 'counterfactual' | 'normal_above' | 'normal_below'>, unit: Unit): string {
+  const { value, expected } = e.anomaly;
+  const above = value != null && expected != null && value >= expected;
+  const edge = above ? e.normal_above : e.normal_below;
+  if (unit === 'none' || value == null || expected == null || edge?.normal == null) return sentence(e.counterfactual);
+  return `${above ? 'Below' : 'Above'} ${formatValue(edge.normal, unit, 4)} it would have been normal: ${plainText(edge.gate)}.`;
 }

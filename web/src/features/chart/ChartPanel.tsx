@@ -1,11 +1,11 @@
 import { SegmentedControl } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
-import { useMemo, useState } from 'react';
+import { useMemo, useState, type ReactNode } from 'react';
 import { liveReplayQuery, seriesQuery } from '../../shared/api/queries';
 import type { Detector, SeriesStatus } from '../../shared/api/types';
 import { parseGoDuration } from '../../shared/format/duration';
 import { formatValue } from '../../shared/format/number';
-import { parseTime } from '../../shared/format/time';
+import { formatAgo, parseTime } from '../../shared/format/time';
 import { counted, plainText } from '../../shared/format/text';
 import { unitOf, type Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
@@ -34,13 +34,15 @@ interface ChartPanelProps {
   series: string | undefined;
   /** The range from the URL; without one the panel takes the one that fits the detector's age. */
   range: RangeName | undefined;
+  /** Leads to what lies behind the detector. */
+  onward: ReactNode;
   onSeries: (key: string) => void;
   onRange: (range: RangeName) => void;
   onAnomaly: (id: string) => void;
 }
 
 /** The live chart of one series of a detector, with what chooses series and range. */
-export function ChartPanel({ detector, series, range: asked, onSeries, onRange, onAnomaly }: ChartPanelProps) {
+export function ChartPanel({ detector, series, range: asked, onward, onSeries, onRange, onAnomaly }: ChartPanelProps) {
   const list = useInfiniteQuery(seriesQuery(detector.id));
   const loaded = list.data?.pages.flatMap((p) => p.items) ?? [];
   const telling = loaded.find((s) => s.anomaly === 'firing') ?? loaded[0];
@@ -61,6 +63,7 @@ export function ChartPanel({ detector, series, range: asked, onSeries, onRange, 
         <span className={classes.title}>
           <bdi>{plainText(detector.name)}</bdi>
           <Badge tone={detectorTone[detector.status.state]}>{detector.status.state}</Badge>
+          <span className={classes.onward}>{onward}</span>
         </span>
       }
       actions={
@@ -104,9 +107,26 @@ export function ChartPanel({ detector, series, range: asked, onSeries, onRange, 
           {() => null}
         </Async>
       )}
+      {chosen && <SeriesAge asOf={list.data?.pages[0]?.as_of} node={detector.status.node} />}
       {several && chosen && <SmallCharts detector={detector} series={loaded} chosen={chosen} range={range} unit={unit} onChoose={onSeries} />}
       {!several && total > 1 && chosen && <p className={classes.others}>One of {counted(total, 'series', 'series')}; the list above has the others.</p>}
     </Panel>
+  );
+}
+
+/** From which age on the states of the series are said to be old, in milliseconds. */
+const oldAfter = 60_000;
+
+/** Says how old the states of the series are: a node that does not evaluate the detector knows them from its newest snapshot. */
+function SeriesAge({ asOf, node }: { asOf: string | undefined; node: string | undefined }) {
+  const now = useNow();
+  const at = parseTime(asOf);
+  if (!(now - at > oldAfter)) return null;
+  return (
+    <p className={classes.others} role="status">
+      The states of the series are {formatAgo(at, now).replace(' ago', ' old')}
+      {node && `; node ${plainText(node)} evaluates this detector`}.
+    </p>
   );
 }
 

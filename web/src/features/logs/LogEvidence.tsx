@@ -5,6 +5,7 @@ import { parseTime } from '../../shared/format/time';
 import { plainText } from '../../shared/format/text';
 import { Badge } from '../../shared/ui/Badge';
 import { Go } from '../../shared/ui/Go';
+import { Block, Heading, Items, Quiet } from '../../shared/ui/Sections';
 import { linesFrom } from '../../shared/ui/search';
 import { levelTone } from '../../shared/ui/states';
 import { LineList } from './LineList';
@@ -15,29 +16,29 @@ import { Template } from './Template';
 export function LogEvidence({ evidence: e, startedAt }: { evidence: Evidence; startedAt: string }) {
   const lines = [...e.before, ...e.during, ...e.after];
   return (
-    <div className={classes.evidence}>
+    <Block>
       {e.patterns.length > 0 && (
         <>
-          <h3>Log patterns</h3>
-          <ul>
+          <Heading>Log patterns</Heading>
+          <Items>
             {e.patterns.map((p) => (
-              <li key={p.id} className={classes.pattern}>
+              <li key={p.id}>
                 {p.level && <Badge tone={levelTone(p.level)}>{p.level}</Badge>}
                 <Go change={{ view: 'logs', pattern: p.id, anomaly: undefined }}>
                   {p.name ? plainText(p.name) : <Template template={p.template} />}
                 </Go>
-                <span className={classes.quiet}>{formatCount(p.count)} lines</span>
+                <Quiet>{formatCount(p.count)} lines</Quiet>
               </li>
             ))}
-          </ul>
+          </Items>
         </>
       )}
-      <h3>Lines</h3>
-      {lines.length === 0 && <p className={classes.quiet}>No line from around that time is kept.</p>}
+      <Heading>Lines</Heading>
+      {lines.length === 0 && <Quiet>No line from around that time is kept.</Quiet>}
       <Some name="Before" lines={e.before} />
       <Some name="During" lines={e.during} />
       <Some name="After" lines={e.after} />
-      {e.truncated && <p className={classes.quiet}>There were more lines than were looked at.</p>}
+      {e.truncated && <Quiet>There were more lines than were looked at.</Quiet>}
       <p>
         <Go change={linesFrom(parseTime(startedAt), commonStream(lines))}>
           Search the lines from then on
@@ -45,20 +46,20 @@ export function LogEvidence({ evidence: e, startedAt }: { evidence: Evidence; st
       </p>
       {e.related.length > 0 && (
         <>
-          <h3>Patterns that moved with it</h3>
-          <ul>
+          <Heading>Patterns that moved with it</Heading>
+          <Items>
             {e.related.map((r) => (
-              <li key={`${r.pattern} ${r.series.key}`} className={classes.pattern}>
+              <li key={`${r.pattern} ${r.series.key}`}>
                 <Go change={{ view: 'logs', pattern: r.pattern, anomaly: undefined }}>
                   <Template template={r.template} />
                 </Go>
-                <span className={classes.quiet}>correlation {formatValue(r.correlation, 'none', 2)}</span>
+                <Quiet>correlation {formatValue(r.correlation, 'none', 2)}</Quiet>
               </li>
             ))}
-          </ul>
+          </Items>
         </>
       )}
-    </div>
+    </Block>
   );
 }
 

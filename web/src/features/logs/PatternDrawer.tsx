@@ -12,6 +12,7 @@ import { Async, ProblemView } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { useGo } from '../../shared/ui/Go';
 import { LabelList } from '../../shared/ui/LabelList';
+import { Block, Facts, Heading, Quiet, Row, Sections } from '../../shared/ui/Sections';
 import { SideDrawer } from '../../shared/ui/SideDrawer';
 import { levelTone } from '../../shared/ui/states';
 import { LineList } from './LineList';
@@ -35,11 +36,11 @@ function Details({ id }: { id: string }) {
   return (
     <Async query={query} pace={pace.logs} what="the pattern" rows={8}>
       {(p) => (
-        <div className={classes.sections}>
+        <Sections>
           <Head pattern={p} />
           <Decisions pattern={p} />
           <Lines pattern={p} />
-        </div>
+        </Sections>
       )}
     </Async>
   );
@@ -48,33 +49,26 @@ function Details({ id }: { id: string }) {
 function Head({ pattern: p }: { pattern: LogPattern }) {
   const now = useNow();
   return (
-    <section aria-label="The pattern">
-      {p.level && <Badge tone={levelTone(p.level)}>{p.level}</Badge>}
+    <Block label="The pattern">
+      {p.level && <span><Badge tone={levelTone(p.level)}>{p.level}</Badge></span>}
       {p.name && (
         <h3 className={classes.name}>
           <bdi>{plainText(p.name)}</bdi>
         </h3>
       )}
-      <p className={classes.template}>
+      <p>
         <Template template={p.template} />
       </p>
       <Sparkline counts={p.sparkline} stepSeconds={p.spark_step_seconds} />
-      <dl className={classes.facts}>
-        <div>
-          <dt>Lines</dt>
-          <dd>{formatCount(p.count)}</dd>
-        </div>
-        <div>
-          <dt>First seen</dt>
-          <dd>{formatDayClock(parseTime(p.first_seen), now)}</dd>
-        </div>
-        <div>
-          <dt>Last seen</dt>
-          <dd>{formatAgo(parseTime(p.last_seen), now)}</dd>
-        </div>
-      </dl>
+      <Facts
+        facts={[
+          ['Lines', formatCount(p.count)],
+          ['First seen', formatDayClock(parseTime(p.first_seen), now)],
+          ['Last seen', formatAgo(parseTime(p.last_seen), now)],
+        ]}
+      />
       {p.streams.length > 0 && (
-        <ul className={classes.streams} aria-label="Streams that have it">
+        <ul aria-label="Streams that have it">
           {p.streams.map((labels, i) => (
             <li key={i}>
               <LabelList labels={labels} />
@@ -82,7 +76,7 @@ function Head({ pattern: p }: { pattern: LogPattern }) {
           ))}
         </ul>
       )}
-    </section>
+    </Block>
   );
 }
 
@@ -98,12 +92,12 @@ function Decisions({ pattern: p }: { pattern: LogPattern }) {
     setAsking(undefined);
     mutation.mutate(decide(p, edit));
   };
-  if (session && !session.operations.includes('update-log-pattern')) return <p className={classes.quiet}>Your key may look, not decide: that needs the role operator.</p>;
+  if (session && !session.operations.includes('update-log-pattern')) return <Quiet>Your key may look, not decide: that needs the role operator.</Quiet>;
 
   return (
-    <section aria-label="Decisions" className={classes.decisions}>
+    <Block label="Decisions">
       <form
-        className={classes.row}
+        className={classes.naming}
         onSubmit={(event) => {
           event.preventDefault();
           order({ name: name.trim() });
@@ -114,7 +108,7 @@ function Decisions({ pattern: p }: { pattern: LogPattern }) {
           Save the name
         </Button>
       </form>
-      <div className={classes.row}>
+      <Row>
         <Button className={classes.toggle} aria-pressed={p.expected} disabled={busy} title="Its lines raise no alarm" onClick={() => order({ expected: !p.expected })}>
           Expected
         </Button>
@@ -129,7 +123,7 @@ function Decisions({ pattern: p }: { pattern: LogPattern }) {
             Split…
           </Button>
         )}
-      </div>
+      </Row>
       {asking === 'merge' && <MergeChoice pattern={p} onChoose={(merge_with) => order({ merge_with })} />}
       {asking === 'split' && (
         <div className={classes.choice} role="group" aria-label="Split at which variable?">
@@ -141,8 +135,8 @@ function Decisions({ pattern: p }: { pattern: LogPattern }) {
           ))}
         </div>
       )}
-      <div className={classes.row}>
-        <span className={classes.quiet}>Alarms on its lines are</span>
+      <Row>
+        <Quiet>Alarms on its lines are</Quiet>
         <SegmentedControl
           aria-label="Severity of alarms on its lines"
           value={p.severity || 'score'}
@@ -155,9 +149,9 @@ function Decisions({ pattern: p }: { pattern: LogPattern }) {
             { value: 'critical', label: 'critical' },
           ]}
         />
-      </div>
+      </Row>
       {mutation.isError && <ProblemView error={mutation.error} onRetry={() => mutation.mutate(mutation.variables)} retrying={busy} />}
-    </section>
+    </Block>
   );
 }
 
@@ -175,7 +169,7 @@ function MergeChoice({ pattern: p, onChoose }: { pattern: LogPattern; onChoose: 
       {query.data && others.length === 0 && <p>No other pattern has these words.</p>}
       {others.map((o) => (
         <button key={o.id} type="button" className={classes.candidate} onClick={() => onChoose(o.id)}>
-          <Template template={o.template} /> <span className={classes.quiet}>{formatCount(o.count)} lines</span>
+          <Template template={o.template} /> <Quiet>{formatCount(o.count)} lines</Quiet>
         </button>
       ))}
     </div>
@@ -193,8 +187,8 @@ function Lines({ pattern: p }: { pattern: LogPattern }) {
   });
   const lines = query.data?.pages.flatMap((page) => page.items) ?? [];
   return (
-    <section aria-label="Lines of the pattern">
-      <h3 className={classes.heading}>{kept ? 'Newest lines' : 'Examples'}</h3>
+    <Block label="Lines of the pattern">
+      <Heading>{kept ? 'Newest lines' : 'Examples'}</Heading>
       {kept && (
         <Async query={query} pace={(query.data?.pages.length ?? 0) > 1 ? pace.never : pace.logs} what="the lines" rows={6} isEmpty={() => lines.length === 0} empty={<p>No line of the last day is kept.</p>}>
           {() => (
@@ -210,6 +204,6 @@ function Lines({ pattern: p }: { pattern: LogPattern }) {
         </Async>
       )}
       {!kept && <ul>{p.examples.map((text, i) => <li key={i} className={classes.example}>{plainText(text)}</li>)}</ul>}
-    </section>
+    </Block>
   );
 }

@@ -9,10 +9,12 @@ import { useNow } from '../../shared/live/clock';
 import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
-import { Go, useGo } from '../../shared/ui/Go';
+import { useGo } from '../../shared/ui/Go';
 import { Panel } from '../../shared/ui/Panel';
+import { LinkRow, RowHeads, RowsEnd } from '../../shared/ui/Rows';
 import type { LogLevel, PatternOrder } from '../../shared/ui/search';
 import { SearchInput } from '../../shared/ui/SearchInput';
+import { Quiet } from '../../shared/ui/Sections';
 import { levelTone } from '../../shared/ui/states';
 import { useDraft } from '../../shared/ui/useDraft';
 import classes from './PatternList.module.css';
@@ -92,14 +94,8 @@ export function PatternList({ filter, level, order, opened, className }: Pattern
         }
       >
         {() => (
-          <>
-            <p className={classes.columns} aria-hidden="true">
-              <span>Level</span>
-              <span>Pattern</span>
-              <span>Last hour</span>
-              <span>Lines</span>
-              <span>Seen</span>
-            </p>
+          <div className={classes.rows}>
+            <RowHeads heads={['Level', 'Pattern', 'Last hour', 'Lines', 'Seen']} />
             <ul>
               {items.map((p) => (
                 <li key={p.id}>
@@ -108,13 +104,13 @@ export function PatternList({ filter, level, order, opened, className }: Pattern
               ))}
             </ul>
             {query.hasNextPage && (
-              <div className={classes.more}>
+              <RowsEnd>
                 <Button onClick={() => void query.fetchNextPage()} loading={query.isFetchingNextPage}>
                   Show more
                 </Button>
-              </div>
+              </RowsEnd>
             )}
-          </>
+          </div>
         )}
       </Async>
     </Panel>
@@ -128,8 +124,8 @@ function Row({ pattern: p, now, opened }: { pattern: LogPattern; now: number; op
   const first = parseTime(p.first_seen);
   const from = p.streams.length === 1 ? plainText(Object.values(p.streams[0]!).join(' ')) : p.streams.length > 1 ? counted(p.streams.length, 'stream', 'streams') : '';
   return (
-    <Go change={{ pattern: p.id }} className={classes.row} aria-current={opened ? 'true' : undefined}>
-      <span className={classes.level}>{p.level ? <Badge tone={levelTone(p.level)}>{p.level}</Badge> : <span className={classes.quiet}>no level</span>}</span>
+    <LinkRow change={{ pattern: p.id }} opened={opened}>
+      <span className={classes.level}>{p.level ? <Badge tone={levelTone(p.level)}>{p.level}</Badge> : <Quiet>no level</Quiet>}</span>
       <span className={classes.what}>
         {p.name && <bdi className={classes.name}>{plainText(p.name)}</bdi>}
         <span className={classes.template}>
@@ -149,8 +145,8 @@ function Row({ pattern: p, now, opened }: { pattern: LogPattern; now: number; op
       <span className={classes.count}>{formatCount(p.count)}</span>
       <span className={classes.when}>
         <span>{formatAgo(parseTime(p.last_seen), now)}</span>
-        <span className={classes.quiet}>first {formatAgo(first, now)}</span>
+        <Quiet>first {formatAgo(first, now)}</Quiet>
       </span>
-    </Go>
+    </LinkRow>
   );
 }

@@ -7,6 +7,7 @@ import { Async } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Panel } from '../../shared/ui/Panel';
 import { sourceTone } from '../../shared/ui/states';
+import { NodeList } from './NodeList';
 import classes from './SourceList.module.css';
 
 /** All sources with their health. */
@@ -25,11 +26,14 @@ export function SourceList({ className }: { className?: string }) {
         {(sources) => (
           <ul className={classes.list}>
             {sources.map((s) => (
-              <li key={s.id} className={classes.row} title={s.url ? plainText(s.url) : undefined}>
-                <bdi className={classes.name}>{plainText(s.name)}</bdi>
-                <span className={classes.type}>{s.type === s.name ? '' : s.type}</span>
-                <span className={classes.latency}>{s.health.latency_ms ? formatDuration(s.health.latency_ms / 1000) : ''}</span>
-                <Badge tone={sourceTone[s.health.state]}>{s.health.state}</Badge>
+              <li key={s.id}>
+                <div className={classes.row} title={s.url ? plainText(s.url) : undefined}>
+                  <bdi className={classes.name}>{plainText(s.name)}</bdi>
+                  <span className={classes.type}>{s.type === s.name ? '' : s.type}</span>
+                  <span className={classes.latency}>{s.health.latency_ms ? formatDuration(s.health.latency_ms / 1000) : ''}</span>
+                  <Badge tone={sourceTone[s.health.state]}>{s.health.state}</Badge>
+                </div>
+                {s.health.state !== 'up' && <NodeList sourceId={s.id} name={s.name} />}
               </li>
             ))}
           </ul>

@@ -3,7 +3,8 @@ import { withNewerAnomalies, withNewerAnomaly, type AnomalyScope } from '../live
 import { chartPace, pace, polling, type Pace } from '../live/polling';
 import { api, unwrap } from './client';
 import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
-import type { Detector, LogPattern, Replay } from './types';
+import { ApiError } from './problem';
+import type { Detector, LogPattern, Replay, Shadow, Task } from './types';
 
 const pageSize = 200;
 const maxPages = 20;
@@ -37,6 +38,58 @@ export const seriesQuery = (detectorId: string) =>
     // A list that someone paged through stays as it is: asking for every page again each time costs too much.
     refetchInterval: (query) => ((query.state.data?.pages.length ?? 0) > 1 ? false : polling(pace.series)(query)),
   });
+
+/** The versions of a detector's definition, newest first. */
+export const versionsQuery = (detectorId: string) =>
+  queryOptions({
+    queryKey: ['versions', detectorId],
+    queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/detectors/{id}/versions', { params: { path: { id: detectorId } }, signal }))).items,
+    refetchInterval: polling(pace.lives),
+  });
+
+/** The versions of a detector's models, newest first. */
+export const modelsQuery = (detectorId: string) =>
+  queryOptions({
+    queryKey: ['models', detectorId],
+    queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/detectors/{id}/models', { params: { path: { id: detectorId } }, signal }))).items,
+    refetchInterval: polling(pace.lives),
+  });
+
+/** The definition that scores beside the live one and how they compare, or null while there is none. */
+export const shadowQuery = (detectorId: string) =>
+  queryOptions({
+    queryKey: ['shadow', detectorId],
+    queryFn: async ({ signal }): Promise<Shadow | null> => {
+      try {
+        return await unwrap(api.GET('/api/v1/detectors/{id}/shadow', { params: { path: { id: detectorId } }, signal }));
+      } catch (error) {
+        if (error instanceof ApiError && error.problem.code === 'NOT_FOUND') return null;
+        throw error;
+      }
+    },
+    refetchInterval: polling(pace.shadow),
+  });
+
+/** The newest tasks of all kinds; those that run are asked for by themselves. */
+export const tasksQuery = () =>
+  queryOptions({
+    queryKey: ['tasks'],
+    queryFn: async ({ signal }): Promise<Task[]> => (await unwrap(api.GET('/api/v1/tasks', { params: { query: { limit: 50 } }, signal }))).items,
+    refetchInterval: polling(pace.tasks),
+  });
+
+/** One task, asked for until it is over. */
+export const taskQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['task', id],
+    queryFn: async ({ signal }): Promise<Task> => unwrap(api.GET('/api/v1/tasks/{id}', { params: { path: { id } }, signal })),
+    refetchInterval: (query) => (query.state.data && isOver(query.state.data) ? false : polling(pace.task)(query)),
+  });
+
+/** Tells whether nothing of a task is still to come. */
+export function isOver(task: Pick<Task, 'state'>): boolean {
+  return task.state !== 'queued' && task.state !== 'running';
+}
 
 /** What a chart shows: one series of a detector over the last `seconds`. */
 export interface LiveWindow {
@@ -205,6 +258,14 @@ export const sourcesQuery = () =>
   queryOptions({
     queryKey: ['sources'],
     queryFn: async ({ signal }) => (await unwrap(api.GET('/api/v1/sources', { signal }))).items,
+    refetchInterval: polling(pace.sources),
+  });
+
+/** The health of one source in detail, as each node sees it where there are several. */
+export const sourceHealthQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['source-health', id],
+    queryFn: ({ signal }) => unwrap(api.GET('/api/v1/sources/{id}/health', { params: { path: { id } }, signal })),
     refetchInterval: polling(pace.sources),
   });
 

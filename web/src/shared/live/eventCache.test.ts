@@ -140,7 +140,7 @@ describe('events', () => {
     );
     expect(s.client.getQueryData<Source[]>(['sources'])![0]!.health).toMatchObject({ state: 'down', last_error: 'refused' });
     expect(s.client.getQueryData<Health>(['health'])!.components!['database']).toMatchObject({ status: 'unhealthy', message: 'gone' });
-    expect(s.invalidated).toEqual([['health'], ['detectors'], ['series', 'det_z']]);
+    expect(s.invalidated).toEqual([['source-health'], ['health'], ['detectors'], ...['series', 'versions', 'models', 'shadow'].map((of) => [of, 'det_z'])]);
     s.end();
   });
 

@@ -150,8 +150,8 @@ export function appendPoint(client: QueryClient, detectorId: string, series: str
 /** The queries that a topic's events keep up to date. */
 const keysOf: Record<string, QueryKey[]> = {
   anomalies: [['anomalies'], ['anomaly'], ['detectors'], ['series'], ['replay', 'live']],
-  detectors: [['detectors'], ['series']],
-  sources: [['sources']],
+  detectors: [['detectors'], ['series'], ['versions'], ['models'], ['shadow']],
+  sources: [['sources'], ['source-health']],
   system: [['health']],
 };
 
@@ -320,10 +320,11 @@ class EventCache {
     const { id } = (e.data ?? {}) as { id?: string };
     if (e.type === 'detector.deleted') this.client.setQueryData<Detector[]>(['detectors'], (all) => all?.filter((d) => d.id !== id));
     if (e.type !== 'detector.trained') this.ask(['detectors']);
-    this.ask(['series', id ?? '']);
+    this.ask(['series', id ?? ''], ['versions', id ?? ''], ['models', id ?? ''], ['shadow', id ?? '']);
   }
 
   private source(e: LiveEvent) {
+    this.ask(['source-health']);
     const told = e.data as ({ name?: string } & Source['health']) | null;
     let known = false;
     this.client.setQueryData<Source[]>(['sources'], (all) =>

@@ -19,6 +19,12 @@ export const pace = {
   sources: { live: 60_000, away: 10_000 },
   // No event tells of lines.
   logs: { live: 10_000, away: 15_000 },
+  // Events tell that they changed, and the page asks.
+  lives: { live: 60_000, away: 15_000 },
+  // No event tells how a shadow compares or how far a task is.
+  shadow: { live: 10_000, away: 15_000 },
+  tasks: { live: 20_000, away: 20_000 },
+  task: { live: 1_500, away: 3_000 },
   /** What does not change by itself. */
   never: { live: Infinity, away: Infinity },
 } as const satisfies Record<string, Pace>;

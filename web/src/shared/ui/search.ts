@@ -9,6 +9,8 @@ export interface PageSearch {
   detector?: string;
   /** Key of the chosen series. */
   series?: string;
+  /** Shows how the chosen detector came to be as it is, and what could be changed. */
+  life?: boolean;
   /** Name of the range of time of the chart, or of the lines. */
   range?: string;
   /** Text that the list of detectors is filtered by. */
@@ -72,6 +74,7 @@ export function readSearch(raw: Record<string, unknown>): PageSearch {
     view: oneOf(['logs'], raw['view']),
     detector: text(raw['detector']),
     series: text(raw['series']),
+    life: raw['life'] === '1' || raw['life'] === true || undefined,
     range: text(raw['range']),
     filter: text(raw['filter']),
     attention: raw['attention'] === '1' || raw['attention'] === true || undefined,
