@@ -102,6 +102,21 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
       await shoot(page, `anomaly-${size}-${scheme}-end`);
     });
 
+    test('the life of a detector', async () => {
+      const page = await openPage(size, scheme, target.mocked ? '?detector=det_pods&life=1' : '?life=1');
+      const drawer = page.getByRole('dialog');
+      await drawer.getByRole('heading', { name: 'Versions of the definition' }).waitFor();
+      await drawer.getByText('in force').waitFor();
+      await shoot(page, `life-${size}-${scheme}`);
+      await expectSound(page);
+      await drawer.getByRole('button', { name: 'Change by hand…' }).click();
+      await drawer.getByRole('textbox', { name: 'Holidays' }).fill('12-25, Christmas');
+      await drawer.getByText(/Christmas is no day/).waitFor();
+      await drawer.getByRole('button', { name: 'Search…' }).scrollIntoViewIfNeeded();
+      await shoot(page, `life-change-${size}-${scheme}`);
+      await expectSound(page);
+    });
+
     test('the logs', async () => {
       if (!target.mocked) await pushLines();
       const page = await browser.open(size, scheme);
@@ -298,6 +313,64 @@ test('an anomaly is acknowledged and labelled', async ({ skip }) => {
   await shoot(page, 'anomaly-judged');
   await page.keyboard.press('Escape');
   await region(page, 'Anomalies').getByText('acknowledged').waitFor();
+});
+
+test('a suggestion becomes a shadow, the shadow a version, and the version is taken back', async ({ skip }) => {
+  skip(!target.mocked, 'a real server would keep it');
+  const page = await openPage('desktop', 'dark', '?detector=det_latency');
+  await page.getByRole('link', { name: 'Definition, shadow, versions' }).click();
+  const drawer = page.getByRole('dialog');
+  await drawer.getByRole('button', { name: 'Suggest' }).click();
+  await drawer.getByRole('progressbar', { name: 'Progress of the suggestion' }).waitFor();
+  await drawer.getByText('Removes 12 of 14 false').waitFor();
+  await shoot(page, 'life-suggestion');
+  await expectSound(page);
+  await drawer.getByRole('button', { name: 'Try as a shadow' }).click();
+  // It was begun further down, and is brought into view.
+  await drawer.getByText(/It learns from history/).waitFor();
+  await expect.poll(() => drawer.getByRole('heading', { name: 'Shadow' }).evaluate((h) => h.getBoundingClientRect().top < innerHeight && h.getBoundingClientRect().top > 0)).toBe(true);
+  await drawer.getByText('Lost: only the live definition alarmed').waitFor({ timeout: 30_000 });
+  await drawer.getByRole('button', { name: 'Discard…' }).click();
+  await shoot(page, 'life-shadow');
+  await expectSound(page);
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await drawer.getByRole('button', { name: 'Promote' }).click();
+  await drawer.getByText('Version 2', { exact: true }).waitFor();
+  expect(await drawer.getByRole('heading', { name: 'Shadow' }).count()).toBe(0);
+  await drawer.getByRole('button', { name: 'Go back to version 1' }).click();
+  await drawer.getByText('Version 3', { exact: true }).waitFor();
+  await shoot(page, 'life-versions');
+  await expectSound(page);
+  await page.keyboard.press('Escape');
+  await expect.poll(() => new URL(page.url()).searchParams.has('life')).toBe(false);
+}, 120_000);
+
+test('each node\'s view of a source that not all can use, and states that are old', async () => {
+  const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
+  const page = await openPage('phone', 'light', '', async (p) => {
+    await p.routeWebSocket(/\/api\/v1\/ws/, (socket) => socket.close());
+    await p.route('**/api/v1/sources', async (route) => {
+      const response = await route.fetch();
+      const list = (await response.json()) as { items: { health: object }[] };
+      list.items[0]!.health = { state: 'degraded', since: ago(130_000), last_error: 'down for node b', latency_ms: 3 };
+      await route.fulfill({ response, json: list });
+    });
+    const nodes = [
+      { node: 'a', here: true, state: 'up', since: ago(900_000) },
+      { node: 'b <b>', state: 'down', since: ago(130_000), last_error: 'no route to host' },
+    ];
+    await p.route('**/api/v1/sources/*/health', (route) => route.fulfill({ json: { state: 'degraded', latency_ms: 3, details: { nodes } } }));
+    await p.route('**/api/v1/detectors/*/series*', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...((await response.json()) as object), as_of: ago(250_000) } });
+    });
+  });
+  await page.getByText('no route to host').waitFor();
+  await page.getByText(/The states of the series are 4\Wmin/).waitFor();
+  await page.getByText('no route to host').scrollIntoViewIfNeeded();
+  await shoot(page, 'nodes');
+  await expectSound(page);
 });
 
 describe('the live stream', () => {

@@ -162,7 +162,8 @@ function Evidence({ explanation: e }: { explanation: Explanation }) {
           ['Model', `${plainText(e.model)}, version ${e.model_version}`],
           Number.isFinite(from) && Number.isFinite(to) ? ['Trained on', `${formatStamp(from, now)} to ${formatStamp(to, now)}`] : undefined,
           ['Definition', `version ${e.detector_version}`],
-          ['Threshold', `score ${formatScore(e.threshold)}, shared by ${e.series_active.toLocaleString('en-US')} series`],
+          gates.some((g) => g.name === 'threshold') ? undefined : ['Threshold', `score ${formatScore(e.threshold)}`],
+          ['Budget', `shared by ${counted(e.series_active, 'series', 'series')}`],
         ]}
       />
     </>

@@ -4,6 +4,7 @@ import { useMemo, useState, type ReactNode } from 'react';
 import { liveReplayQuery, seriesQuery } from '../../shared/api/queries';
 import type { Detector, SeriesStatus } from '../../shared/api/types';
 import { parseGoDuration } from '../../shared/format/duration';
+import { thinBasis } from '../../shared/format/definition';
 import { formatValue } from '../../shared/format/number';
 import { formatAgo, parseTime } from '../../shared/format/time';
 import { counted, plainText } from '../../shared/format/text';
@@ -191,6 +192,11 @@ function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveCha
             {replay.learning && !status?.learning && <li className={classes.learning}>learned within this range</li>}
           </ul>
           {status && <Model status={status} />}
+          {!status?.learning && thinBasis(detector) && (
+            <p className={classes.model} data-learning>
+              Less data yet than a budget of {formatValue(detector.false_alarms_per_week)} a week needs: more or fewer false alarms may come.
+            </p>
+          )}
         </>
       )}
     </Async>

@@ -7,7 +7,7 @@ import { ProblemView } from '../../shared/ui/Async';
 import { Quiet, Row } from '../../shared/ui/Sections';
 import { definitionWith, draftOf, faultsOf, learnsAnew, patchOf, type Draft } from './draft';
 import classes from './Life.module.css';
-import { headerOf, keepDetector, order, rememberTask, useMay, useOrder } from './useOrder';
+import { headerOf, keepDetector, oneShadow, order, rememberTask, useHasShadow, useMay, useOrder } from './useOrder';
 
 type TextField = Exclude<keyof Draft, 'direction'>;
 
@@ -28,6 +28,7 @@ export function ChangeForm({ detector: d }: { detector: Detector }) {
   const client = useQueryClient();
   const may = useMay();
   const mutation = useOrder(d.id);
+  const hasShadow = useHasShadow(d.id);
   const [draft, setDraft] = useState(() => draftOf(d));
   const faults = faultsOf(draft);
   const patch = patchOf(d, draft);
@@ -77,7 +78,7 @@ export function ChangeForm({ detector: d }: { detector: Detector }) {
         ))}
       </div>
       <Row label="What to do with the change">
-        {may('start-shadow') && (
+        {may('start-shadow') && !hasShadow && (
           <Button variant="filled" disabled={!ready} onClick={shadow}>
             Try as a shadow
           </Button>
@@ -93,7 +94,7 @@ export function ChangeForm({ detector: d }: { detector: Detector }) {
           </Button>
         )}
       </Row>
-      <Quiet>{!changed ? 'Nothing is changed yet.' : learnsAnew(patch) ? 'This learns from history anew.' : 'What was learned stays.'} A shadow scores the live samples and alarms nobody.</Quiet>
+      <Quiet>{!changed ? 'Nothing is changed yet.' : learnsAnew(patch) ? 'This learns from history anew.' : 'What was learned stays.'} {hasShadow ? oneShadow : 'A shadow scores the live samples and alarms nobody.'}</Quiet>
       {mutation.isError && <ProblemView error={mutation.error} onRetry={() => mutation.mutate(mutation.variables)} retrying={mutation.isPending} />}
     </form>
   );

@@ -3,6 +3,7 @@ import { useQueryClient } from '@tanstack/react-query';
 import { useState, type ReactNode } from 'react';
 import { api, unwrap } from '../../shared/api/client';
 import type { Detector } from '../../shared/api/types';
+import { formatDuration } from '../../shared/format/duration';
 import { formatCount, formatValue } from '../../shared/format/number';
 import { formatStamp, parseTime } from '../../shared/format/time';
 import { counted, sentence } from '../../shared/format/text';
@@ -14,7 +15,7 @@ import { Facts, Items, Quiet, Row } from '../../shared/ui/Sections';
 import { Changes } from './Changes';
 import classes from './Life.module.css';
 import type { Backtest, Suggestion } from './results';
-import { headerOf, keepDetector, order, useMay, useOrder } from './useOrder';
+import { headerOf, keepDetector, oneShadow, order, useHasShadow, useMay, useOrder } from './useOrder';
 import { effects } from './words';
 
 /** A better definition that was found: what it changes, what it would have done to the past alarms, and the ways to use it. */
@@ -23,6 +24,7 @@ export function SuggestionView({ detector: d, taskId, suggestion: s }: { detecto
   const may = useMay();
   const now = useNow();
   const mutation = useOrder(d.id);
+  const hasShadow = useHasShadow(d.id);
   const path = { id: d.id };
   const old = s.based_on !== d.version;
   const apply = () =>
@@ -58,7 +60,7 @@ export function SuggestionView({ detector: d, taskId, suggestion: s }: { detecto
         />
       )}
       <Quiet>
-        {counted(s.evaluations, 'backtest', 'backtests')} of {formatStamp(parseTime(s.from), now)} to {formatStamp(parseTime(s.to), now)}
+        {counted(s.evaluations, 'backtest', 'backtests')} over {formatDuration((parseTime(s.to) - parseTime(s.from)) / 1000)} until {formatStamp(parseTime(s.to), now)}
         {s.stopped === 'time' && '; the time ran out'}
         {s.stopped === 'evaluations' && '; as many as were allowed'}
         {s.unreproduced > 0 && `; ${counted(s.unreproduced, 'labelled alarm', 'labelled alarms')} could not be raised again and count nowhere`}.
@@ -66,7 +68,8 @@ export function SuggestionView({ detector: d, taskId, suggestion: s }: { detecto
       {s.improved && old && <Quiet>It was made for version {s.based_on}; the definition has changed since. Ask again.</Quiet>}
       {s.improved && !old && (
         <Row label="Use it">
-          {may('start-shadow') && (
+          {hasShadow && <Quiet>{oneShadow}</Quiet>}
+          {may('start-shadow') && !hasShadow && (
             <Button variant="filled" disabled={mutation.isPending} onClick={shadow}>
               Try as a shadow
             </Button>
@@ -98,7 +101,7 @@ export function BacktestView({ detector: d, backtest: b }: { detector: Detector;
           ['Alarms', b.anomaly_count.toLocaleString('en-US')],
           ['A week', `${formatValue(b.alarms_per_week)}, tolerated false ones ${formatValue(b.false_alarms_per_week)}`],
           ['Samples', `${formatCount(b.samples)} of ${counted(b.series, 'series', 'series')}`],
-          ['Range', `${formatStamp(parseTime(b.from), now)} to ${formatStamp(parseTime(b.to), now)}`],
+          ['Range', `${formatDuration((parseTime(b.to) - parseTime(b.from)) / 1000)} until ${formatStamp(parseTime(b.to), now)}`],
         ]}
       />
       {list.length > 0 && (

@@ -160,8 +160,9 @@ test('a detector of the configuration file can be tried out but not changed here
   expect(await d.findByText(/To promote it, write it into the configuration file/)).toBeVisible();
   expect(d.queryByRole('button', { name: 'Promote' })).toBeNull();
   await user.click(d.getByRole('button', { name: 'Change by hand…' }));
-  expect(d.getByRole('button', { name: 'Try as a shadow' })).toBeVisible();
-  expect(d.queryByRole('button', { name: /^Save as/ })).toBeNull();
+  expect(d.getByRole('button', { name: 'Backtest 7 days' })).toBeVisible();
+  expect(d.getByText(/There is a shadow already/)).toBeVisible();
+  for (const name of [/^Save as/, 'Try as a shadow']) expect(d.queryByRole('button', { name })).toBeNull();
   expect(d.queryByRole('button', { name: /^Go back/ })).toBeNull();
 });
 

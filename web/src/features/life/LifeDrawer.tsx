@@ -47,8 +47,8 @@ function Parts({ detector: d }: { detector: Detector }) {
         </p>
       )}
       <ShadowPart detector={d} />
-      <TaskPart detector={d} />
       <ChangePart key={d.version} detector={d} />
+      <TaskPart detector={d} />
       <Versions detector={d} />
     </Sections>
   );

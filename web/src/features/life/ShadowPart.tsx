@@ -1,6 +1,6 @@
 import { Button } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { api, unwrap } from '../../shared/api/client';
 import { shadowQuery } from '../../shared/api/queries';
 import type { Anomaly, Detector, Shadow } from '../../shared/api/types';
@@ -17,21 +17,31 @@ import { LabelList } from '../../shared/ui/LabelList';
 import { Question } from '../../shared/ui/Question';
 import { Block, Facts, Heading, Items, Quiet, Row } from '../../shared/ui/Sections';
 import { Changes } from './Changes';
+import classes from './Life.module.css';
 import { headerOf, keepDetector, order, useMay, useOrder } from './useOrder';
 import { percent, shadowMeaning, shadowTone } from './words';
 
 /** The definition that is tried beside the live one, where there is one. */
 export function ShadowPart({ detector: d }: { detector: Detector }) {
   const query = useQuery(shadowQuery(d.id));
+  const part = useRef<HTMLDivElement>(null);
+  const before = useRef(query.data);
+  useEffect(() => {
+    // It was begun just now, by a press further down: the focus brings it into view.
+    if (before.current === null && query.data) part.current?.focus();
+    before.current = query.data;
+  }, [query.data]);
   // Mostly there is none, which is no news; a place that is held open would jump.
   if (query.data === null || (query.data === undefined && !query.isError)) return null;
   return (
-    <Block label="Shadow">
-      <Heading>Shadow</Heading>
-      <Async query={query} pace={pace.shadow} what="the shadow">
-        {(shadow) => shadow && <Comparison detector={d} shadow={shadow} />}
-      </Async>
-    </Block>
+    <div ref={part} tabIndex={-1} className={classes.target}>
+      <Block label="Shadow">
+        <Heading>Shadow</Heading>
+        <Async query={query} pace={pace.shadow} what="the shadow">
+          {(shadow) => shadow && <Comparison detector={d} shadow={shadow} />}
+        </Async>
+      </Block>
+    </div>
   );
 }
 
@@ -41,13 +51,10 @@ function Comparison({ detector: d, shadow: s }: { detector: Detector; shadow: Sh
   const compared = Number.isFinite(since);
   return (
     <>
-      <Row>
-        <Badge tone={shadowTone[s.state]}>{s.state}</Badge>
-        <span>
-          {shadowMeaning(s)}
-          {s.state === 'learning' && ` ${percent(s.progress)} done.`}
-        </span>
-      </Row>
+      <p>
+        <Badge tone={shadowTone[s.state]}>{s.state}</Badge> {shadowMeaning(s)}
+        {s.state === 'learning' && ` ${percent(s.progress)} done.`}
+      </p>
       {s.error && <p>{sentence(s.error)}</p>}
       {s.reason && <Quiet>Why: {plainText(s.reason)}</Quiet>}
       <Changes changes={s.changes} none="The same definition, with models that were trained anew." />

@@ -67,7 +67,7 @@ function TaskView({ detector: d, task: t }: { detector: Detector; task: Task }) 
   const suggestion = t.state === 'succeeded' ? suggestionOf(t.result) : undefined;
   const backtest = t.state === 'succeeded' ? backtestOf(t.result) : undefined;
   return (
-    <section className={classes.task} aria-label={name}>
+    <div className={classes.task} role="group" aria-label={name}>
       <Row>
         <strong>{name}</strong>
         <Badge tone={taskTone[t.state]}>{t.state}</Badge>
@@ -88,6 +88,6 @@ function TaskView({ detector: d, task: t }: { detector: Detector; task: Task }) 
       {suggestion && <SuggestionView detector={d} taskId={t.id} suggestion={suggestion} />}
       {backtest && <BacktestView detector={d} backtest={backtest} />}
       {mutation.isError && <ProblemView error={mutation.error} onRetry={() => mutation.mutate(mutation.variables)} retrying={mutation.isPending} />}
-    </section>
+    </div>
   );
 }

@@ -63,8 +63,8 @@ function Version({ version: v, inForce, onBack, busy }: { version: DetectorVersi
           {formatStamp(made, now)} ({formatAgo(made, now)})
         </Quiet>
         {!inForce && onBack && (
-          <Button size="compact-xs" disabled={busy} onClick={onBack} aria-label={`Go back to version ${v.version}`}>
-            Go back to it
+          <Button size="compact-xs" disabled={busy} onClick={onBack}>
+            Go back to version {v.version}
           </Button>
         )}
       </Row>

@@ -1,7 +1,7 @@
 import { useMutation, useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { newKey } from '../../shared/api/client';
 import { isRetryable, retryAfterOf } from '../../shared/api/problem';
-import { sessionQuery } from '../../shared/api/queries';
+import { sessionQuery, shadowQuery } from '../../shared/api/queries';
 import type { Detector, Task } from '../../shared/api/types';
 
 /** Something a person asked the server to do. */
@@ -39,6 +39,14 @@ export function useMay(): (operation: string) => boolean {
   const { data } = useQuery(sessionQuery());
   return (operation) => !data || data.operations.includes(operation);
 }
+
+/** Tells whether a detector has a shadow; it can have one only. */
+export function useHasShadow(detectorId: string): boolean {
+  return Boolean(useQuery(shadowQuery(detectorId)).data);
+}
+
+/** What stands in place of the button that begins a shadow while there is one. */
+export const oneShadow = 'There is a shadow already: promote or discard it first.';
 
 /** Puts a detector as the server sent it into the list. */
 export function keepDetector(client: QueryClient, saved: Detector) {

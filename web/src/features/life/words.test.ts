@@ -8,12 +8,13 @@ test('below the data that the budget needs it says so', () => {
   expect(warmUp(detector({}, { threshold_basis: 'counted' }))).toEqual([]);
   expect(warmUp(detector({}, { threshold_basis: 'assumed' })).join()).toMatch(/less data than a budget of 1 a week needs/);
   expect(warmUp(detector({}, { threshold_basis: 'extrapolated', series_learning: 2 }))).toHaveLength(2);
+  expect(warmUp(detector({ model: 'threshold' }, { threshold_basis: 'assumed' })), 'fixed bounds need no data').toEqual([]);
   expect(warmUp(detector({}, { drift: { share: 0.3, expected: 0.1, sum: 9, limit: 8, drifting: true, blocks: 40 } })).join()).toMatch(/30 % .* 10 % were promised/);
 });
 
 test('values of a definition are written for people, bounded and plain', () => {
   expect(fieldValue('for', null)).toBe('not set');
-  expect(fieldValue('min_deviation', { absolute: 0, relative: 0.25 })).toBe('25 % of what is expected');
+  expect(fieldValue('min_deviation', { absolute: 0, relative: 0.25 })).toBe('25 % of expected');
   expect(fieldValue('holidays', ['12-25', '2026-04-03'])).toBe('12-25, 2026-04-03');
   expect(fieldValue('labels', { team: 'shop' })).toBe('{"team":"shop"}');
   expect(fieldValue('query', 'a\u202eb')).toBe('a\\u202eb');

@@ -1,4 +1,5 @@
 import type { Detector, Shadow, Task } from '../../shared/api/types';
+import { thinBasis } from '../../shared/format/definition';
 import { formatValue } from '../../shared/format/number';
 import { counted } from '../../shared/format/text';
 import type { Tone } from '../../shared/ui/Badge';
@@ -10,18 +11,9 @@ export function warmUp(d: Detector): string[] {
   const budget = `${formatValue(d.false_alarms_per_week)} a week`;
   const said: string[] = [];
   if (s.series_learning > 0) said.push(`${counted(s.series_learning, 'series is', 'series are')} learning and raise no alarm until then.`);
-  switch (s.threshold_basis) {
-    case undefined:
-      break;
-    case 'assumed':
-      said.push(`There is less data than a budget of ${budget} needs: with so few samples the scores are taken at their word, so more or fewer false alarms may come.`);
-      break;
-    case 'extrapolated':
-      said.push(`There is less data than a budget of ${budget} needs: values so rare were not counted yet, and the threshold follows from the tails of the series.`);
-      break;
-    case 'counted':
-      break;
-  }
+  const basis = thinBasis(d);
+  if (basis === 'assumed') said.push(`There is less data than a budget of ${budget} needs: with so few samples the scores are taken at their word, so more or fewer false alarms may come.`);
+  if (basis === 'extrapolated') said.push(`There is less data than a budget of ${budget} needs: values so rare were not counted yet, and the threshold follows from the tails of the series.`);
   if (s.series_dropped > 0) said.push(`${counted(s.series_dropped, 'series was', 'series were')} refused because of the cap on series.`);
   const drift = s.drift;
   if (drift?.drifting) said.push(`The scores drift: ${percent(drift.share)} of the samples score 1 or more, ${percent(drift.expected)} were promised. Training anew may help.`);

@@ -1,3 +1,4 @@
+import type { Detector } from '../api/types';
 import { formatValue } from './number';
 import { plainText } from './text';
 
@@ -56,6 +57,15 @@ function written(field: string, value: unknown): string {
 
 /** Writes the least deviation that is worth an alarm. */
 export function leastDeviation(absolute: number, relative: number): string {
-  const parts = [absolute > 0 && formatValue(absolute), relative > 0 && `${formatValue(100 * relative)} % of what is expected`].filter(Boolean);
+  const parts = [absolute > 0 && formatValue(absolute), relative > 0 && `${formatValue(100 * relative)} % of expected`].filter(Boolean);
   return parts.length === 0 ? 'none' : parts.join(' and ');
+}
+
+// Their scores are not estimated, so no amount of data makes them surer.
+const fixed = new Set(['threshold', 'surprise']);
+
+/** What the threshold rests on while there is less data than the asked rarity needs, else undefined. */
+export function thinBasis(d: Pick<Detector, 'model'> & { status: Pick<Detector['status'], 'threshold_basis'> }): 'assumed' | 'extrapolated' | undefined {
+  const basis = d.status.threshold_basis;
+  return basis === 'counted' || fixed.has(d.model) ? undefined : basis;
 }
