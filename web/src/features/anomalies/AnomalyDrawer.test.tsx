@@ -56,6 +56,33 @@ test('the details say what happened and why', async () => {
   expect(d.getByRole('link', { name: 'Show this series on the live chart' }).getAttribute('href')).toContain('detector=det_a');
 });
 
+test('how sure, what it had to pass, what else moved with values, and what similar ones were judged', async () => {
+  const moved = Array.from({ length: 8 }, (_, i) => ({ detector_id: 'det_b', detector_name: `errors ${i}`, series: { labels: { route: '/pay' }, key: '{}' }, at: started, score: 5, value: 7, expected: 2, shared_labels: 1 }));
+  const { user } = renderPage(
+    {
+      'GET /api/v1/anomalies/an_a/explain': () =>
+        explanation(anomaly(), {
+          probability: 'about once in 12 days, an estimate',
+          gates: [{ name: 'min_deviation', detail: 'at least 0.05' }],
+          also_moved: moved,
+          similar: [{ ...anomaly({ id: 'an_c', state: 'resolved', started_at: started, resolved_at: started, label: true }), why: 'the same series' }],
+          trained_from: '2026-03-01T00:00:00Z',
+          trained_to: '2026-03-08T00:00:00Z',
+        }),
+    },
+    '/?anomaly=an_a',
+  );
+  const d = within(await drawer());
+  expect(await d.findByText('About once in 12 days, an estimate.')).toBeVisible();
+  expect(d.getByText('Least deviation')).toBeVisible();
+  expect(d.getByText(/the same series, a true alarm/)).toBeVisible();
+  expect(d.getByText('Trained on')).toBeVisible();
+  const list = within(d.getByRole('list', { name: /What else moved/ }));
+  expect(list.getAllByText(/^7\ss instead of 2\ss$/)).toHaveLength(6);
+  await user.click(d.getByRole('button', { name: 'Show all 8' }));
+  expect(list.getAllByText(/no alarm, 1 label in common/)).toHaveLength(8);
+});
+
 test('evidence that gives another result is not hidden', async () => {
   renderPage({ 'GET /api/v1/anomalies/an_a/explain': () => explanation(anomaly(), { reproduced: false, difference: 'score 6.1 instead of 6.2' }) }, '/?anomaly=an_a');
   expect(await within(await drawer()).findByText(/gave another result. score 6.1 instead of 6.2/)).toBeVisible();

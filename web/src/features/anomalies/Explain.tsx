@@ -1,4 +1,5 @@
-import type { ReactNode } from 'react';
+import { Button } from '@mantine/core';
+import { useState, type ReactNode } from 'react';
 import type { Anomaly, Explanation } from '../../shared/api/types';
 import { fieldName } from '../../shared/format/definition';
 import { formatScore, formatValue } from '../../shared/format/number';
@@ -7,7 +8,7 @@ import { counted, plainText, sentence } from '../../shared/format/text';
 import type { Unit } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
 import { LabelList } from '../../shared/ui/LabelList';
-import { Block, Facts, Heading, Items, Quiet } from '../../shared/ui/Sections';
+import { Block, Facts, Heading, Items, Quiet, Row } from '../../shared/ui/Sections';
 import { counterfactual, labelWord, timing } from './describe';
 import classes from './Explain.module.css';
 
@@ -45,8 +46,12 @@ export function Explain({ explanation: e, unitFor, logs, ...links }: ExplainProp
   );
 }
 
+/** How many of the series that moved are shown at first. */
+const shownMoved = 6;
+
 function AlsoMoved({ explanation: e, unitFor, anomalyLink, seriesLink }: Links & { explanation: Explanation; unitFor: (detectorId: string) => Unit }) {
   const now = useNow();
+  const [all, setAll] = useState(false);
   if (e.also_moved.length === 0) {
     return (
       <>
@@ -59,7 +64,7 @@ function AlsoMoved({ explanation: e, unitFor, anomalyLink, seriesLink }: Links &
     <>
       <Heading>What else moved</Heading>
       <Items label="What else moved, most telling first">
-        {e.also_moved.map((m, i) => {
+        {e.also_moved.slice(0, all ? undefined : shownMoved).map((m, i) => {
           const unit = unitFor(m.detector_id);
           return (
             <li key={i}>
@@ -80,6 +85,11 @@ function AlsoMoved({ explanation: e, unitFor, anomalyLink, seriesLink }: Links &
           );
         })}
       </Items>
+      {!all && e.also_moved.length > shownMoved && (
+        <Row>
+          <Button onClick={() => setAll(true)}>Show all {e.also_moved.length}</Button>
+        </Row>
+      )}
     </>
   );
 }

@@ -1,7 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { anomaly } from '../../testing/fixtures';
 import { applied } from './mutations';
-import { gauge, labelWord, sideOf, standing, timing } from './describe';
+import { counterfactual, gauge, labelWord, sideOf, standing, timing } from './describe';
+
+describe('counterfactual', () => {
+  const edge = { normal: 0.0549535, anomalous: 0.05495351, gate: 'the deviation is too small' };
+  const e = { anomaly: anomaly({ value: 0.412, expected: 0.13 }), counterfactual: 'below 0.05495 it would have been normal', normal_above: edge };
+  test('in the unit of the value where the edge is known', () => expect(counterfactual(e, 'seconds')).toBe('Below 54.95\u00a0ms it would have been normal: the deviation is too small.'));
+  test('in the words of the server without a unit, or without an edge on that side', () => {
+    expect(counterfactual(e, 'none')).toBe('Below 0.05495 it would have been normal.');
+    expect(counterfactual({ ...e, anomaly: anomaly({ value: 0.01, expected: 0.13 }) }, 'seconds')).toBe('Below 0.05495 it would have been normal.');
+  });
+});
 
 const at = (seconds: number) => new Date(seconds * 1000).toISOString();
 

@@ -12,9 +12,13 @@ export function Changes({ changes, none = 'Nothing differs.' }: { changes: reado
         <div key={c.field}>
           <dt>{fieldName(c.field)}</dt>
           <dd>
-            <del>{fieldValue(c.field, c.from)}</del>
+            <del>
+              <bdi>{fieldValue(c.field, c.from)}</bdi>
+            </del>
             <span aria-hidden="true"> → </span>
-            <ins>{fieldValue(c.field, c.to)}</ins>
+            <ins>
+              <bdi>{fieldValue(c.field, c.to)}</bdi>
+            </ins>
           </dd>
         </div>
       ))}

@@ -99,7 +99,7 @@ export function BacktestView({ detector: d, backtest: b }: { detector: Detector;
       <Facts
         facts={[
           ['Alarms', b.anomaly_count.toLocaleString('en-US')],
-          ['A week', `${formatValue(b.alarms_per_week)}, tolerated false ones ${formatValue(b.false_alarms_per_week)}`],
+          ['Alarms a week', `${formatValue(b.alarms_per_week)}, budget ${formatValue(b.false_alarms_per_week)}`],
           ['Samples', `${formatCount(b.samples)} of ${counted(b.series, 'series', 'series')}`],
           ['Range', `${formatDuration((parseTime(b.to) - parseTime(b.from)) / 1000)} until ${formatStamp(parseTime(b.to), now)}`],
         ]}

@@ -45,6 +45,9 @@ export function ShadowPart({ detector: d }: { detector: Detector }) {
   );
 }
 
+/** What the server puts where nobody gave a reason. */
+const noReason = 'shadow';
+
 function Comparison({ detector: d, shadow: s }: { detector: Detector; shadow: Shadow }) {
   const now = useNow();
   const since = parseTime(s.since);
@@ -56,7 +59,7 @@ function Comparison({ detector: d, shadow: s }: { detector: Detector; shadow: Sh
         {s.state === 'learning' && ` ${percent(s.progress)} done.`}
       </p>
       {s.error && <p>{sentence(s.error)}</p>}
-      {s.reason && <Quiet>Why: {plainText(s.reason)}</Quiet>}
+      {s.reason && s.reason !== noReason && <Quiet>Why: {plainText(s.reason)}</Quiet>}
       <Changes changes={s.changes} none="The same definition, with models that were trained anew." />
       {compared && (
         <>

@@ -45,8 +45,9 @@ export function shadowMeaning(s: Shadow): string {
 const kinds: Record<string, string> = { suggest: 'Suggestion', search: 'Search', backtest: 'Backtest', train: 'Training', retrain: 'Training by itself' };
 
 /** What a task is called; undefined for kinds that are not about detectors. */
-export function taskName(task: Pick<Task, 'kind'>): string | undefined {
-  return kinds[task.kind];
+export function taskName(task: Pick<Task, 'kind' | 'detector_id'>): string | undefined {
+  // One of a definition that is not in force names no detector.
+  return task.kind === 'backtest' && !task.detector_id ? 'Backtest of a change' : kinds[task.kind];
 }
 
 /** The tone of each state of a task. */

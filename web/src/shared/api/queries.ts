@@ -74,7 +74,7 @@ export const shadowQuery = (detectorId: string) =>
 export const tasksQuery = () =>
   queryOptions({
     queryKey: ['tasks'],
-    queryFn: async ({ signal }): Promise<Task[]> => (await unwrap(api.GET('/api/v1/tasks', { params: { query: { limit: 50 } }, signal }))).items,
+    queryFn: async ({ signal }): Promise<Task[]> => (await unwrap(api.GET('/api/v1/tasks', { params: { query: { limit: 20 } }, signal }))).items,
     refetchInterval: polling(pace.tasks),
   });
 

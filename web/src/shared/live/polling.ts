@@ -23,7 +23,8 @@ export const pace = {
   lives: { live: 60_000, away: 15_000 },
   // No event tells how a shadow compares or how far a task is.
   shadow: { live: 10_000, away: 15_000 },
-  tasks: { live: 20_000, away: 20_000 },
+  // A list of tasks holds their results, which can be large.
+  tasks: { live: 60_000, away: 60_000 },
   task: { live: 1_500, away: 3_000 },
   /** What does not change by itself. */
   never: { live: Infinity, away: Infinity },

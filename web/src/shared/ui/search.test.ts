@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { parseSearch, readSearch, stringifySearch, type PageSearch } from './search';
 
 test('a state survives the way through an address', () => {
-  const state: PageSearch = { detector: 'det_1', series: '{job="a b", path="/x?y=1&z"}', range: '6h', filter: 'über', attention: true, show: 'all', only: true, anomaly: '123',
+  const state: PageSearch = { detector: 'det_1', series: '{job="a b", path="/x?y=1&z"}', life: true, range: '6h', filter: 'über', attention: true, show: 'all', only: true, anomaly: '123',
     view: 'logs', patterns: 'refused', level: 'error', order: 'new', pattern: 'aaaaaaaaaaaaaaaa', source: 'loki', stream: '{service="a b"}', text: 'x y', at: '2026-03-01T12:00:00.000Z' };
   expect(readSearch(parseSearch(stringifySearch(state)))).toEqual(state);
 });
