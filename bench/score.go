@@ -187,7 +187,7 @@ func (s *scorer) next(t int64, v float64) scored {
 	if p.silent {
 		strength, distance = 0, 0
 	}
-	p.rank, p.level = s.onsets.Next(strength, distance), s.onsets.Level
+	p.rank, p.level = s.onsets.Next(t, strength, distance), s.onsets.Level
 	p.anomaly = s.judge(r, v) && !p.silent
 	return p
 }

@@ -16,7 +16,7 @@ const (
 	autoClip   = 8    // usual errors that one sample counts for at most
 	autoTrack  = 1.07 // factor by which the ends of the band follow, every fourth sample
 	autoFar    = 6    // usual distances below which the strength is damped
-	autoOld    = 900  // samples before which it is, except in deep
+	autoOld    = 1000 // samples before which it is, except in deep
 )
 
 // autoRarity says how much each component counts for the score. Records of

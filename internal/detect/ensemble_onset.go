@@ -14,6 +14,9 @@ const (
 	onsetSpread     = 0.04 // share by which their levels differ from Level at most
 	onsetShare      = 0.8  // of the voters that make an onset
 
+	onsetDay   = uint64(24 * time.Hour / time.Millisecond) // that a gap between samples counts for at most
+	onsetYoung = 5                                         // days after which an onset counts for half
+
 	onsetHold  = 30 * time.Minute // what is strong is held for about so long
 	onsetLeast = 10               // but for at least so many samples
 	onsetMost  = 30               // and at most so many
@@ -37,8 +40,14 @@ const (
 // samples, unless they are 1.05 times as strong. Habit: each episode makes the
 // series' next ones weigh 10 % less, fading over 30,000 samples, so that a series
 // which alarms often has to show more. A sample is an onset when the votes of the last
-// 100 samples, in levels, come to 0.8 of the voters (which six bring together), and it ranks by their sum; another
-// follows within 100 samples if that has grown by 1.05.
+// 100 samples, in levels, come to 0.8 of the voters (which six bring together); another
+// follows within 100 samples if their sum has grown by 1.05.
+//
+// An onset ranks by that sum times d/(d+5) on day d of the series. Nothing is as it
+// was on any of n days with probability 1/(n+1) if days are alike, so that on the
+// first days what is new says little. The age decides only how onsets
+// rank among each other: what counts as one, and the habit that it leaves, are as later. A
+// gap between samples is a day at most.
 //
 // Below Level a sample ranks by its distance from what is usual, or by its
 // strength where the model gives none. Of that it is the decaying maximum over
@@ -52,10 +61,13 @@ type Onsets struct {
 
 	hold, holdAway float64 // share of strength and distance that the next sample keeps
 
-	n      int // samples, at most onsetFirst
+	n      int    // samples, at most onsetFirst
+	begun  bool   // there was a sample
+	last   int64  // time of the newest sample, in milliseconds
+	age    uint64 // of the series, likewise
 	voters [onsetVoters]voter
 	held   float64 // sum of the votes at the last onset, in voters
-	age    int     // samples since
+	since  int     // samples since that
 	peak   float64 // decaying maximum of strength
 	away   float64 // and of distance
 }
@@ -75,9 +87,10 @@ func NewOnsets(level float64, step time.Duration) Onsets {
 		holdAway: 1 - 1/min(max(n, awayLeast), awayMost)}
 }
 
-// Next takes the strength of the next sample and its distance, 0 if there is
-// none, and returns its rank, 0 or more.
-func (o *Onsets) Next(strength, distance float64) float64 {
+// Next takes the time of the next sample in milliseconds, its strength and its
+// distance, 0 if there is none, and returns its rank, 0 or more.
+func (o *Onsets) Next(t int64, strength, distance float64) float64 {
+	o.grow(t)
 	if !(strength > 0) {
 		strength = 0
 	}
@@ -94,16 +107,33 @@ func (o *Onsets) Next(strength, distance float64) float64 {
 		return below
 	}
 	if sum := o.vote(strength, !(distance > 0) || distance >= onsetAway); sum > 0 {
-		return mul(o.Level, sum/onsetShare)
+		return mul(o.Level, 1+mul(sum/onsetShare, o.weight()))
 	}
 	return below
+}
+
+// grow makes the series as old as a sample at t; one that is not later changes nothing.
+func (o *Onsets) grow(t int64) {
+	switch {
+	case !o.begun:
+		o.begun, o.last = true, t
+	case t > o.last:
+		o.age += min(uint64(t)-uint64(o.last), onsetDay) // right where the signed difference overflows
+		o.last = t
+	}
+}
+
+// weight is what an onset counts for at the present age, from 0 to 1.
+func (o *Onsets) weight() float64 {
+	days := float64(o.age) / float64(onsetDay)
+	return days / (days + onsetYoung)
 }
 
 // vote puts a sample to the voters and returns the sum of the votes, in voters, if
 // it is an onset, else 0.
 func (o *Onsets) vote(strength float64, far bool) float64 {
-	if o.age < onsetRefractory {
-		o.age++
+	if o.since < onsetRefractory {
+		o.since++
 	}
 	begins, sum := false, 0.0
 	for i := range o.voters {
@@ -115,11 +145,11 @@ func (o *Onsets) vote(strength float64, far bool) float64 {
 		}
 	}
 	sum /= onsetVoters
-	fresh := o.held == 0 || o.age >= onsetRefractory || sum >= mul(onsetEscalation, o.held)
+	fresh := o.held == 0 || o.since >= onsetRefractory || sum >= mul(onsetEscalation, o.held)
 	if !begins || !fresh || sum < onsetShare {
 		return 0
 	}
-	o.held, o.age = sum, 0
+	o.held, o.since = sum, 0
 	return sum
 }
 

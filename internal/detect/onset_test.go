@@ -22,11 +22,13 @@ func TestOnsetsRankWhatLasts(t *testing.T) {
 		"a usual distance": {1, false, false},
 	} {
 		o := detect.NewOnsets(5, time.Minute)
+		at := int64(0)
 		rank := func(strength, distance float64) float64 {
 			if c.distance == 0 {
 				distance = 0
 			}
-			return o.Next(strength, distance)
+			at += minute
+			return o.Next(at, strength, distance)
 		}
 		var quiet, last float64
 		for range 500 {
@@ -53,7 +55,7 @@ func TestOnsetsHoldBackRepeatedAlarms(t *testing.T) {
 		if i%50 == 10 { // the first five are too early
 			strength = 9
 		}
-		if r := o.Next(strength, strength); r >= 5 {
+		if r := o.Next(int64(i)*24*60*minute, strength, strength); r >= 5 {
 			ranks = append(ranks, r)
 		}
 	}
@@ -80,11 +82,11 @@ func TestOnsetsNeedMostVoters(t *testing.T) {
 	} {
 		o := detect.NewOnsets(5, time.Minute)
 		for range 300 {
-			o.Next(1, 1)
+			o.Next(0, 1, 1)
 		}
 		onsets, last := 0, 0.0
-		for _, s := range c.strengths {
-			if r := o.Next(5*s, 9); r >= 5 {
+		for i, s := range c.strengths {
+			if r := o.Next(int64(i+1)*minute, 5*s, 9); r >= 5 {
 				if onsets++; r <= last {
 					t.Errorf("%s: an onset of rank %v follows one of %v", name, r, last)
 				}
@@ -101,13 +103,42 @@ func TestOnsetsTakeAnyInput(t *testing.T) {
 	t.Parallel()
 	o := detect.NewOnsets(5, 0)
 	inputs := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, 0, 1e300, 1e-300, 5}
+	times := []int64{0, math.MaxInt64, math.MinInt64, -1, 1}
 	for range 3 {
-		for _, s := range inputs {
+		for i, s := range inputs {
 			for _, d := range inputs {
-				if r := o.Next(s, d); !(r >= 0 && r <= math.MaxFloat64) {
+				if r := o.Next(times[i%len(times)], s, d); !(r >= 0 && r <= math.MaxFloat64) {
 					t.Fatalf("strength %v and distance %v rank %v", s, d, r)
 				}
 			}
 		}
+	}
+}
+
+// TestOnsetsRankByAge lets the same sample begin an episode at several ages of a
+// series: it is an onset at each, and ranks the higher the older the series is, in
+// days that were seen, whatever the step and the epoch.
+func TestOnsetsRankByAge(t *testing.T) {
+	t.Parallel()
+	const samples = 300
+	rank := func(from, step, gap int64) float64 {
+		o := detect.NewOnsets(5, time.Duration(step)*time.Millisecond)
+		at := from
+		for i := range samples {
+			at = from + int64(i)*step
+			o.Next(at, 1, 1)
+		}
+		return o.Next(at+gap, 9, 9)
+	}
+	const day = 24 * 60 * minute
+	young, week, old := rank(0, minute, minute), rank(0, 30*minute, 30*minute), rank(0, 120*minute, 120*minute)
+	if !(young >= 5 && week > 1.5*young && old > 1.2*week) {
+		t.Errorf("ranks %v, %v and %v: want onsets that rank by the age of the series", young, week, old)
+	}
+	if later := rank(1e12, 30*minute, 30*minute); later != week {
+		t.Errorf("rank %v with another epoch, want %v", later, week)
+	}
+	if once, year := rank(0, minute, day), rank(0, minute, 365*day); once != year || once <= young {
+		t.Errorf("rank %v after a gap of a day and %v after one of a year: want the same, above %v", once, year, young)
 	}
 }

@@ -16,11 +16,11 @@ func TestStrengthIsDampedNearAndEarly(t *testing.T) {
 		distance float64
 		share    float64
 	}{
-		{"auto", 900, 6, 1},
+		{"auto", 1000, 6, 1},
 		{"auto", 5000, 60, 1},
 		{"auto", 5000, 3, 0.5},
-		{"auto", 225, 6, 0.5},
-		{"auto", 225, 3, 0.25},
+		{"auto", 250, 6, 0.5},
+		{"auto", 250, 3, 0.25},
 		{"deep", 225, 6, 1},
 		{"deep", 225, 3, 0.5},
 		{"deep", 225, 0, 1}, // patterns decide, there is no distance
