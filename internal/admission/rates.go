@@ -23,7 +23,7 @@ type rates[K comparable] struct {
 type bucket struct {
 	limit  *rate.Limiter
 	rate   Rate
-	policy string // the RateLimit-Policy field
+	policy []string // the RateLimit-Policy field; shared by answers and never changed
 }
 
 func newRates[K comparable](policy string, most int) *rates[K] {
@@ -37,7 +37,7 @@ func (s *rates[K]) take(h http.Header, key K, r Rate, now time.Time) (wait time.
 	if !found {
 		window := max(1, int(math.Ceil(float64(r.Burst)/r.PerSecond)))
 		fresh := &bucket{limit: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), rate: r,
-			policy: `"` + s.policy + `";q=` + strconv.Itoa(r.Burst) + `;w=` + strconv.Itoa(window)}
+			policy: []string{`"` + s.policy + `";q=` + strconv.Itoa(r.Burst) + `;w=` + strconv.Itoa(window)}}
 		b, _ = s.buckets.SetIfAbsent(key, fresh)
 		if b == nil {
 			b = fresh
@@ -46,8 +46,15 @@ func (s *rates[K]) take(h http.Header, key K, r Rate, now time.Time) (wait time.
 	ok = b.limit.AllowN(now, 1)
 	left := max(0, b.limit.TokensAt(now))
 	full := int(math.Ceil((float64(b.rate.Burst) - left) / b.rate.PerSecond))
-	h["Ratelimit-Policy"] = append(h["Ratelimit-Policy"], b.policy)
-	h["Ratelimit"] = append(h["Ratelimit"], `"`+s.policy+`";r=`+strconv.Itoa(int(left))+`;t=`+strconv.Itoa(full))
+	if others := h["Ratelimit-Policy"]; others == nil {
+		h["Ratelimit-Policy"] = b.policy
+	} else {
+		h["Ratelimit-Policy"] = append(others[:len(others):len(others)], b.policy...)
+	}
+	var room [64]byte
+	field := append(append(append(room[:0], '"'), s.policy...), `";r=`...)
+	field = append(strconv.AppendInt(field, int64(left), 10), ";t="...)
+	h["Ratelimit"] = append(h["Ratelimit"], string(strconv.AppendInt(field, int64(full), 10)))
 	if !ok {
 		wait = time.Duration((1 - left) / b.rate.PerSecond * float64(time.Second))
 	}

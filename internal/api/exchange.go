@@ -59,9 +59,14 @@ func (s *server) exchange(hctx huma.Context, next func(huma.Context)) {
 
 // serveKept answers a read with what is kept, or keeps what it answers.
 func (s *server) serveKept(w http.ResponseWriter, r *http.Request, op *huma.Operation, next func(huma.Context)) {
+	id := identityOf(r.Context()) // as far as an answer can depend on it: operations whose answers depend on more are fresh
+	k := responseKey{string(id.Role), id.Subject, r.URL.Path, r.URL.RawPath, r.URL.RawQuery}
+	if e := s.opts.Responses.hit(k); e != nil {
+		e.send(w, r, true)
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeoutOf(op))
 	defer cancel()
-	k := responseKey{whoOf(ctx), r.URL.Path, r.URL.RawPath, r.URL.RawQuery}
 	e, hit := s.opts.Responses.get(ctx, k, func() *kept {
 		r := s.prepare(r.WithContext(ctx), op)
 		ans := &answer{header: http.Header{}}
@@ -71,18 +76,11 @@ func (s *server) serveKept(w http.ResponseWriter, r *http.Request, op *huma.Oper
 			return nil
 		}
 		tag(ans)
-		return &kept{tag: ans.header.Get("ETag"), contentType: ans.header.Get("Content-Type"), control: ans.header.Get("Cache-Control"), body: ans.body.Bytes()}
+		return keep(ans)
 	})
 	if e != nil {
 		e.send(w, r, hit)
 	}
-}
-
-// whoOf names who asks, as far as an answer can depend on it. Operations whose
-// answers depend on more are fresh.
-func whoOf(ctx context.Context) string {
-	id := identityOf(ctx)
-	return string(id.Role) + "/" + id.Subject
 }
 
 func timeoutOf(op *huma.Operation) time.Duration {

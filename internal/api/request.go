@@ -83,7 +83,7 @@ type requestInfo struct {
 	identity    auth.Identity  // who sent it
 	unknown     error          // why that cannot be told
 	faults      []ProblemField // of the parameters, to be told together with huma's
-	chi         *chi.Context
+	chi         chi.Context
 	err         error    // cause of a failure, for the log only
 	problem     *Problem // what was answered, when it was a failure
 }
@@ -93,6 +93,24 @@ type requestInfo struct {
 const statusClientGone = 499
 
 type requestKey struct{}
+
+// requestContext is the context of a request that knows its requestInfo, and
+// gives chi the one for its route.
+type requestContext struct {
+	context.Context
+	info *requestInfo
+}
+
+// Value implements context.Context.
+func (c requestContext) Value(key any) any {
+	switch key {
+	case requestKey{}:
+		return c.info
+	case chi.RouteCtxKey:
+		return &c.info.chi
+	}
+	return c.Context.Value(key)
+}
 
 func requestOf(ctx context.Context) *requestInfo {
 	info, _ := ctx.Value(requestKey{}).(*requestInfo)
@@ -126,13 +144,11 @@ func (s *server) observe(next http.Handler) http.Handler {
 			server: s, id: requestID(r.Header.Get("X-Request-Id")),
 			path: clip(r.URL.EscapedPath(), 512),
 		}
-		info.chi = chi.NewRouteContext()
 		info.verbose = r.URL.RawQuery == "verbose" || strings.HasPrefix(r.URL.RawQuery, "verbose&") || strings.HasSuffix(r.URL.RawQuery, "&verbose")
 		if r.Method == http.MethodHead {
 			info.chi.RouteMethod = http.MethodGet // net/http drops the body
 		}
-		ctx := context.WithValue(r.Context(), requestKey{}, info)
-		ctx = context.WithValue(ctx, chi.RouteCtxKey, info.chi)
+		var ctx context.Context = requestContext{r.Context(), info}
 		ctx = telemetry.WithRequestID(ctx, info.id)
 		given := r.Header.Get("Traceparent")
 		ctx, span, sent := telemetry.StartRequest(ctx, given, "HTTP "+methodLabel(r.Method), traceparent(given))
@@ -219,12 +235,15 @@ func (s *server) logRequest(r *http.Request, rec *recorder, info *requestInfo, t
 func (s *server) served(r *http.Request, rec *recorder, level slog.Level, id, parent string, what Request, more ...slog.Attr) {
 	what.Method, what.Bytes = methodLabel(r.Method), rec.bytes
 	if s.log.Enabled(r.Context(), level) {
-		s.log.LogAttrs(r.Context(), level, "request", append([]slog.Attr{
+		line := slog.NewRecord(time.Now(), level, "request", 0) // where it is written is the same for all
+		line.AddAttrs(
 			slog.String("class", string(what.Class)), slog.String("method", r.Method), slog.String("route", what.Route),
 			slog.Int("status", what.Status), slog.Float64("duration_ms", float64(what.Duration.Microseconds())/1000),
 			slog.Int64("bytes", what.Bytes), slog.String("client", s.opts.Client(r)),
 			slog.String("request_id", id), slog.String("traceparent", parent),
-		}, more...)...)
+		)
+		line.AddAttrs(more...)
+		_ = s.log.Handler().Handle(r.Context(), line) // as slog does: there is nowhere to tell of it
 	}
 	if s.opts.OnRequest != nil {
 		s.opts.OnRequest(r.Context(), what)

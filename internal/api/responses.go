@@ -67,24 +67,37 @@ type Responses struct {
 	running map[responseKey]chan struct{} // closed when the answer is made
 }
 
-type responseKey struct{ who, path, rawPath, query string }
+type responseKey struct{ role, subject, path, rawPath, query string }
 
 // kept is one answer. It is not changed, but for its packed forms, each made
 // when it is first asked for.
 type kept struct {
-	at          time.Time
-	generation  uint64
-	tag         string // with quotes
-	contentType string
-	control     string // Cache-Control
-	body        []byte
+	at         time.Time
+	generation uint64
+	body       []byte
+
+	// Fields of the answer, each of one value that answers share.
+	tag, weakTag, contentType, control, length []string
 
 	gzip, zstd packed
 }
 
+// keep makes an answer to be kept of what an operation said, tag and all.
+func keep(ans *answer) *kept {
+	tag, body := ans.header.Get("ETag"), ans.body.Bytes()
+	return &kept{
+		body: body, tag: []string{tag}, weakTag: []string{"W/" + tag}, // the same content in other bytes
+		contentType: []string{ans.header.Get("Content-Type")}, control: []string{ans.header.Get("Cache-Control")},
+		length: lengthOf(body),
+	}
+}
+
+func lengthOf(body []byte) []string { return []string{strconv.Itoa(len(body))} }
+
 type packed struct {
-	once sync.Once
-	body []byte // nil: no smaller than the plain one
+	once   sync.Once
+	body   []byte   // nil: no smaller than the plain one
+	length []string // of body
 }
 
 // NewResponses returns an empty cache. changes returns a number that grows
@@ -158,6 +171,15 @@ func (c *Responses) find(k responseKey, generation uint64) *kept {
 	return e
 }
 
+// hit returns the kept answer of k and counts it, or nil.
+func (c *Responses) hit(k responseKey) *kept {
+	e := c.find(k, c.generation())
+	if e != nil {
+		c.hits.Add(1)
+	}
+	return e
+}
+
 // get returns the kept answer of k, or one that load makes. Of requests that
 // come at the same time one makes it for all. load returns nil for an answer
 // that must not be kept, which it has sent.
@@ -218,29 +240,30 @@ func (c *Responses) fill(k responseKey, generation uint64, load func() *kept) *k
 // leastPacked is the size from which bodies are worth packing.
 const leastPacked = 1024
 
-// in returns the body in the best form that the client takes.
-func (e *kept) in(accept string) (body []byte, encoding string) {
+// in returns the body in the best form that the client takes, with its length
+// and encoding as fields; nil: it is plain.
+func (e *kept) in(accept string) (body []byte, length, encoding []string) {
 	if len(e.body) < leastPacked || accept == "" {
-		return e.body, ""
+		return e.body, e.length, nil
 	}
 	if accepts(accept, "zstd") {
 		e.zstd.once.Do(func() { e.zstd.set(packZstd(e.body), e.body) })
 		if e.zstd.body != nil {
-			return e.zstd.body, "zstd"
+			return e.zstd.body, e.zstd.length, inZstd
 		}
 	}
 	if accepts(accept, "gzip") {
 		e.gzip.once.Do(func() { e.gzip.set(packGzip(e.body), e.body) })
 		if e.gzip.body != nil {
-			return e.gzip.body, "gzip"
+			return e.gzip.body, e.gzip.length, inGzip
 		}
 	}
-	return e.body, ""
+	return e.body, e.length, nil
 }
 
 func (p *packed) set(body, plain []byte) {
 	if len(body) < len(plain) {
-		p.body = body
+		p.body, p.length = body, lengthOf(body)
 	}
 }
 
@@ -265,27 +288,24 @@ func packZstd(text []byte) []byte { return zstdEncoder().EncodeAll(text, nil) }
 // send answers r with e.
 func (e *kept) send(w http.ResponseWriter, r *http.Request, hit bool) {
 	h := w.Header()
-	h["Cache-Control"] = []string{e.control}
+	h["Cache-Control"] = e.control
 	if hit {
 		h["Cache-Status"] = hitStatus
 	}
 	if len(e.body) >= leastPacked {
 		h["Vary"] = varyEncoding
 	}
-	if noneMatch(r.Header.Get("If-None-Match"), e.tag) {
-		h["Etag"] = []string{e.tag}
+	if noneMatch(r.Header.Get("If-None-Match"), e.tag[0]) {
+		h["Etag"] = e.tag
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body, encoding := e.in(r.Header.Get("Accept-Encoding"))
-	tag := e.tag
-	if encoding != "" {
-		h["Content-Encoding"] = []string{encoding}
-		tag = "W/" + tag // the same content in other bytes
+	body, length, encoding := e.in(r.Header.Get("Accept-Encoding"))
+	h["Etag"] = e.tag
+	if encoding != nil {
+		h["Content-Encoding"], h["Etag"] = encoding, e.weakTag
 	}
-	h["Etag"] = []string{tag}
-	h["Content-Type"] = []string{e.contentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Content-Type"], h["Content-Length"] = e.contentType, length
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body)
 }
@@ -294,4 +314,6 @@ func (e *kept) send(w http.ResponseWriter, r *http.Request, hit bool) {
 var (
 	hitStatus    = []string{"aiops; hit"}
 	varyEncoding = []string{"Accept-Encoding"}
+	inGzip       = []string{"gzip"}
+	inZstd       = []string{"zstd"}
 )

@@ -291,23 +291,3 @@ func TestResponsesConfig(t *testing.T) {
 		t.Error("the configuration is not checked")
 	}
 }
-
-// BenchmarkKeptRead is the way of a read that is kept, without the network.
-func BenchmarkKeptRead(b *testing.B) {
-	w := newWorld()
-	opts := w.options()
-	opts.Responses = NewResponses(ResponsesConfig{MaxAge: model.Duration(time.Minute)}, nil)
-	h, err := New(opts)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		req := httptest.NewRequest("GET", "/api/v1/detectors?limit=1", nil)
-		rec := httptest.NewRecorder()
-		h.ServeHTTP(rec, req)
-		if rec.Code != 200 {
-			b.Fatal(rec.Code)
-		}
-	}
-}

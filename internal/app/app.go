@@ -167,7 +167,9 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	p.level.Set(level)
-	p.log = telemetry.NewLogger(c.Log, o.Log, p.level)
+	gathered := telemetry.NewGatherer(o.Log)
+	defer gathered.Flush()
+	p.log = telemetry.NewLogger(c.Log, gathered, p.level)
 	p.gate = &gate{starting: api.Starting(p.log.With("component", "api"))}
 	p.registry = telemetry.NewRegistry(p.started)
 	p.parts = newSupervisor(p.log.With("component", "app"), p.registry)
@@ -181,7 +183,7 @@ func Run(ctx context.Context, o Options) error {
 	url, err := p.build(ctx, c)
 	if err == nil {
 		p.ready.Store(true)
-		p.log.Info("ready", "url", url, "duration", time.Since(p.started))
+		p.log.Info("ready", "url", url, "duration_ms", time.Since(p.started).Milliseconds())
 		if o.Serving != nil {
 			o.Serving(url)
 		}
@@ -226,7 +228,7 @@ func (p *program) stop() error {
 	}
 	left()
 	err := p.life.unwind(ctx)
-	p.log.Info("stopped", "duration", time.Since(began))
+	p.log.Info("stopped", "duration_ms", time.Since(began).Milliseconds())
 	return err
 }
 

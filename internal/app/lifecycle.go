@@ -94,7 +94,7 @@ func (l *lifecycle) unwind(ctx context.Context) error {
 		if err := s.f(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stopping %s: %w", s.name, err))
 		}
-		l.log.Debug("stopped", "part", s.name, "duration", time.Since(began))
+		l.log.Debug("stopped", "part", s.name, "duration_ms", time.Since(began).Milliseconds())
 	}
 	l.stops = nil
 	return errors.Join(errs...)

@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +22,23 @@ type requestMetrics struct {
 	duration *prometheus.HistogramVec
 	routes   *prometheus.HistogramVec
 	panics   prometheus.Counter
+
+	mu    sync.Mutex // taken to change known
+	known atomic.Pointer[map[served]*instruments]
+}
+
+// served is a kind of request, as far as labels tell. There are as many as
+// there are routes, known methods and statuses.
+type served struct {
+	class         api.Class
+	method, route string
+	status        int
+}
+
+// instruments are what measures one kind of request.
+type instruments struct {
+	requests         prometheus.Counter
+	duration, routes prometheus.Observer
 }
 
 func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
@@ -42,15 +62,37 @@ func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 }
 
 func (m *requestMetrics) observe(ctx context.Context, r api.Request) {
-	m.requests.WithLabelValues(string(r.Class), r.Method, r.Route, strconv.Itoa(r.Status)).Inc()
-	telemetry.Observe(ctx, m.duration.WithLabelValues(string(r.Class)), r.Duration.Seconds())
-	telemetry.Observe(ctx, m.routes.WithLabelValues(r.Method, r.Route), r.Duration.Seconds())
+	in := m.of(served{r.Class, r.Method, r.Route, r.Status})
+	in.requests.Inc()
+	telemetry.Observe(ctx, in.duration, r.Duration.Seconds())
+	telemetry.Observe(ctx, in.routes, r.Duration.Seconds())
+}
+
+// of finds what measures a kind of request. The labels are looked up once:
+// each look costs as much as the rest of the measurement.
+func (m *requestMetrics) of(s served) *instruments {
+	if known := m.known.Load(); known != nil {
+		if in := (*known)[s]; in != nil {
+			return in
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := map[served]*instruments{}
+	if known := m.known.Load(); known != nil {
+		maps.Copy(next, *known)
+	}
+	in := &instruments{m.requests.WithLabelValues(string(s.class), s.method, s.route, strconv.Itoa(s.status)),
+		m.duration.WithLabelValues(string(s.class)), m.routes.WithLabelValues(s.method, s.route)}
+	next[s] = in
+	m.known.Store(&next)
+	return in
 }
 
 // refused counts a GET that a connection refused by itself. How long that took
 // is not measured: a zero would make the others look fast.
 func (m *requestMetrics) refused(c api.Class) {
-	m.requests.WithLabelValues(string(c), http.MethodGet, api.Refused, "503").Inc()
+	m.of(served{c, http.MethodGet, api.Refused, http.StatusServiceUnavailable}).requests.Inc()
 }
 
 func (m *requestMetrics) panicked(string) { m.panics.Inc() }

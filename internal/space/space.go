@@ -37,10 +37,9 @@ const (
 
 // Usage is how full a file system is.
 type Usage struct {
-	State      State
-	UsedShare  float64 // 0 to 1, of what this process may use
-	FreeBytes  uint64
-	TotalBytes uint64
+	State     State
+	UsedShare float64 // 0 to 1, of what this process may use
+	FreeBytes uint64
 }
 
 // Watch measures a file system at most once a second. It is safe for
@@ -91,7 +90,7 @@ func (w *Watch) Usage() (Usage, error) {
 }
 
 func judge(free, total uint64) Usage {
-	u := Usage{State: OK, FreeBytes: free, TotalBytes: total}
+	u := Usage{State: OK, FreeBytes: free}
 	if total == 0 {
 		u.State = Unknown
 		return u

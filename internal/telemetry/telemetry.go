@@ -100,6 +100,9 @@ func (h requestHandler) WithGroup(name string) slog.Handler {
 }
 
 func isTerminal(w io.Writer) bool {
+	if g, ok := w.(*Gatherer); ok {
+		w = g.w
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

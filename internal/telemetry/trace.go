@@ -117,8 +117,25 @@ func StartRequest(ctx context.Context, given, name, fallback string) (context.Co
 
 // parse puts the trace of a traceparent into ctx.
 func parse(ctx context.Context, traceparent string) context.Context {
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
+	return propagation.TraceContext{}.Extract(ctx, parent(traceparent))
 }
+
+// parent is the headers of a request that has a traceparent and nothing else.
+type parent string
+
+// Get implements propagation.TextMapCarrier.
+func (p parent) Get(key string) string {
+	if key == "traceparent" {
+		return string(p)
+	}
+	return ""
+}
+
+// Set implements propagation.TextMapCarrier. Nothing is written to it.
+func (p parent) Set(string, string) {}
+
+// Keys implements propagation.TextMapCarrier.
+func (p parent) Keys() []string { return []string{"traceparent"} }
 
 // quiet logs failures of sending instead of passing them on to OpenTelemetry's
 // process-wide handler.
