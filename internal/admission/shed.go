@@ -3,6 +3,9 @@ package admission
 import (
 	"bytes"
 	"net"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -27,10 +30,15 @@ type Head struct {
 type Listener struct {
 	net.Listener
 	admission atomic.Pointer[Admission]
+	fault     func(b []byte, status int, text string) []byte
 }
 
 // NewListener returns a Listener that passes everything on until Use is called.
-func NewListener(l net.Listener) *Listener { return &Listener{Listener: l} }
+// fault appends to b the whole answer to what net/http cannot read as a request,
+// in place of the plain text that it sends; nil: that is sent.
+func NewListener(l net.Listener, fault func(b []byte, status int, text string) []byte) *Listener {
+	return &Listener{Listener: l, fault: fault}
+}
 
 // Use lets a decide from now on, unless it is disabled.
 func (l *Listener) Use(a *Admission) {
@@ -96,6 +104,47 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.listener.fault == nil {
+		return c.TCPConn.Write(p)
+	}
+	status, text, ok := readFault(p)
+	if !ok {
+		return c.TCPConn.Write(p)
+	}
+	if _, err := c.TCPConn.Write(c.listener.fault(nil, status, text)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// faultFields are those of the answers, in plain text and each in one write,
+// with which net/http refuses what it cannot read. Answers of handlers have
+// others, a Date for one.
+const faultFields = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+
+// readFault reads such an answer. text is what it says beside the status.
+func readFault(p []byte) (status int, text string, ok bool) {
+	const start, most = len("HTTP/1.1 400 "), 512
+	if len(p) > most || len(p) < start || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
+		return 0, "", false
+	}
+	line, body, ok := bytes.Cut(p, []byte(faultFields))
+	if !ok || bytes.ContainsAny(line, "\r\n") || bytes.ContainsAny(body, "\r\n") {
+		return 0, "", false
+	}
+	status, err := strconv.Atoi(string(line[start-4 : start-1]))
+	if err != nil || status < 400 {
+		return 0, "", false
+	}
+	_, text, found := strings.Cut(string(line[start:]), ": ")
+	if !found {
+		text = http.StatusText(status)
+	}
+	return status, text, true
 }
 
 // handBack gives net/http, which gets what has just come, the deadlines that

@@ -90,7 +90,7 @@ func serveOn(t *testing.T, a *Admission, header time.Duration) (dial func() (net
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := NewListener(plain)
+	listener := NewListener(plain, nil)
 	listener.Use(a)
 	server := &http.Server{ReadHeaderTimeout: header, Handler: a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
@@ -209,5 +209,48 @@ func TestNoBytesOfOthersAreTakenForARequest(t *testing.T) {
 	c.refuses(a, []byte(probe), time.Now())
 	if _, refused := c.refuses(a, []byte(plainGet), time.Now()); !refused {
 		t.Error("a request is not refused")
+	}
+}
+
+// TestWhatIsNoRequest: what net/http itself refuses has our answer, whatever
+// words it has for it; those of handlers stay.
+func TestWhatIsNoRequest(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewListener(inner, func(b []byte, status int, text string) []byte {
+		return fmt.Appendf(b, "HTTP/1.1 %d Ours\r\nConnection: close\r\n\r\n%s", status, text)
+	})
+	closed := make(chan struct{}, 1)
+	server := &http.Server{MaxHeaderBytes: 4096, ConnState: func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "a handler's", http.StatusBadRequest)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 16<<10) + "\r\n\r\n": "HTTP/1.1 431 Ours\r\nConnection: close\r\n\r\nRequest Header Fields Too Large",
+		"GET / HTTP/1.1\r\n\r\n": "HTTP/1.1 400 Ours\r\nConnection: close\r\n\r\nmissing required Host header",
+		"GET\r\n\r\n":            "HTTP/1.1 400 Ours\r\nConnection: close\r\n\r\nBad Request",
+		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: none\r\n\r\n": "HTTP/1.1 501 Ours\r\nConnection: close\r\n\r\nNot Implemented",
+		"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":        "a handler's\n",
+	} {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.WriteString(c, request)
+		answer, err := io.ReadAll(c)
+		_ = c.Close()
+		<-closed
+		if err != nil || !strings.HasSuffix(string(answer), want) {
+			t.Errorf("%.40q: %q, %v; want %q", request, answer, err, want)
+		}
 	}
 }

@@ -50,6 +50,28 @@ func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
 func AppendRefusal(b []byte, id, parent, path string, err error) []byte {
 	p := problemOf(err)
 	p.RequestID, p.Instance = requestID(id), clip(path, 512)
+	return p.appendAnswer(b, parent, false)
+}
+
+// AppendFault appends to b the whole HTTP/1.1 answer to what could not be read
+// as a request, with a status and net/http's words for what is wrong with it,
+// on a connection that is closed then.
+func AppendFault(b []byte, status int, text string) []byte {
+	code := codeOfStatus(status)
+	if status == http.StatusNotImplemented { // a transfer encoding that does not exist
+		code = CodeValidation
+	}
+	if text == http.StatusText(status) {
+		text = "" // the table says more
+	}
+	p := newProblem(code, status, text)
+	p.RequestID = requestID("")
+	return p.appendAnswer(b, "", true)
+}
+
+// appendAnswer adds to b the whole answer that p is. parent is the request's
+// Traceparent.
+func (p *Problem) appendAnswer(b []byte, parent string, last bool) []byte {
 	buffer := bodies.Get().(*[]byte)
 	body := append(p.append((*buffer)[:0]), '\n')
 	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(p.Status), 10)
@@ -66,6 +88,9 @@ func AppendRefusal(b []byte, id, parent, path string, err error) []byte {
 	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
 	if v := p.retryAfter(); v != "" {
 		b = append(append(b, "\r\nRetry-After: "...), v...)
+	}
+	if last {
+		b = append(b, "\r\nConnection: close"...)
 	}
 	b = append(append(b, "\r\nTraceparent: "...), traceparent(parent)...)
 	b = append(append(b, "\r\nX-Request-Id: "...), p.RequestID...)

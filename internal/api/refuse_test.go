@@ -131,3 +131,30 @@ func TestProblemsAreWrittenAsJSON(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultsAreProblems: what could not be read as a request is answered with a
+// whole problem document too.
+func TestFaultsAreProblems(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status       int
+		text, detail string
+		code         Code
+	}{
+		{http.StatusRequestHeaderFieldsTooLarge, "Request Header Fields Too Large", "", CodePayloadTooLarge},
+		{http.StatusBadRequest, "missing required Host header", "missing required Host header", CodeValidation},
+		{http.StatusNotImplemented, "Not Implemented", "", CodeValidation},
+	} {
+		answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(AppendFault(nil, c.status, c.text))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p Problem
+		err = json.NewDecoder(answer.Body).Decode(&p)
+		_ = answer.Body.Close()
+		if err != nil || answer.StatusCode != c.status || p.Status != c.status || p.Code != c.code || p.Retryable || c.detail != "" && p.Detail != c.detail || p.Detail == "" ||
+			!answer.Close || answer.Header.Get("Content-Type") != problemType || p.RequestID == "" || answer.Header.Get("X-Request-Id") != p.RequestID || answer.Header.Get("Traceparent") == "" {
+			t.Errorf("%d: %v %+v %v", c.status, answer.Header, p, err)
+		}
+	}
+}

@@ -359,7 +359,7 @@ const addressFile = "address"
 // The returned function takes no more requests and waits for those in flight,
 // 10 s at most.
 func (p *program) serve(listener net.Listener) (drain func(context.Context) error) {
-	p.listener = admission.NewListener(listener)
+	p.listener = admission.NewListener(listener, api.AppendFault)
 	server := &http.Server{
 		Handler:           p.gate,
 		BaseContext:       func(net.Listener) context.Context { return p.tracing.Context(context.Background()) },
