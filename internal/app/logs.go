@@ -288,8 +288,8 @@ func (w *logWork) keep(ctx context.Context, id string) error {
 		return err
 	}
 	if w.owner != nil {
-		token, ok := w.owner.Hold(a.DetectorID)
-		if !ok {
+		token, write, _ := w.owner.Hold(a.DetectorID)
+		if !write {
 			return nil // its owner keeps them
 		}
 		ctx = w.owner.Fence(ctx, a.DetectorID, token)

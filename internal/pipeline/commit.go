@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"aiops/internal/model"
 )
@@ -29,6 +30,15 @@ func (r *runner) emit(s *series, tr transition, t int64, note string) {
 		c.dropProof(s.episode)
 	}
 	r.pending = append(r.pending, change)
+	r.pendingBytes += evidenceBytes(change.Evidence)
+}
+
+// evidenceBytes is about what an evidence takes in memory.
+func evidenceBytes(e *model.Evidence) int64 {
+	if e == nil {
+		return 0
+	}
+	return int64(len(e.Definition) + len(e.ModelState) + len(e.Context)*int(unsafe.Sizeof(model.ScoredPoint{})) + len(e.Contributions)*int(unsafe.Sizeof(model.Contribution{})))
 }
 
 // anomaly describes the episode of s as it is after step t.
@@ -67,11 +77,16 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 }
 
 // commit hands pending changes to the store, in order. It reports whether none
-// is left.
+// is left and the store may be written to.
 func (r *runner) commit(ctx context.Context) bool {
+	if r.alone {
+		return false
+	}
 	for len(r.pending) > 0 {
 		n := min(len(r.pending), commitBatch)
-		err := r.e.store.CommitAnomalies(ctx, r.pending[:n:n])
+		bounded, cancel := context.WithTimeout(ctx, commitWithin)
+		err := r.e.store.CommitAnomalies(bounded, r.pending[:n:n])
+		cancel()
 		if r.deposed(err) {
 			return false
 		}
@@ -84,6 +99,9 @@ func (r *runner) commit(ctx context.Context) bool {
 			return false
 		}
 		r.turn.do(func() {
+			for _, change := range r.pending[:n] {
+				r.pendingBytes -= evidenceBytes(change.Evidence)
+			}
 			clear(r.pending[:n])
 			r.pending = r.pending[n:]
 			if len(r.pending) == 0 {

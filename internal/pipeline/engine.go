@@ -350,13 +350,13 @@ func (r *runner) remove() {
 func (r *runner) state() model.DetectorStatus {
 	now := r.e.now()
 	var node string
-	unsure := false
+	unsure, alone := false, false
 	if o := r.e.cfg.Owner; o != nil {
-		token, ok := o.Hold(r.id)
+		token, write, score := o.Hold(r.id)
 		if token == 0 {
 			return r.stateElsewhere()
 		}
-		node, unsure = o.Node(), !ok
+		node, unsure, alone = o.Node(), !write, score && !write
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -377,7 +377,10 @@ func (r *runner) state() model.DetectorStatus {
 	}
 	note(s.failure)
 	note(s.trouble)
-	if unsure {
+	switch {
+	case alone && s.stage == stageLive && !s.stopped:
+		note(fmt.Sprintf("this node cannot reach the database: it scores in memory, and %d changes of anomalies wait to be stored", s.waiting))
+	case unsure:
 		note("evaluation waits: this node cannot reach the database to say that it lives")
 	}
 	if s.refused > 0 {

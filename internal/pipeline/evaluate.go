@@ -23,7 +23,7 @@ const (
 // evaluate scores the steps that became due and returns when to come back.
 func (r *runner) evaluate(intake, ctx context.Context) time.Time {
 	r.commit(ctx)
-	if len(r.pending) >= maxPending {
+	if len(r.pending) >= maxPending || r.pendingBytes >= maxPendBytes {
 		return r.hold(holdStore, fmt.Sprintf("the store does not take anomalies; evaluation waits with %d of them", len(r.pending)))
 	}
 	src, err := r.e.source(r.detector)
@@ -244,6 +244,9 @@ func (r *runner) wedged() {
 // finish does what follows an evaluation: commit, compare, snapshot, account.
 func (r *runner) finish(ctx context.Context) {
 	if !r.commit(ctx) {
+		if r.alone {
+			r.account()
+		}
 		return
 	}
 	now := r.e.now()

@@ -16,18 +16,21 @@ const staleReport = 30 * time.Second
 
 // owned reports whether this node may evaluate the detector now. Another owner
 // means that what this node knows is out of date: it is dropped without being
-// written. While it is only unsure, the state is kept and waits.
+// written. While the database cannot be reached, a detector that runs live goes
+// on alone: in memory, so that nothing is written until it is known who owns it.
+// While the node is unsure otherwise, the state is kept and waits.
 func (r *runner) owned() bool {
 	o := r.e.cfg.Owner
 	if o == nil {
 		return true
 	}
-	token, ok := o.Hold(r.id)
+	token, write, score := o.Hold(r.id)
 	if token != r.token || token == 0 {
 		r.disown()
 		r.token = token
 	}
-	if !ok || token == r.lost {
+	r.alone = score && !write
+	if !write && (!score || r.stage != stageLive || r.core == nil) || token == r.lost {
 		r.held = true // what happens meanwhile is a gap
 		return false
 	}
@@ -48,7 +51,7 @@ func (r *runner) fence(ctx context.Context) context.Context {
 func (r *runner) disown() {
 	r.dropShadow()
 	r.turn.do(func() { r.core = nil })
-	r.stage, r.pending, r.lastSaved, r.snapshotSoon, r.reconcile = stageLoad, nil, 0, false, false
+	r.stage, r.pending, r.pendingBytes, r.lastSaved, r.snapshotSoon, r.reconcile = stageLoad, nil, 0, 0, false, false
 	r.fails, r.gapUntil, r.blankSince, r.measured = 0, 0, time.Time{}, 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +68,7 @@ func (r *runner) deposed(err error) bool {
 	if r.lost != r.token {
 		r.log.Warn("another node has taken the detector over; nothing more is written here", "token", r.token)
 	}
-	r.lost, r.pending = r.token, nil
+	r.lost, r.pending, r.pendingBytes = r.token, nil, 0
 	r.nudge()
 	return true
 }
@@ -75,7 +78,7 @@ func (r *runner) here() bool {
 	if r.e.cfg.Owner == nil {
 		return true
 	}
-	token, _ := r.e.cfg.Owner.Hold(r.id)
+	token, _, _ := r.e.cfg.Owner.Hold(r.id)
 	return token != 0
 }
 

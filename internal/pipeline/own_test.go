@@ -66,7 +66,8 @@ type cluster struct {
 	token  int64
 	blind  int   // an engine that believes to be the owner still; -1: none
 	seen   int64 // the token that it believes in
-	unsure bool  // the owner cannot reach the database
+	unsure bool  // the owner may not write
+	alone  bool  // because the database cannot be reached: it may score
 	open   bool  // the fence is missing: the double of a control
 	stale  int   // writes under a token that is not the newest
 	report []byte
@@ -84,16 +85,16 @@ type side struct {
 	i int
 }
 
-func (s side) Hold(string) (int64, bool) {
+func (s side) Hold(string) (token int64, write, score bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.i {
-	case s.owner:
-		return s.token, !s.unsure
 	case s.blind:
-		return s.seen, true
+		return s.seen, !s.alone, true
+	case s.owner:
+		return s.token, !s.unsure, !s.unsure || s.alone
 	}
-	return 0, false
+	return 0, false, false
 }
 
 func (s side) Fence(ctx context.Context, _ string, token int64) context.Context {

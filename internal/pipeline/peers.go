@@ -32,9 +32,12 @@ type SourceFunc func(d model.Detector) (Source, bool)
 // Its methods are called often, by many goroutines, and must not block.
 type Owner interface {
 	// Hold returns the token under which this node owns a detector, 0 when it
-	// does not. ok is false while it must not evaluate it: it is not the owner,
-	// or cannot be sure that it still is. Engine.Recheck tells of changes.
-	Hold(detectorID string) (token int64, ok bool)
+	// does not. write says that it may evaluate it and write what it finds. With
+	// score alone the database cannot be reached: the detector is scored in
+	// memory, and what is found waits. With neither it must not be evaluated: the
+	// node is not the owner, or cannot be sure that it still is. Engine.Recheck
+	// tells of changes.
+	Hold(detectorID string) (token int64, write, score bool)
 	// Fence returns the context for what the owner writes. Once another node
 	// has a newer token, such writes fail with an error that model.IsDeposed
 	// knows.

@@ -24,7 +24,9 @@ const (
 // Bounds of a runner.
 const (
 	maxPending    = 10_000           // changes that wait for the store; beyond it evaluation waits too
+	maxPendBytes  = 64 << 20         // of their evidence, likewise
 	commitBatch   = 500              // changes in one transaction
+	commitWithin  = 20 * time.Second // a transaction that takes longer is tried again
 	sleepAtMost   = 30 * time.Second // so that a jump of the clock is seen
 	backoffAtMost = 10 * time.Minute
 	jitterAtMost  = 5 * time.Second
@@ -76,6 +78,8 @@ type runner struct {
 	// Only the loop uses these.
 	stage        stage
 	pending      []model.AnomalyChange // not acknowledged by the store yet
+	pendingBytes int64                 // of their evidence
+	alone        bool                  // the store cannot be reached: nothing is written
 	detector     model.Detector        // the definition in force
 	fails        int                   // evaluations that failed in a row
 	held         bool                  // the source could not be trusted since the last evaluation
@@ -127,6 +131,7 @@ type live struct {
 	evaluated time.Time
 	began     bool // a series was ever seen
 	drift     model.Drift
+	waiting   int // changes that wait for the store
 	trials    int // series that were promoted on trial
 	deep      int // and such that are scored as by "deep"
 }
@@ -245,6 +250,10 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 		return r.e.now().Add(sleepAtMost)
 	}
 	d, check, shadow := r.wanted()
+	if check && r.alone {
+		check = false
+		r.recheck()
+	}
 	if err := r.adopt(work, d, check); err != nil {
 		return r.failed(err)
 	}
@@ -260,7 +269,9 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 	case stageWarm:
 		err = r.warm(intake)
 	default:
-		r.openShadow(intake, work)
+		if !r.alone {
+			r.openShadow(intake, work)
+		}
 		return r.evaluate(intake, work)
 	}
 	switch model.KindOf(err) {
@@ -445,6 +456,7 @@ func (r *runner) publish() {
 		s := &r.status
 		s.stage = r.stage
 		s.stopped = !r.detector.Enabled
+		s.waiting = len(r.pending)
 		if c := r.core; c != nil {
 			s.active, s.learning, s.refused, s.open = c.active, c.learning, c.refused, c.open
 			s.threshold, s.watermark, s.began = c.threshold, c.watermark, c.began != 0

@@ -400,6 +400,9 @@ func (r *runner) commitShadow(ctx context.Context) bool {
 	if run == nil {
 		return true
 	}
+	if r.alone {
+		return false
+	}
 	for len(run.pending) > 0 {
 		n := min(len(run.pending), commitBatch)
 		if err := r.e.store.CommitShadow(ctx, r.id, run.pending[:n]); err != nil {

@@ -59,6 +59,7 @@ const (
 	mostHandOvers  = 8                // at the same time
 	handOverWithin = 30 * time.Second // one that takes longer is tried again
 	leaveWithin    = 2 * time.Second  // for writing down that this node ends
+	aloneAtMost    = 10 * time.Minute // that detectors are scored in memory while renewals fail
 )
 
 // Options are what a Member is made of.
@@ -90,6 +91,7 @@ type Member struct {
 	until   time.Time        // up to when this node may act
 	since   time.Time        // from when on it has been a member without a break
 	checked bool             // what is held was compared with the database since then
+	cut     time.Time        // when renewals began to fail, until the database was read again; zero: they do not
 	leaving bool
 	others  map[string]model.Lease // by detector, as they were read
 	readAt  time.Time
@@ -116,12 +118,16 @@ func New(o Options) *Member {
 }
 
 // Hold returns the token under which this node owns a detector, 0 when it does
-// not. ok is false while it must not evaluate it.
-func (m *Member) Hold(id string) (token int64, ok bool) {
+// not. write says that it may evaluate it and write what it finds. score without
+// write says that the database does not answer: nobody else is known to have
+// taken the detector, so that it may be scored in memory for a while.
+func (m *Member) Hold(id string) (token int64, write, score bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	token = m.held[id]
-	return token, token != 0 && m.checked && time.Now().Before(m.until)
+	write = token != 0 && m.checked && now.Before(m.until)
+	return token, write, write || token != 0 && !m.cut.IsZero() && now.Sub(m.cut) < aloneAtMost
 }
 
 // Fence returns the context for what the owner of a detector writes.
@@ -229,23 +235,29 @@ func (m *Member) renew(ctx context.Context, first bool) bool {
 	if !began.Before(m.until) { // it was not a member for a while
 		m.since, m.checked = began, false
 		m.Wake()
+	} else if m.checked {
+		m.cut = time.Time{}
 	}
 	m.until = began.Add(m.lease * 2 / 3)
 	return true
 }
 
-// suspended makes the engine wait, once, when the lease can end before it is
-// renewed.
+// suspended makes the engine stop writing, once, when the lease can end before
+// it is renewed.
 func (m *Member) suspended(err error) {
 	m.mu.Lock()
-	ended := m.checked && !time.Now().Before(m.until)
+	now := time.Now()
+	if m.cut.IsZero() {
+		m.cut = now
+	}
+	ended := m.checked && !now.Before(m.until)
 	if ended {
 		m.checked = false
 	}
 	engine, ids := m.engine, slices.Collect(maps.Keys(m.held))
 	m.mu.Unlock()
 	if ended && len(ids) > 0 {
-		m.log.Warn("this node cannot say that it lives; its detectors wait", "detectors", len(ids), "err", err)
+		m.log.Warn("this node cannot say that it lives; its detectors are scored in memory and nothing is written", "detectors", len(ids), "at_most", aloneAtMost, "err", err)
 		engine.Recheck(ids)
 	}
 }
@@ -377,7 +389,7 @@ func (m *Member) settle(c model.Cluster, began time.Time) (v view, left map[stri
 	}
 	m.hosts, m.readAt = hosts, time.Now()
 	if !m.checked && hosts[m.instance] != "" && !m.since.IsZero() && !began.Before(m.since) {
-		m.checked = true
+		m.checked, m.cut = true, time.Time{}
 		changed = append(changed, slices.Collect(maps.Keys(m.held))...)
 	}
 	engine, leaving := m.engine, m.leaving
@@ -481,7 +493,7 @@ func (m *Member) lose(ids []string, all bool) {
 	m.mu.Lock()
 	if all {
 		ids = slices.Collect(maps.Keys(m.held))
-		m.until = time.Time{}
+		m.until, m.cut = time.Time{}, time.Time{}
 	}
 	for _, id := range ids {
 		delete(m.held, id)

@@ -274,12 +274,22 @@ func (m *one) die() {
 // active returns what a member may evaluate now.
 func (m *one) active() (ids []string) {
 	for _, d := range m.engine.Definitions() {
-		if _, ok := m.Hold(d.ID); ok {
+		if _, write, _ := m.Hold(d.ID); write {
 			ids = append(ids, d.ID)
 		}
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// scored returns how many detectors a member may score, if only in memory.
+func scored(m *one) (n int) {
+	for _, d := range m.engine.Definitions() {
+		if _, _, score := m.Hold(d.ID); score {
+			n++
+		}
+	}
+	return n
 }
 
 // twice returns a detector that two members may evaluate at the same time, ""
@@ -371,7 +381,7 @@ func TestMemberReplacesItsEarlierLife(t *testing.T) {
 		if n := len(a.active()); n != 5 {
 			t.Errorf("it owns %d of 5", n)
 		}
-		if token, _ := a.Hold("det_01"); token != 2 {
+		if token, _, _ := a.Hold("det_01"); token != 2 {
 			t.Errorf("token %d", token)
 		}
 		a.stop()
@@ -386,7 +396,7 @@ func TestMemberStopsBeforeItsLeaseEnds(t *testing.T) {
 		db := newDatabase(6)
 		a, b := startMember(t, db, "a", "a1"), startMember(t, db, "b", "b1")
 		elapse(t, 10*time.Second, a, b)
-		before, _ := a.Hold("det_00")
+		before, _, _ := a.Hold("det_00")
 		cut := func(m *one, away bool) {
 			db.mu.Lock()
 			defer db.mu.Unlock()
@@ -401,13 +411,13 @@ func TestMemberStopsBeforeItsLeaseEnds(t *testing.T) {
 		if n := len(a.active()); n != 0 {
 			t.Errorf("it goes on with %d", n)
 		}
-		if token, _ := a.Hold("det_00"); token != before {
+		if token, _, _ := a.Hold("det_00"); token != before {
 			t.Errorf("it dropped what nobody has taken: token %d", token)
 		}
 		cut(a, false) // back before the lease ended
 		elapse(t, 3*time.Second, a, b)
-		if token, ok := a.Hold("det_00"); !ok || token != before {
-			t.Errorf("it does not go on: token %d, %v", token, ok)
+		if token, write, _ := a.Hold("det_00"); !write || token != before {
+			t.Errorf("it does not go on: token %d, %v", token, write)
 		}
 		cut(a, true)
 		elapse(t, 2*testLease, a, b)
@@ -416,8 +426,8 @@ func TestMemberStopsBeforeItsLeaseEnds(t *testing.T) {
 		}
 		cut(a, false)
 		elapse(t, 10*time.Second, a, b)
-		if token, ok := a.Hold("det_00"); !ok || token <= before {
-			t.Errorf("back again: token %d, %v", token, ok)
+		if token, write, _ := a.Hold("det_00"); !write || token <= before {
+			t.Errorf("back again: token %d, %v", token, write)
 		}
 		a.stop()
 		b.stop()
@@ -444,6 +454,13 @@ func TestMembersKeepTheirsThroughAnOutage(t *testing.T) {
 		elapse(t, time.Minute, a, b)
 		if n := len(a.active()) + len(b.active()); n != 0 {
 			t.Errorf("without a database %d are evaluated", n)
+		}
+		if n := scored(a) + scored(b); n != 8 {
+			t.Errorf("without a database %d of 8 are scored in memory", n)
+		}
+		elapse(t, aloneAtMost, a, b)
+		if n := scored(a) + scored(b); n != 0 {
+			t.Errorf("after %s without a database %d are still scored", time.Minute+aloneAtMost, n)
 		}
 		away(false)
 		elapse(t, 5*time.Second, a, b)
