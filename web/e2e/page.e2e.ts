@@ -106,7 +106,7 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
       const page = await openPage(size, scheme, target.mocked ? '?detector=det_pods&life=1' : '?life=1');
       const drawer = page.getByRole('dialog');
       await drawer.getByRole('heading', { name: 'Versions of the definition' }).waitFor();
-      await drawer.getByText('in force').waitFor();
+      await drawer.getByText('in force', { exact: true }).waitFor();
       await shoot(page, `life-${size}-${scheme}`);
       await expectSound(page);
       await drawer.getByRole('button', { name: 'Change by hand…' }).click();
