@@ -42,14 +42,36 @@ type claims struct {
 	failed map[[2]string]time.Time // by principal and key: when ending it failed; zero while it is served
 }
 
-// serve notes that a request with the key is being served.
-func (c *claims) serve(principal, key string) {
+// claiming is one call of BeginIdempotent. The fields belong to the lock of claims.
+type claiming struct {
+	got  bool // the writer has given it the claim, perhaps in vain
+	left bool // its caller was told that it failed, perhaps before
+}
+
+// serve notes that a request with the key is being served, if its caller still waits for that.
+func (c *claims) serve(by *claiming, principal, key string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed == nil {
 		c.failed = map[[2]string]time.Time{}
 	}
-	c.failed[[2]string{principal, key}] = time.Time{}
+	by.got = true
+	at := time.Time{}
+	if by.left {
+		at = now
+	}
+	c.failed[[2]string{principal, key}] = at
+}
+
+// leave notes that the caller was told that it got no claim. It may be written all the same,
+// also later; then nobody serves it.
+func (c *claims) leave(by *claiming, principal, key string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by.left = true
+	if by.got {
+		c.failed[[2]string{principal, key}] = now
+	}
 }
 
 // end notes how ending a claim went.
@@ -120,13 +142,14 @@ func (s *Store) claimed(ctx context.Context, fn writeFunc) writeFunc {
 func (s *Store) BeginIdempotent(ctx context.Context, k model.IdempotencyKey) (model.IdempotencyState, *model.StoredAnswer, error) {
 	var state model.IdempotencyState
 	var answer *model.StoredAnswer
+	by := &claiming{}
+	principal, key := cleanText(k.Principal), cleanText(k.Key)
 	err := s.commit(ctx, "claiming an idempotency key", func(ctx context.Context, tx *tx) (err error) {
-		state, answer, err = s.beginIdempotent(ctx, tx, cleanText(k.Principal), cleanText(k.Key), fingerprint(k))
+		state, answer, err = s.beginIdempotent(ctx, tx, by, principal, key, fingerprint(k))
 		return err
 	})
 	if err != nil {
-		// It may have been written all the same; then nobody serves it.
-		s.claims.end(cleanText(k.Principal), cleanText(k.Key), s.now(), err)
+		s.claims.leave(by, principal, key, s.now())
 		return 0, nil, err
 	}
 	if answer != nil && answer.Body != nil {
@@ -137,13 +160,13 @@ func (s *Store) BeginIdempotent(ctx context.Context, k model.IdempotencyKey) (mo
 	return state, answer, nil
 }
 
-func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fingerprint string) (model.IdempotencyState, *model.StoredAnswer, error) {
+func (s *Store) beginIdempotent(ctx context.Context, tx *tx, by *claiming, principal, key, fingerprint string) (model.IdempotencyState, *model.StoredAnswer, error) {
 	// The insert comes first: of two nodes with the same key, the second waits
 	// for the first here and then sees its row.
 	n, err := tx.affected(ctx, `INSERT INTO idempotency (principal, key, fingerprint, owner, status, header, body, created_at)
 		VALUES ($1, $2, $3, $4, 0, '', NULL, $5) ON CONFLICT (principal, key) DO NOTHING`, principal, key, fingerprint, s.instance, tx.now)
 	if err != nil || n == 1 {
-		s.claims.serve(principal, key)
+		s.claims.serve(by, principal, key, s.now())
 		return model.IdempotencyFresh, nil, err
 	}
 	var oldPrint, owner, header string
@@ -161,7 +184,7 @@ func (s *Store) beginIdempotent(ctx context.Context, tx *tx, principal, key, fin
 		status == 0 && owner == s.instance && s.claims.left(principal, key, s.now())
 	switch {
 	case expired || left && oldPrint == fingerprint && effect == 0:
-		s.claims.serve(principal, key)
+		s.claims.serve(by, principal, key, s.now())
 		return model.IdempotencyFresh, nil, tx.exec(ctx, `UPDATE idempotency SET fingerprint = $3, owner = $4, status = 0, header = '', body = NULL,
 			effect = 0, created_at = $5 WHERE principal = $1 AND key = $2`, principal, key, fingerprint, s.instance, tx.now)
 	case oldPrint != fingerprint:

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -62,5 +63,57 @@ func TestClaimsThatCouldNotBeEnded(t *testing.T) {
 	defer s.claims.mu.Unlock()
 	if n := len(s.claims.failed); n != 2 {
 		t.Errorf("%d claims are remembered, want the 2 that are served", n)
+	}
+}
+
+// A caller that gave up while its claim was about to be written leaves nothing behind that
+// blocks the key.
+func TestClaimWrittenAfterItsCallerLeft(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	key := model.IdempotencyKey{Principal: "ada", Key: "late", Operation: "POST /detectors", BodyHash: "abc"}
+	blocked := func(started, release chan struct{}) {
+		_ = s.commit(context.Background(), "holding the writer", func(context.Context, *tx) error {
+			close(started)
+			<-release
+			return nil
+		})
+	}
+	started, release := [2]chan struct{}{make(chan struct{}), make(chan struct{})}, [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	go blocked(started[0], release[0])
+	<-started[0]
+	// Both wait now, and are written as one batch.
+	go blocked(started[1], release[1])
+	for len(s.queue) < 1 {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, _, err := s.BeginIdempotent(ctx, key)
+		left <- err
+	}()
+	for len(s.queue) < 2 {
+		runtime.Gosched()
+	}
+	close(release[0])
+	<-started[1]
+	cancel()
+	if err := <-left; err == nil {
+		t.Fatal("the caller had left before the claim was written")
+	}
+	close(release[1])
+	if st, _, err := s.BeginIdempotent(t.Context(), key); err != nil || st != model.IdempotencyInProgress {
+		t.Fatalf("claiming it at once is %v, %v; want that it may be in progress still", st, err)
+	}
+	s.claims.mu.Lock()
+	for id, at := range s.claims.failed {
+		if !at.IsZero() {
+			s.claims.failed[id] = at.Add(-abandonedAfter)
+		}
+	}
+	s.claims.mu.Unlock()
+	if st, _, err := s.BeginIdempotent(t.Context(), key); err != nil || st != model.IdempotencyFresh {
+		t.Errorf("claiming it 10 s later is %v, %v; want fresh", st, err)
 	}
 }
