@@ -25,7 +25,7 @@ const (
 // a series to show and far more often than its tail would say
 // (docs/adr/0007).
 var autoRarity = [partsN]float64{
-	partLevel: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
+	partFar: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
 }
 
 // autoWeights says how much each component counts for the strength, which ranks
@@ -43,9 +43,8 @@ var autoLeastMark = [partsN]float32{partCalm: 1}
 
 // autoNames are the components as people read them.
 var autoNames = [partsN]string{
-	"recent median", "level", "step", "drift", "time of day", "time of week", "mean shift", "roughness", "calm",
+	"level of late", "level", "drift", "time of day", "time of week", "mean shift", "calm",
 	"range", "range of short means", "range of medium means", "range of long means",
-	"lasting distance from the day", "lasting distance from the week", "flat line",
 }
 
 func autoParameters() []Parameter { return nil }
@@ -55,11 +54,11 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 // auto is the model "auto": an ensemble that weighs its components by what the
 // history of the series says of each.
 //
-// A component takes a reading of every sample: its distance from the median of
-// the last samples, from a robust level, from the samples before, from the
-// same time of other days and of other weeks; the shift of the short mean
-// against the long one; how far it goes beyond all values, and all short,
-// medium and long means, so far; how long nothing changed. A gauge compares
+// A component takes a reading of every sample: its distance from a robust level,
+// from a sample shortly before, from the same time of other days and of other
+// weeks; the shift of the short mean against the long one; how calm the series
+// has become; how far it goes beyond all values, and all short, medium and long
+// means, so far. A gauge compares
 // each reading with that component's own past, so that a component that says
 // nothing about this series (the time of day, where there is no such rhythm)
 // is rarely unusual and the others decide. What the gauges say is added up
@@ -69,7 +68,8 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 //
 // The expected value is that of the expectation with the least recent error:
 // median, level, time of day or time of week; Describe names it. An incident of
-// up to a week leaves the score as it was before (guard). The ends of
+// up to a week leaves the score as it was before (guard), and what comes at the
+// same time of each day or week is none (recurrence). The ends of
 // the band follow the values at which the score is the threshold, within a few
 // percent; they are searched sample by sample, and exact only while the
 // series' behaviour does not change. A sample can be anomalous inside the band,
@@ -96,6 +96,7 @@ type auto struct {
 	goal   [2]float64 // what is calibrated there
 	cal    calibrator
 	guard  guard
+	recur  recurrence
 	deep   *deepParts // nil: the model is auto and was not promoted
 
 	// scratch: the last sample that was read
@@ -103,6 +104,7 @@ type auto struct {
 	readV       float64
 	isRead      bool
 	hasLast     bool
+	usual       float64 // factor by which samples are taken for less than they are
 	last        reading
 	lastPart    [len(rareParts)]float32
 	lastSum     float64 // strength
@@ -115,7 +117,7 @@ func newAuto(c config) (Model, error) {
 	m := &auto{
 		ident: c.ident, direction: c.direction, threshold: DefaultThreshold, lastT: math.MinInt64,
 		parts: newParts(c), cal: newCalibrator(float64(4*week) / float64(c.step)),
-		goal: [2]float64{math.Inf(1), math.Inf(1)}, guard: newGuard(c.step),
+		goal: [2]float64{math.Inf(1), math.Inf(1)}, guard: newGuard(c.step), usual: 1,
 	}
 	m.cal.ensemble = true
 	return m, nil
@@ -127,7 +129,7 @@ func (m *auto) read(t int64, v float64) {
 		return
 	}
 	m.readT, m.readV, m.isRead = t, v, true
-	m.parts.locate(t, &m.last)
+	m.usual = m.recur.known(m.parts.locate(t, &m.last))
 	m.parts.read(m.units(v), &m.last)
 	var views float64
 	if m.deep != nil {
@@ -178,17 +180,16 @@ func (m *auto) strength(distance float64) float64 {
 }
 
 // rare weighs what marks say of a reading, and puts what each part counts for
-// into part if that is not nil.
+// into part. What comes again at this time counts for less.
 func (m *auto) rare(r *reading, by *marks, part *[len(rareParts)]float32) (sum float64) {
+	less := 1 / m.usual
 	for k, i := range rareParts {
 		p := 0.0
 		if c := r.raw[i]; c >= 0 && m.gauges[i].n == gaugeWarm {
-			p = mul(autoRarity[i], by[k].free(c))
+			p = mul(mul(autoRarity[i], less), by[k].free(c))
 			sum += p
 		}
-		if part != nil {
-			part[k] = float32(p)
-		}
+		part[k] = float32(p)
 	}
 	return sum
 }
@@ -273,7 +274,7 @@ func (m *auto) Learn(t int64, v float64) {
 	m.isRead = false
 	m.lastT = t
 	x := m.units(v)
-	skip, back := false, false
+	skip, back, again := false, false, false
 	if m.parts.n > 0 {
 		side := sideAbove
 		if x < m.expected(&m.last) {
@@ -284,7 +285,10 @@ func (m *auto) Learn(t int64, v float64) {
 		}
 		m.deep.calibrate(side)
 		by := m.oddness(side)
-		end := m.guard.take(t, by > 1, &m.marks)
+		limits := mul(by, m.usual)
+		again = m.usual > 1 && limits > 1
+		m.recur.learn(m.parts.zone.week(t), limits, m.guard.age < m.guard.day/recurPart)
+		end := m.guard.take(t, by > 1, m.parts.n, &m.marks)
 		back = end == wentBack || end == settled && m.accept(t, x)
 		if skip = by > oddFar && m.guard.established(); skip && m.guard.begins() {
 			m.parts.unlearn(t, m.guard.since, int(m.guard.age)-1)
@@ -294,7 +298,9 @@ func (m *auto) Learn(t int64, v float64) {
 	for i := range m.gauges {
 		m.gauges[i].learn(m.last.raw[i])
 	}
-	m.learnMarks(back)
+	if !again {
+		m.learnMarks(back)
+	}
 	m.parts.learn(x, &m.last, skip)
 	if m.deep != nil {
 		m.deep.learn(t, v, x)
@@ -306,7 +312,9 @@ func (m *auto) Learn(t int64, v float64) {
 		m.top = max(2.2, log10(float64(m.parts.n)))
 	}
 	m.follow()
-	if back {
+	next := m.recur.known(m.parts.zone.week(t + m.guard.step))
+	if back || next != m.usual {
+		m.usual = next
 		m.settle()
 	}
 }

@@ -26,7 +26,7 @@ func (m *auto) end(center float64, side int) float64 {
 // values lie, not how rare others are.
 func (m *auto) provisional() (lower, upper float64) {
 	n := int(min(m.parts.n, ringN))
-	lo, hi := float64(m.parts.sorted[0]), float64(m.parts.sorted[n-1])
+	lo, hi := m.parts.ranked(0), m.parts.ranked(n-1)
 	width := hi - lo
 	lower, upper = math.Inf(-1), math.Inf(1)
 	if watches(m.direction, sideBelow) {

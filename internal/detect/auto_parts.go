@@ -8,30 +8,22 @@ import (
 
 // The components of "auto". The order is part of the snapshot format.
 const (
-	partMedian      = iota // distance from the median of the last 32 samples
-	partLevel              // distance from a robust level, in usual distances
-	partStep               // difference to the sample before
-	partDrift              // difference to five samples before
-	partDay                // distance from the same time of other days
-	partWeek               // distance from the same time of the week
-	partShift              // short mean against long mean
-	partRough              // short against long mean of differences
-	partCalm               // the reverse
-	partRange              // beyond all values so far
-	partRange5             // the same for a mean of about 5 samples
-	partRange24            // and of about 24
-	partRange288           // and of about 288
-	partDayLasting         // the distance from other days, smoothed
-	partWeekLasting        // the same for weeks
-	partFlat               // samples without any change
+	partLevel    = iota // distance from a robust level, in distances usual of late
+	partFar             // the same, in distances that are not far below what is usual for long
+	partDrift           // difference to five samples before
+	partDay             // distance from the same time of other days
+	partWeek            // distance from the same time of the week
+	partShift           // short mean against long mean
+	partCalm            // long against short mean of differences
+	partRange           // beyond all values so far
+	partRange5          // the same for a mean of about 5 samples
+	partRange24         // and of about 24
+	partRange288        // and of about 288
 	partsN
 )
 
 // dimensional reports which parts are in the unit of the series.
-var partDimensional = [partsN]bool{
-	partMedian: true, partStep: true, partDrift: true, partDay: true, partWeek: true,
-	partDayLasting: true, partWeekLasting: true,
-}
+var partDimensional = [partsN]bool{partDrift: true, partDay: true, partWeek: true}
 
 const (
 	ringN          = 32
@@ -42,9 +34,9 @@ const (
 	levelRate      = 0.02
 	levelScale     = 0.01
 	levelClip      = 4
+	levelFloor     = 0.25 // of the distance usual for long: least that is usual of late, for the score
 	shortRate      = 0.05
 	longRate       = 0.003
-	lastingRate    = 0.1
 	rangesN        = 4
 	largestReading = 1e30
 	leastDistance  = 1e-9
@@ -89,13 +81,11 @@ type parts struct {
 	variance  float64
 	roughNow  float64
 	roughLong float64
-	run       float64    // samples in a row without change
-	lasting   [2]float64 // smoothed distances from day and week
-	usual     float64    // mean distance from the same time of other days, over a long time
+	usual     float64 // mean distance from the same time of other days, over a long time
 	means     [rangesN]float64
 	spans     [rangesN]span
 	ring      [ringN]float32 // the last samples, sample i at i%ringN
-	sorted    [ringN]float32 // the same, in order
+	order     [ringN]uint8   // where they are in the ring, the smallest first
 	day, week profile
 	leftOut   uint32  // which of the last slots of the week were left out, the newest in bit 0
 	weekUsual float32 // mean distance of a slot of the week from its value
@@ -269,8 +259,11 @@ func (p *parts) median() float64 {
 	if n == 0 {
 		return math.NaN()
 	}
-	return float64(p.sorted[n/2])
+	return p.ranked(n / 2)
 }
+
+// ranked returns the sample among the last with so many smaller ones.
+func (p *parts) ranked(k int) float64 { return float64(p.ring[p.order[k]]) }
 
 // back returns the sample k before the next one.
 func (p *parts) back(k uint32) float64 {
@@ -280,10 +273,11 @@ func (p *parts) back(k uint32) float64 {
 	return float64(p.ring[(p.n-k)%ringN])
 }
 
-// locate finds the slots of t.
-func (p *parts) locate(t int64, r *reading) {
+// locate finds the slots of t, and returns its second of the week.
+func (p *parts) locate(t int64, r *reading) int64 {
 	s := p.zone.week(t)
 	r.daySlot, r.weekSlot = p.day.at(s), p.week.at(s)
+	return s
 }
 
 // read takes the reading of x, whose slots are known. It changes nothing.
@@ -296,29 +290,24 @@ func (p *parts) read(x float64, r *reading) {
 	if r.away = dayDistance; day != day {
 		r.away = math.Abs(x - p.long)
 	}
-	step := math.Abs(x - p.back(1))
 	r.raw = [partsN]float64{
-		partMedian: math.Abs(x - median),
-		partStep:   step,
-		partDrift:  math.Abs(x - p.back(5)),
-		partDay:    dayDistance,
-		partWeek:   weekDistance,
-		partLevel:  nan, partShift: nan, partRough: nan, partCalm: nan, partFlat: nan,
-	}
-	if p.n < ringN/2 {
-		r.raw[partMedian] = nan
+		partDrift: math.Abs(x - p.back(5)),
+		partDay:   dayDistance,
+		partWeek:  weekDistance,
+		partLevel: nan, partFar: nan, partShift: nan, partCalm: nan,
 	}
 	if p.levelDist > 0 {
-		r.raw[partLevel] = min(math.Abs(x-p.levelMean)/p.levelDist, largestReading)
+		away := math.Abs(x - p.levelMean)
+		r.raw[partLevel] = min(away/p.levelDist, largestReading)
+		r.raw[partFar] = min(away/max(p.levelDist, mul(levelFloor, p.usual)), largestReading)
 	}
 	if p.variance > 0 {
 		short := p.short + mul(shortRate, x-p.short)
 		r.raw[partShift] = min(math.Abs(short-p.long)/math.Sqrt(p.variance), largestReading)
 	}
 	if p.roughLong > 0 {
-		now := p.roughNow + mul(shortRate, step-p.roughNow)
+		now := p.roughNow + mul(shortRate, p.step(x)-p.roughNow)
 		ratio := min(now/p.roughLong, largestReading)
-		r.raw[partRough] = ratio
 		r.raw[partCalm] = max(0, 1/(ratio+0.05)-1)
 	}
 	for i := range p.spans {
@@ -328,15 +317,10 @@ func (p *parts) read(x float64, r *reading) {
 			r.raw[partRange+i] = min(p.spans[i].beyond(m), largestReading)
 		}
 	}
-	r.raw[partDayLasting] = p.lasting[0] + mul(lastingRate, dayDistance-p.lasting[0])
-	r.raw[partWeekLasting] = p.lasting[1] + mul(lastingRate, weekDistance-p.lasting[1])
-	if p.n > 0 {
-		r.raw[partFlat] = 0
-		if step == 0 {
-			r.raw[partFlat] = p.run + 1
-		}
-	}
 }
+
+// step returns how far x is from the sample before.
+func (p *parts) step(x float64) float64 { return math.Abs(x - p.back(1)) }
 
 // distance returns how far a sample is away from what is usual at its time, in
 // usual distances. Unlike a gauge it does not get used to what lasts.
@@ -379,10 +363,9 @@ func (p *parts) learn(x float64, r *reading, skip bool) {
 	p.long += mul(max(longRate, fresh), d)
 	p.variance += mul(max(longRate, fresh), mul(d, d)-p.variance)
 	if p.n > 0 {
-		step := r.raw[partStep]
+		step := p.step(x)
 		p.roughNow += mul(max(shortRate, fresh), step-p.roughNow)
 		p.roughLong += mul(max(longRate, fresh), step-p.roughLong)
-		p.run = r.raw[partFlat]
 	}
 	for i := range p.spans {
 		p.means[i] += mul(max(rangeRates[i], fresh), x-p.means[i])
@@ -390,11 +373,6 @@ func (p *parts) learn(x float64, r *reading, skip bool) {
 			p.spans[i] = span{p.means[i], p.means[i]}
 		} else if p.n+1 > rangeWarm[i] {
 			p.spans[i].add(p.means[i])
-		}
-	}
-	for i := range p.lasting {
-		if v := r.raw[partDayLasting+i]; v == v {
-			p.lasting[i] = v
 		}
 	}
 	p.day.learn(r.daySlot, x, skip, nil)
@@ -501,31 +479,30 @@ func (p *parts) learnLevel(x, fresh float64) {
 	p.levelDist += mul(max(levelScale, fresh), distance-p.levelDist)
 }
 
-// push puts x into the ring and into the ordered copy.
+// push puts x into the ring and into the order.
 func (p *parts) push(x float32) {
 	n := int(min(p.n, ringN))
-	at := p.n % ringN
+	at := uint8(p.n % ringN)
 	i := n
 	if n == ringN {
-		old := p.ring[at]
 		i = 0
-		for p.sorted[i] < old {
+		for p.order[i] != at {
 			i++
 		}
-		for ; i+1 < ringN && p.sorted[i+1] < x; i++ {
-			p.sorted[i] = p.sorted[i+1]
+		for ; i+1 < ringN && p.ring[p.order[i+1]] < x; i++ {
+			p.order[i] = p.order[i+1]
 		}
 	}
-	for ; i > 0 && p.sorted[i-1] > x; i-- {
-		p.sorted[i] = p.sorted[i-1]
+	for ; i > 0 && p.ring[p.order[i-1]] > x; i-- {
+		p.order[i] = p.order[i-1]
 	}
-	p.sorted[i] = x
+	p.order[i] = at
 	p.ring[at] = x
 }
 
 // scale multiplies everything in the unit of the series.
 func (p *parts) scale(f float64) {
-	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.lasting[0], &p.lasting[1], &p.usual} {
+	for _, v := range [...]*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.roughNow, &p.roughLong, &p.usual} {
 		*v = mul(*v, f)
 	}
 	p.variance = mul(mul(p.variance, f), f)
@@ -535,7 +512,6 @@ func (p *parts) scale(f float64) {
 	}
 	for i := range p.ring {
 		p.ring[i] = float32(mul(float64(p.ring[i]), f))
-		p.sorted[i] = float32(mul(float64(p.sorted[i]), f))
 	}
 	p.day.scale(f)
 	p.week.scale(f)
@@ -543,8 +519,7 @@ func (p *parts) scale(f float64) {
 }
 
 func (p *parts) numbers() []*float64 {
-	v := []*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.variance, &p.roughNow, &p.roughLong,
-		&p.run, &p.lasting[0], &p.lasting[1], &p.usual}
+	v := []*float64{&p.levelMean, &p.levelDist, &p.short, &p.long, &p.variance, &p.roughNow, &p.roughLong, &p.usual}
 	for i := range p.spans {
 		v = append(v, &p.means[i], &p.spans[i].low, &p.spans[i].high)
 	}
@@ -558,7 +533,7 @@ func (p *parts) append(w *writer) {
 	}
 	for i := range p.ring {
 		w.f32(p.ring[i])
-		w.f32(p.sorted[i])
+		w.u8(p.order[i])
 	}
 	p.day.append(w)
 	p.week.append(w)
@@ -573,15 +548,15 @@ func (p *parts) restore(d *reader) {
 	for _, v := range p.numbers() {
 		*v = d.finite()
 	}
-	held := make(map[float32]int, ringN)
+	var held [ringN]bool
 	for i := range p.ring {
-		p.ring[i], p.sorted[i] = d.f32(), d.f32()
-		d.check(finite(float64(p.ring[i])) && (i == 0 || p.sorted[i] >= p.sorted[i-1] || uint32(i) >= p.n))
-		held[p.ring[i]]++
-		held[p.sorted[i]]--
+		p.ring[i], p.order[i] = d.f32(), d.u8()
+		d.check(finite(float64(p.ring[i])) && p.order[i] < ringN)
 	}
-	for _, k := range held {
-		d.check(k == 0)
+	for i := range min(p.n, ringN) {
+		at := p.order[i] % ringN
+		d.check(!held[at] && at < uint8(min(p.n, ringN)) && (i == 0 || p.ring[at] >= p.ring[p.order[i-1]%ringN]))
+		held[at] = true
 	}
 	p.day.restore(d)
 	p.week.restore(d)

@@ -18,6 +18,7 @@ func (m *auto) AppendSnapshot(dst []byte) []byte {
 		m.marks[i].append(w)
 	}
 	m.guard.append(w)
+	m.recur.append(w)
 	m.cal.append(w)
 	m.parts.append(w)
 	if m.deep != nil {
@@ -56,6 +57,7 @@ func (m *auto) Restore(snapshot []byte) error {
 		n.marks[i].restore(d)
 	}
 	n.guard.restore(d)
+	n.recur.restore(d)
 	n.cal = calibrator{memory: m.cal.memory, ensemble: true}
 	n.cal.read(d)
 	n.parts.restore(d)
@@ -69,6 +71,7 @@ func (m *auto) Restore(snapshot []byte) error {
 		return err
 	}
 	n.isRead, n.hasLast = false, false
+	n.usual = n.recur.known(n.parts.locate(n.lastT, &n.last))
 	*m = n
 	return nil
 }

@@ -41,9 +41,11 @@ const (
 
 	// Where leastCounted samples lie in a bin and beyond, a deviation in that
 	// bin has at least 1/countedShare of their probability, whatever the fit
-	// says.
-	leastCounted = 20
-	countedShare = 3
+	// says. In an ensemble so few are enough: its sum falls in steps on whole
+	// numbers, which no smooth tail follows.
+	leastCounted  = 20
+	leastEnsemble = 6
+	countedShare  = 3
 
 	firstFit     = 8     // samples after which extremes are learned as less than they are
 	leastPeaks   = 12    // fewer peaks make no fit
@@ -225,6 +227,14 @@ func mass(b int, seen uint32) float64 {
 	return float64(seen) + mul(priorWeight, priorTail(binStart(b)))
 }
 
+// enough is how many counted samples the fit cannot contradict.
+func (c *calibrator) enough() uint32 {
+	if c.ensemble {
+		return leastEnsemble
+	}
+	return leastCounted
+}
+
 // lnExceed returns the logarithm of the probability that a deviation on a side
 // is at least z, and whether the evidence ends before z.
 func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bool) {
@@ -239,7 +249,7 @@ func (c *calibrator) lnExceed(side int, z float64) (lnP float64, extrapolated bo
 	if t := &c.tails[side]; t.bin > 0 && b >= int(t.bin) {
 		l, beyond := t.lnExceed(z - binStart(int(t.bin)))
 		l += ln(mass(int(t.bin), c.beyond(side, int(t.bin))) / total)
-		if here >= leastCounted {
+		if here >= c.enough() {
 			if least := ln(m / mul(countedShare, total)); least > l {
 				return least, false
 			}
@@ -338,7 +348,7 @@ func (c *calibrator) counted(side int, want float64) float64 {
 	var here uint32
 	for b := int(c.top[side]); b >= int(c.tails[side].bin); b-- {
 		here += uint32(c.counts[side][b])
-		if here >= leastCounted && mass(b, here) > mul(countedShare, want) {
+		if here >= c.enough() && mass(b, here) > mul(countedShare, want) {
 			return binStart(b + 1)
 		}
 	}

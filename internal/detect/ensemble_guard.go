@@ -16,7 +16,7 @@ const (
 )
 
 // rareParts are the components that count for the score.
-var rareParts = [...]uint8{partLevel, partDrift, partDay, partWeek, partShift, partCalm}
+var rareParts = [...]uint8{partFar, partDrift, partDay, partWeek, partShift, partCalm}
 
 // dayPart and slowPart are partDay and partShift among the rareParts.
 const dayPart, slowPart = 2, 4
@@ -28,8 +28,8 @@ type marks [len(rareParts)]mark
 // after it. While it lasts, the marks follow as ever, so that the alarm ends when
 // people know of it; but how they were before is kept, and each sample is
 // judged by that too. When enough samples in a row are as they were before, the
-// incident is over and the old marks hold again. What lasts longer than eight days is
-// a new level: where all of the last samples lie at the same distance from the profiles, these are
+// incident is over and the old marks hold again. What lasts longer than eight days, or than half of all
+// that was before, is a new level: where all of the last samples lie at the same distance from the profiles, these are
 // moved there and the marks of before hold again; else these are forgotten.
 //
 // Odd is a sample that the marks of before and the calibrator say comes less often than
@@ -78,9 +78,9 @@ const (
 	settled                 // what lasted is how things are now
 )
 
-// take takes the sample at t, with the marks as they are before it is learned, and
-// says what became of an episode.
-func (g *guard) take(t int64, odd bool, now *marks) (end outcome) {
+// take takes the sample at t, before which so many were learned, with the marks as they are
+// before it is, and says what became of an episode.
+func (g *guard) take(t int64, odd bool, learned uint32, now *marks) (end outcome) {
 	switch {
 	case g.age == 0 && !odd:
 		return goesOn
@@ -101,7 +101,7 @@ func (g *guard) take(t int64, odd bool, now *marks) (end outcome) {
 	default:
 		g.calm++
 	}
-	if g.age >= g.most {
+	if g.age >= g.most || uint32(g.age) > learned/2 {
 		if g.established() {
 			end = settled
 		}
