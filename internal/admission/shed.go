@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -73,7 +74,9 @@ const (
 type conn struct {
 	*net.TCPConn
 	listener *Listener
-	other    bool      // something else has come than whole GETs, one by one
+	other    bool // something else has come than whole GETs, one by one
+	passed   bool // a whole GET was passed on, nothing was read since
+	raw      syscall.RawConn
 	moved    time.Time // when the deadlines were last moved on; zero: they are net/http's
 	answer   []byte
 }
@@ -82,7 +85,22 @@ type conn struct {
 func (c *conn) Unwrap() net.Conn { return c.TCPConn }
 
 // Read implements net.Conn.
+//
+// While a request is served, net/http has a read of one byte waiting, to hear
+// of a client that leaves, and ends it when the answer is sent. The first byte of
+// a next request that came before that would be in net/http, and the request no
+// longer whole for the connection. So that read takes none: it ends when
+// the client is gone or when its time is over. net/http begins it before the
+// handler runs, so it is the first read after a GET that was passed on, and
+// no other read of one byte is, not even of a handler that takes the connection over.
 func (c *conn) Read(p []byte) (int, error) {
+	watch := c.passed && len(p) == 1
+	c.passed = false
+	if watch {
+		if err := c.untilGone(); err != nil {
+			return 0, err
+		}
+	}
 	for {
 		n, err := c.TCPConn.Read(p)
 		if c.other || n == 0 || err != nil {
@@ -92,6 +110,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		h, refused := c.refuses(a, p[:n], now)
 		if !refused {
 			c.handBack(now)
+			c.passed = !c.other
 			return n, nil
 		}
 		if now.Sub(c.moved) > moveEvery {
@@ -104,6 +123,17 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// untilGone waits until there is nothing left to read and never will be, nil
+// then, or until the deadline for reading.
+func (c *conn) untilGone() (err error) {
+	if c.raw == nil {
+		if c.raw, err = c.SyscallConn(); err != nil {
+			return err
+		}
+	}
+	return c.raw.Read(gone)
 }
 
 // Write implements net.Conn.

@@ -3,10 +3,12 @@ package admission
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +45,55 @@ func FuzzHeadsAreReadAsNetHTTPDoes(f *testing.F) {
 		}
 		if got := r.Header.Values("X-Request-Id"); len(got) == 1 && got[0] != string(h.RequestID) {
 			t.Errorf("%q: id %q, read as %q", p, got, h.RequestID)
+		}
+	})
+}
+
+// FuzzReadsThatAreSplit: however the bytes of a connection come, what it
+// takes for a request is one to net/http too, which reads them all.
+func FuzzReadsThatAreSplit(f *testing.F) {
+	post := "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 53\r\n\r\n"
+	first := uint16(len(plainGet))
+	for _, seed := range []struct {
+		stream string
+		a, b   uint16
+	}{
+		{plainGet + plainGet + plainGet, first, first},
+		{plainGet + plainGet, first, 1}, {plainGet + plainGet, 1, first - 1}, {plainGet + plainGet, first - 1, 1}, {plainGet + plainGet, first + 1, first - 1},
+		{plainGet + post + plainGet, first, uint16(len(post))}, {post + plainGet + plainGet, uint16(len(post)), first}, {post + plainGet + plainGet, uint16(len(post)) - 1, first},
+		{strings.Replace(plainGet, "Host", "Content-Length: 53\r\nHost", 1) + plainGet, first + 20, first},
+		{strings.Replace(plainGet, "Host", "Transfer-Encoding: chunked\r\nHost", 1) + "35\r\n" + plainGet + "\r\n0\r\n\r\n", first + 32, 4},
+		{"G" + plainGet, 1, first}, {plainGet + "G" + plainGet, first, 1}, {"GET /a HTTP/1.1\r\nA: " + plainGet + plainGet, 20, first},
+	} {
+		f.Add([]byte(seed.stream), seed.a, seed.b)
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, a, b uint16) {
+		begins, broken := map[int]bool{}, len(stream)
+		for whole, in := bytes.NewReader(stream), bufio.NewReader(nil); whole.Len() > 0; {
+			at := len(stream) - whole.Len()
+			in.Reset(whole)
+			r, err := http.ReadRequest(in)
+			if err == nil {
+				_, err = io.Copy(io.Discard, r.Body)
+			}
+			if err != nil {
+				broken = at // net/http reads no further
+				break
+			}
+			begins[at] = true
+			_, _ = whole.Seek(-int64(in.Buffered()), io.SeekCurrent)
+		}
+		c, at := &conn{}, 0
+		for _, n := range []int{int(a), int(b), len(stream)} {
+			n = min(n, len(stream)-at)
+			if n == 0 {
+				continue
+			}
+			c.refuses(nil, stream[at:at+n], time.Now())
+			if end := at + n; !c.other && at < broken && (!begins[at] || end != broken && !begins[end] && end != len(stream)) {
+				t.Errorf("%q is taken for a request behind %q", stream[at:end], stream[:at])
+			}
+			at += n
 		}
 	})
 }
@@ -86,16 +137,21 @@ func shedding(t *testing.T) *Admission {
 
 func serveOn(t *testing.T, a *Admission, header time.Duration) (dial func() (net.Conn, *bufio.Reader)) {
 	t.Helper()
+	return serveWith(t, a, header, func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "served %s %q", r.URL.Path, text)
+	})
+}
+
+func serveWith(t *testing.T, a *Admission, header time.Duration, handler http.HandlerFunc) (dial func() (net.Conn, *bufio.Reader)) {
+	t.Helper()
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	listener := NewListener(plain, nil)
 	listener.Use(a)
-	server := &http.Server{ReadHeaderTimeout: header, Handler: a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, _ := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "served %s %q", r.URL.Path, text)
-	}))}
+	server := &http.Server{ReadHeaderTimeout: header, Handler: a.Handler(handler)}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
@@ -152,6 +208,129 @@ func TestConnectionsRefuseByThemselves(t *testing.T) {
 	a.limiter.queued, a.limiter.inFlight = 0, 0
 	a.limiter.mu.Unlock()
 	ask(plainGet, 200, false)
+}
+
+// TestRequestsThatComeEarlyAreWhole: what comes while a request is served is
+// not begun by the read of one byte that net/http has waiting then, or the
+// connection would never again refuse by itself.
+func TestRequestsThatComeEarlyAreWhole(t *testing.T) {
+	t.Parallel()
+	a, probe := shedding(t), strings.Replace(plainGet, "/read", "/probe", 1)
+	came := make(chan struct{})
+	// A pipe, since whoever reads that is woken behind the waiting read.
+	answer, may, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = answer.Close(), may.Close() }()
+	dial := serveWith(t, a, time.Minute, func(http.ResponseWriter, *http.Request) {
+		came <- struct{}{}
+		_, _ = answer.Read(make([]byte, 1))
+	})
+	conn, in := dial()
+	for range 20 {
+		_, _ = io.WriteString(conn, probe)
+		<-came
+		_, _ = io.WriteString(conn, plainGet)
+		_, _ = may.Write([]byte{0})
+		if status, _, _ := answerOf(t, in); status != 200 {
+			t.Fatalf("%d, want 200", status)
+		}
+		if status, by, _ := answerOf(t, in); status != 503 || !by {
+			t.Fatalf("%d (by the connection: %v), want 503 by the connection", status, by)
+		}
+	}
+}
+
+// TestTheWaitingReadTakesNothing reads as net/http does.
+func TestTheWaitingReadTakesNothing(t *testing.T) {
+	t.Parallel()
+	probe := strings.Replace(plainGet, "/read", "/probe", 1)
+	pair := func() (client net.Conn, c *conn) {
+		inner, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = inner.Close() }()
+		if client, err = net.Dial("tcp", inner.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := NewListener(inner, nil).Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = client.Close(), accepted.Close() })
+		return client, accepted.(*conn)
+	}
+	buffer := make([]byte, 4096)
+	read := func(c *conn, size int, limit time.Duration) (string, error) {
+		_ = c.SetReadDeadline(time.Now().Add(limit))
+		n, err := c.Read(buffer[:size])
+		return string(buffer[:n]), err
+	}
+	const soon, late = 50 * time.Millisecond, 20 * time.Second
+	client, c := pair()
+	for range 2 {
+		_, _ = io.WriteString(client, probe)
+		if got, err := read(c, 4096, late); got != probe || err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+		_, _ = io.WriteString(client, plainGet)
+		var timeout net.Error
+		if got, err := read(c, 1, soon); got != "" || !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Fatalf("the waiting read has %q, %v", got, err)
+		}
+		if got, err := read(c, 4096, late); got != plainGet || err != nil || c.other {
+			t.Fatalf("%q, %v, given up: %v", got, err, c.other)
+		}
+	}
+	_ = client.Close()
+	if got, err := read(c, 1, late); got != "" || err != io.EOF {
+		t.Errorf("the client has left: %q, %v", got, err)
+	}
+
+	client, c = pair() // whoever takes it over reads as few bytes as they like
+	_, _ = io.WriteString(client, probe)
+	_, _ = read(c, 4096, late)
+	_, _ = read(c, 1, -time.Second) // ended before it began
+	_, _ = io.WriteString(client, "GET")
+	for _, want := range []string{"G", "E", "T"} {
+		if got, err := read(c, 1, late); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if !c.other {
+		t.Error("single bytes are taken for a request")
+	}
+
+	client, c = pair() // the control: no request is served
+	_, _ = io.WriteString(client, plainGet)
+	if got, err := read(c, 1, late); got != "G" || err != nil || !c.other {
+		t.Errorf("before any request: %q, %v, given up: %v", got, err, c.other)
+	}
+}
+
+// TestClientsThatLeaveEndTheirRequest: the waiting read still hears of them.
+func TestClientsThatLeaveEndTheirRequest(t *testing.T) {
+	t.Parallel()
+	came, ended := make(chan struct{}), make(chan struct{})
+	dial := serveWith(t, shedding(t), time.Minute, func(_ http.ResponseWriter, r *http.Request) {
+		came <- struct{}{}
+		<-r.Context().Done()
+		ended <- struct{}{}
+	})
+	for _, linger := range []int{-1, 0} { // closed, and reset
+		conn, _ := dial()
+		_ = conn.(*net.TCPConn).SetLinger(linger)
+		_, _ = io.WriteString(conn, strings.Replace(plainGet, "/read", "/probe", 1))
+		<-came
+		_ = conn.Close()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("linger %d: the request goes on", linger)
+		}
+	}
 }
 
 // TestRefusalsKeepTheirConnection asks for longer than a header may take, which
