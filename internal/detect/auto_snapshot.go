@@ -71,7 +71,8 @@ func (m *auto) Restore(snapshot []byte) error {
 		return err
 	}
 	n.isRead, n.hasLast = false, false
-	n.usual = n.recur.known(n.parts.locate(n.lastT, &n.last))
+	n.parts.locate(n.lastT, &n.last)
+	n.usual = n.recur.known(n.parts.zone.week(n.lastT + n.guard.step))
 	*m = n
 	return nil
 }
