@@ -23,7 +23,7 @@ const (
 // ranges do not: on clean data there is one of them every now and then, by a
 // hair and in several components at once, which is too rare for the history of
 // a series to show and far more often than its tail would say
-// (docs/adr/0007).
+// (docs/adr/0008).
 var autoRarity = [partsN]float64{
 	partFar: 0.5, partDrift: 0.3, partDay: 1.5, partWeek: 0.5, partShift: 0.3, partCalm: 0.3,
 }

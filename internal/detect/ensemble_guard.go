@@ -28,7 +28,7 @@ type marks [len(rareParts)]mark
 // after it. While it lasts, the marks follow as ever, so that the alarm ends when
 // people know of it; but how they were before is kept, and each sample is
 // judged by that too. When enough samples in a row are as they were before, the
-// incident is over and the old marks hold again. What lasts longer than eight days, or than half of all
+// incident is over and the old marks hold again. What lasts longer than eight days, or than all
 // that was before, is a new level: where all of the last samples lie at the same distance from the profiles, these are
 // moved there and the marks of before hold again; else these are forgotten.
 //

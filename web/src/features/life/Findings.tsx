@@ -10,8 +10,8 @@ import { counted, sentence } from '../../shared/format/text';
 import { unitOf } from '../../shared/format/unit';
 import { useNow } from '../../shared/live/clock';
 import { ProblemView } from '../../shared/ui/Async';
-import { LabelList } from '../../shared/ui/LabelList';
 import { Facts, Items, Quiet, Row } from '../../shared/ui/Sections';
+import { AlarmSays } from './AlarmSays';
 import { Changes } from './Changes';
 import classes from './Life.module.css';
 import type { Backtest, Suggestion } from './results';
@@ -109,11 +109,7 @@ export function BacktestView({ detector: d, backtest: b }: { detector: Detector;
           {list.map((a, i) => (
             <li key={i}>
               <span>{formatStamp(parseTime(a.started_at), now)}</span>
-              <span>
-                {formatValue(a.value, unit)}
-                {a.expected != null && ` instead of ${formatValue(a.expected, unit)}`}
-              </span>
-              <LabelList labels={a.series.labels} />
+              <AlarmSays alarm={a} unit={unit} />
             </li>
           ))}
         </Items>

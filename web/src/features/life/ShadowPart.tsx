@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'react';
 import { api, unwrap } from '../../shared/api/client';
 import { shadowQuery } from '../../shared/api/queries';
 import type { Anomaly, Detector, Shadow } from '../../shared/api/types';
-import { formatCount, formatValue } from '../../shared/format/number';
+import { formatCount } from '../../shared/format/number';
 import { formatAgo, formatStamp, parseTime } from '../../shared/format/time';
 import { counted, plainText, sentence } from '../../shared/format/text';
 import { unitOf } from '../../shared/format/unit';
@@ -13,9 +13,9 @@ import { pace } from '../../shared/live/polling';
 import { Async, ProblemView } from '../../shared/ui/Async';
 import { Badge } from '../../shared/ui/Badge';
 import { Go } from '../../shared/ui/Go';
-import { LabelList } from '../../shared/ui/LabelList';
 import { Question } from '../../shared/ui/Question';
 import { Block, Facts, Heading, Items, Quiet, Row } from '../../shared/ui/Sections';
+import { AlarmSays } from './AlarmSays';
 import { Changes } from './Changes';
 import classes from './Life.module.css';
 import { headerOf, keepDetector, order, useMay, useOrder } from './useOrder';
@@ -97,11 +97,7 @@ function Alarms({ detector: d, title, alarms, now, opens }: { detector: Detector
         {alarms.slice(0, all ? 100 : shown).map((a) => (
           <li key={a.id}>
             <Go change={{ view: undefined, life: undefined, ...(opens ? { anomaly: a.id } : { detector: d.id, series: a.series.key }) }}>{formatStamp(parseTime(a.started_at), now)}</Go>
-            <span>
-              {formatValue(a.value, unit)}
-              {a.expected != null && ` instead of ${formatValue(a.expected, unit)}`}
-            </span>
-            <LabelList labels={a.series.labels} />
+            <AlarmSays alarm={a} unit={unit} />
           </li>
         ))}
       </Items>
