@@ -15,16 +15,21 @@ import (
 // outage makes the database unreachable for the owner, or ends that.
 func (p *pair) outage(away bool) {
 	p.cluster.set(func(c *cluster) { c.unsure, c.alone = away, away })
-	p.store.mu.Lock()
-	p.store.fail = nil
-	if away {
-		p.store.fail = model.WrapError(model.KindDatabase, "", errors.New("connection refused"), "the database does not answer")
-	}
-	p.store.mu.Unlock()
+	p.cut(away)
 	for _, e := range p.engines {
 		e.Recheck([]string{"det_test"})
 	}
 	synctest.Wait()
+}
+
+// cut makes the store fail, whether or not the owner knows of it already, or ends that.
+func (p *pair) cut(away bool) {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	p.store.fail = nil
+	if away {
+		p.store.fail = model.WrapError(model.KindDatabase, "", errors.New("connection refused"), "the database does not answer")
+	}
 }
 
 func (p *pair) commits() int {
@@ -122,6 +127,42 @@ func TestOwnerScoresWithoutTheDatabase(t *testing.T) {
 	if want != got {
 		t.Errorf("with an outage %s opened, without %s", got, want)
 	}
+}
+
+// In the seconds until the owner knows that the database is away, a detector
+// about whose models something was announced is scored with every step all the
+// same; what was announced is looked at afterwards.
+func TestNothingWaitsForTheActiveVersionWithoutTheDatabase(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		p.begin()
+		elapse(10 * time.Minute)
+		r, err := p.engines[0].runner("det_test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := p.sources[0].asked()
+		p.cut(true)
+		for range 6 {
+			r.recheck()
+			elapse(10 * time.Second)
+		}
+		s, _ := p.engines[0].Status("det_test")
+		if n := p.sources[0].asked() - asked; n < 5 || s.State != model.DetectorRunning {
+			t.Errorf("%d steps of 10 s were asked for in a minute: %+v", n, s)
+		}
+		if _, check, _ := r.wanted(); !check {
+			t.Error("what was announced is forgotten")
+		}
+		r.recheck()
+		p.cut(false)
+		elapse(20 * time.Second)
+		if _, check, _ := r.wanted(); check {
+			t.Error("what was announced is not looked at with the database back")
+		}
+		p.end()
+	})
 }
 
 // When another node has taken the detector over meanwhile, what was found alone

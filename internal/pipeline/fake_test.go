@@ -275,6 +275,9 @@ func (s *fakeStore) SaveModelVersion(_ context.Context, v model.ModelVersion) er
 func (s *fakeStore) ModelVersions(_ context.Context, id string) ([]model.ModelVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fail != nil {
+		return nil, s.fail
+	}
 	var out []model.ModelVersion
 	for _, v := range s.versions {
 		if v.DetectorID == id {

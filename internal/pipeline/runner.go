@@ -250,10 +250,6 @@ func (r *runner) attempt(intake, work context.Context, request func(context.Cont
 		return r.e.now().Add(sleepAtMost)
 	}
 	d, check, shadow := r.wanted()
-	if check && r.alone {
-		check = false
-		r.recheck()
-	}
 	if err := r.adopt(work, d, check); err != nil {
 		return r.failed(err)
 	}
@@ -345,10 +341,23 @@ func (r *runner) adopt(ctx context.Context, d model.Detector, check bool) error 
 			r.log.Warn("a snapshot was not written", "err", err)
 		}
 	}
-	if check && d.Enabled {
-		return r.followActive(ctx)
+	if !check || !d.Enabled {
+		return nil
 	}
-	return nil
+	if r.alone {
+		r.recheck()
+		return nil
+	}
+	err := r.followActive(ctx)
+	if err == nil {
+		return nil
+	}
+	r.recheck()
+	if r.core != nil && r.stage == stageLive && model.KindOf(err).Transient() {
+		r.log.Debug("which model version is active is not known; the one of before goes on", "err", err)
+		return nil
+	}
+	return err
 }
 
 // definedAt returns when the definition was changed last, in milliseconds.
