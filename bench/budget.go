@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -89,11 +90,9 @@ const (
 // ended.
 func Budget(ctx context.Context, o BudgetOptions) (BudgetReport, error) {
 	o = o.withDefaults()
-	var kinds []cleanKind
-	for _, kind := range append(slices.Clone(cleanKinds), mixture) {
-		if len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind.name) {
-			kinds = append(kinds, kind)
-		}
+	kinds, err := kindsOf(o.Kinds)
+	if err != nil {
+		return BudgetReport{}, err
 	}
 	cells := make([][]BudgetCell, len(kinds))
 	var mu sync.Mutex
@@ -112,8 +111,29 @@ func Budget(ctx context.Context, o BudgetOptions) (BudgetReport, error) {
 			return err
 		})
 	}
-	err := group.Wait()
+	err = group.Wait()
 	return BudgetReport{Model: o.Model, Step: o.Step.String(), Weeks: o.Weeks, Seed: o.Seed, Cells: slices.Concat(cells...)}, err
+}
+
+// kindsOf returns the kinds with these names, all when there are none.
+func kindsOf(names []string) ([]cleanKind, error) {
+	all := append(slices.Clone(cleanKinds), mixture)
+	if len(names) == 0 {
+		return all, nil
+	}
+	var out []cleanKind
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(k cleanKind) bool { return k.name == name })
+		if i < 0 {
+			var known []string
+			for _, k := range all {
+				known = append(known, k.name)
+			}
+			return nil, model.Errorf(model.KindInvalid, "", "%q is no kind of clean data; there are: %s", name, strings.Join(known, ", "))
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
 }
 
 func (o BudgetOptions) withDefaults() BudgetOptions {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,11 @@ func TestBudgetCountsAlarms(t *testing.T) {
 	if err != nil || again.Cells[0].Alarms != r.Cells[0].Alarms {
 		t.Errorf("another run counts %d alarms instead of %d: %v", again.Cells[0].Alarms, r.Cells[0].Alarms, err)
 	}
+	o.Kinds = []string{"normal", "heavy"}
+	if _, err := Budget(t.Context(), o); model.KindOf(err) != model.KindInvalid || !strings.Contains(err.Error(), "heavy tails") {
+		t.Errorf("a kind that there is not: %v", err)
+	}
+	o.Kinds = o.Kinds[:1]
 	o.Model = "threshold"
 	if _, err := Budget(t.Context(), o); err == nil {
 		t.Error("a model that needs bounds ran without any")
