@@ -4158,6 +4158,9 @@ type ListTasksParams struct {
 	// State Only tasks in this state
 	State *ListTasksParamsState `form:"state,omitempty" json:"state,omitempty"`
 
+	// DetectorId Only tasks that work on this detector
+	DetectorId *string `form:"detector_id,omitempty" json:"detector_id,omitempty"`
+
 	// IfNoneMatch ETag of an answer that the client has; the same answer is then not sent again
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
@@ -11483,6 +11486,18 @@ func NewListTasksRequest(server string, params *ListTasksParams) (*http.Request,
 		if params.State != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.DetectorId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "detector_id", *params.DetectorId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

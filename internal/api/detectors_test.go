@@ -219,6 +219,11 @@ func TestLongWork(t *testing.T) {
 	}
 	wantProblem(t, f.do("POST", "/api/v1/detectors/backtest", `{"detector": {"name": "x", "query": "bad("}}`), 400, CodeQuery)
 
+	for id, want := range map[string]int{"det_1": 1, "det_none": 0} {
+		if list := decode[TaskList](t, f.do("GET", "/api/v1/tasks?kind=train&state=queued&detector_id="+id, "")); len(list.Items) != want {
+			t.Errorf("%d trainings of %s wait, want %d", len(list.Items), id, want)
+		}
+	}
 	cancelled := decode[Task](t, f.do("POST", "/api/v1/tasks/task_1/cancel", ""))
 	if cancelled.State != "cancelled" {
 		t.Errorf("%+v", cancelled)

@@ -204,7 +204,8 @@ func (f taskFake) Tasks(_ context.Context, q model.TaskFilter) ([]model.Task, st
 	defer f.lock()()
 	var out []model.Task
 	for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
-		if t := f.tasks[id]; (q.Kind == "" || t.Kind == q.Kind) && (q.State == "" || t.State == q.State) {
+		if t := f.tasks[id]; (q.Kind == "" || t.Kind == q.Kind) && (q.State == "" || t.State == q.State) &&
+			(q.DetectorID == "" || strings.Contains(string(t.Args), `"`+q.DetectorID+`"`)) {
 			out = append(out, t)
 		}
 	}

@@ -178,8 +178,9 @@ func (s *server) registerTasks() {
 
 type listTasksInput struct {
 	Page
-	Kind  string `query:"kind" maxLength:"64" doc:"Only tasks of this kind"`
-	State string `query:"state" enum:"queued,running,succeeded,failed,cancelled" doc:"Only tasks in this state"`
+	Kind       string `query:"kind" maxLength:"64" doc:"Only tasks of this kind"`
+	State      string `query:"state" enum:"queued,running,succeeded,failed,cancelled" doc:"Only tasks in this state"`
+	DetectorID string `query:"detector_id" maxLength:"64" doc:"Only tasks that work on this detector"`
 }
 
 // TaskList is a page of tasks.
@@ -194,7 +195,7 @@ type listTasksOutput struct {
 }
 
 func (s *server) listTasks(ctx context.Context, in *listTasksInput) (*listTasksOutput, error) {
-	found, next, err := s.opts.Tasks.Tasks(ctx, model.TaskFilter{Kind: in.Kind, State: model.TaskState(in.State), Cursor: in.Cursor, Limit: in.Limit})
+	found, next, err := s.opts.Tasks.Tasks(ctx, model.TaskFilter{Kind: in.Kind, State: model.TaskState(in.State), DetectorID: in.DetectorID, Cursor: in.Cursor, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

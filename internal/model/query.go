@@ -30,10 +30,11 @@ type AnomalyFilter struct {
 
 // TaskFilter selects tasks, newest first. Zero fields select everything.
 type TaskFilter struct {
-	Kind   string
-	State  TaskState
-	Cursor string // from the page before; it belongs to the same filter
-	Limit  int    // default 50, at most 1,000
+	Kind       string
+	State      TaskState
+	DetectorID string // whose arguments name this detector
+	Cursor     string // from the page before; it belongs to the same filter
+	Limit      int    // default 50, at most 1,000
 }
 
 // IdempotencyKey identifies one request of one client.

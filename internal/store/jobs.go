@@ -132,14 +132,18 @@ func (j *Jobs) Enqueue(ctx context.Context, kind string, args any) (model.Task, 
 	if err != nil {
 		return model.Task{}, model.WrapError(model.KindInvalid, model.SubjectTask, err, "the arguments of the task cannot be stored")
 	}
+	var subject struct {
+		DetectorID string `json:"detector_id"`
+	}
+	_ = json.Unmarshal(b, &subject) // arguments of another shape name no detector
 	r := taskRow{ID: newID("task"), Kind: kind, State: string(model.TaskQueued), Args: string(b)}
 	err = j.s.commit(ctx, "enqueuing a task", func(ctx context.Context, tx *tx) error {
 		r.CreatedAt, r.UpdatedAt = tx.now, tx.now
 		if r.JobID, err = j.insertJob(ctx, tx, r.ID); err != nil {
 			return err
 		}
-		return tx.exec(ctx, `INSERT INTO tasks (`+taskColumns+`) VALUES ($1, $2, $3, 0, $4, '', '', 0, 0, '', $5, $6, $6, 0)`,
-			r.ID, r.Kind, r.State, r.Args, r.JobID, tx.now)
+		return tx.exec(ctx, `INSERT INTO tasks (`+taskColumns+`, detector_id) VALUES ($1, $2, $3, 0, $4, '', '', 0, 0, '', $5, $6, $6, 0, $7)`,
+			r.ID, r.Kind, r.State, r.Args, r.JobID, tx.now, cleanText(subject.DetectorID))
 	})
 	if err != nil {
 		return model.Task{}, err

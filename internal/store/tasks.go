@@ -60,12 +60,15 @@ func (s *Store) Task(ctx context.Context, id string) (model.Task, error) {
 // Tasks returns one page of the tasks that f selects, newest first, and the
 // cursor of the page after it, "" on the last one.
 func (s *Store) Tasks(ctx context.Context, f model.TaskFilter) ([]model.Task, string, error) {
-	p, err := s.newPage("tasks", map[string]sortKey{"created_at": {column: "created_at"}}, "-created_at", "", f.Cursor, f.Limit, f.Kind, string(f.State))
+	p, err := s.newPage("tasks", map[string]sortKey{"created_at": {column: "created_at"}}, "-created_at", "", f.Cursor, f.Limit, f.Kind, string(f.State), f.DetectorID)
 	if err != nil {
 		return nil, "", err
 	}
 	if f.Kind != "" {
 		p.where("kind = " + p.arg(cleanText(f.Kind)))
+	}
+	if f.DetectorID != "" {
+		p.where("detector_id = " + p.arg(cleanText(f.DetectorID)))
 	}
 	if f.State != "" {
 		p.where("state = " + p.arg(cleanText(string(f.State))))

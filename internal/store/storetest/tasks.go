@@ -106,6 +106,12 @@ func tasksRun(t *testing.T, fresh FreshFunc) {
 	if page, _, err := j.Tasks(ctx, model.TaskFilter{Kind: "sum"}); err != nil || len(page) != 1 {
 		t.Errorf("of kind sum are %+v, %v", page, err)
 	}
+	about := must(j.Enqueue(ctx, "sum", map[string]string{"detector_id": "det_1"}))(t)
+	must(j.Enqueue(ctx, "sum", map[string]string{"detector_id": "det_2"}))(t)
+	must(j.Enqueue(ctx, "sum", "det_1"))(t)
+	if page, _, err := j.Tasks(ctx, model.TaskFilter{DetectorID: "det_1"}); err != nil || len(page) != 1 || page[0].ID != about.ID {
+		t.Errorf("about a detector are %+v, %v", page, err)
+	}
 }
 
 func tasksCancel(t *testing.T, fresh FreshFunc) {

@@ -73,9 +73,10 @@ test('a suggestion shows its progress, its diff and its effect, and is applied t
 
 test('a suggestion for an older version cannot be used, and a task that runs can be cancelled', async () => {
   const cancel = noting(() => task({ id: 'task_2', kind: 'backtest', state: 'cancelled' }));
+  const tasks = noting(() => list([task({ id: 'task_2', kind: 'backtest' }), task({ state: 'succeeded', result: { ...found, based_on: 9 } })]));
   const { user } = renderPage(
     {
-      'GET /api/v1/tasks': () => list([task({ id: 'task_2', kind: 'backtest' }), task({ state: 'succeeded', result: { ...found, based_on: 9 } }), task({ id: 'task_3', detector_id: 'det_b' })]),
+      'GET /api/v1/tasks': tasks.handler,
       'GET /api/v1/tasks/task_2': () => task({ id: 'task_2', kind: 'backtest' }),
       'POST /api/v1/tasks/task_2/cancel': cancel.handler,
     },
@@ -84,6 +85,7 @@ test('a suggestion for an older version cannot be used, and a task that runs can
   const d = await drawer();
   expect(await d.findByText(/made for version 9; the definition has changed since/)).toBeVisible();
   expect(d.queryByRole('button', { name: /^Apply/ })).toBeNull();
+  expect(tasks.seen[0]!.url.searchParams.get('detector_id')).toBe('det_a');
   await user.click(await d.findByRole('button', { name: 'Cancel' }));
   expect(await d.findByText('cancelled')).toBeVisible();
   expect(cancel.seen).toHaveLength(1);

@@ -20,11 +20,11 @@ const shown = 3;
 
 /** What is being tried for the detector and what came of it, newest first. */
 export function TaskPart({ detector: d }: { detector: Detector }) {
-  const list = useQuery(tasksQuery());
+  const list = useQuery(tasksQuery(d.id));
   const started = useStartedTasks(d.id);
   const [all, setAll] = useState(false);
   const client = useQueryClient();
-  const listed = (list.data ?? []).filter((t) => t.detector_id === d.id && taskName(t) !== undefined);
+  const listed = (list.data ?? []).filter((t) => taskName(t) !== undefined);
   // What runs is asked for by itself, and so is what names no detector.
   const alone = [...new Set([...started, ...listed.filter((t) => !isOver(t)).map((t) => t.id)])];
   const running = useQueries({ queries: alone.map((id) => taskQuery(id)) });
@@ -35,7 +35,7 @@ export function TaskPart({ detector: d }: { detector: Detector }) {
   useEffect(() => {
     // A training that is over made a model version, maybe a shadow.
     if (over === 0) return;
-    for (const queryKey of [['models', d.id], ['shadow', d.id], ['tasks']]) void client.invalidateQueries({ queryKey });
+    for (const queryKey of [['models', d.id], ['shadow', d.id], ['tasks', d.id]]) void client.invalidateQueries({ queryKey });
   }, [client, d.id, over]);
 
   if (list.isError && tasks.length === 0) return <ProblemView error={list.error} what="the tasks" onRetry={list.refetch} retrying={list.isFetching} />;

@@ -70,11 +70,11 @@ export const shadowQuery = (detectorId: string) =>
     refetchInterval: polling(pace.shadow),
   });
 
-/** The newest tasks of all kinds; those that run are asked for by themselves. */
-export const tasksQuery = () =>
+/** The newest tasks of a detector; those that run are asked for by themselves. */
+export const tasksQuery = (id: string) =>
   queryOptions({
-    queryKey: ['tasks'],
-    queryFn: async ({ signal }): Promise<Task[]> => (await unwrap(api.GET('/api/v1/tasks', { params: { query: { limit: 20 } }, signal }))).items,
+    queryKey: ['tasks', id],
+    queryFn: async ({ signal }): Promise<Task[]> => (await unwrap(api.GET('/api/v1/tasks', { params: { query: { detector_id: id, limit: 20 } }, signal }))).items,
     refetchInterval: polling(pace.tasks),
   });
 

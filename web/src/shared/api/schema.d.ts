@@ -6874,6 +6874,8 @@ export interface operations {
             query?: {
                 /** @description next_cursor of the answer before; empty for the first page */
                 cursor?: string;
+                /** @description Only tasks that work on this detector */
+                detector_id?: string;
                 /** @description Only tasks of this kind */
                 kind?: string;
                 /** @description Items in one answer */
