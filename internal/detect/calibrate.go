@@ -53,7 +53,9 @@ const (
 	shapeWeight  = 50    // peaks that the prior shape counts for
 	shapeBeyond  = 0.2   // least shape beyond the evidence
 	shapeLeast   = -0.1  // of an ensemble
-	shapeMargin  = 0.5   // standard errors, roughly, that the shape is taken too large
+	shapeMargin  = 0.5   // in 1/√peaks, so half a standard error: how much the shape is taken too large
+	shapeUnsure  = 2     // and how much more so beyond the evidence,
+	shapeMore    = 0.12  // but no more than that
 	maxDeviation = 1e100 // a larger one counts as this
 )
 
@@ -87,7 +89,10 @@ const (
 // Two parametric tails take over where data cannot speak. Before there are
 // enough peaks the survival function is that of Student's t with 4 degrees of
 // freedom, weighted as priorWeight samples. Beyond 1/(evidence*n) the Pareto
-// tail goes on with at least the shape shapeBeyond, joined without a kink.
+// tail goes on with a larger shape, at least shapeBeyond, joined without a kink:
+// of shapes that err either way, those that are too small are exceeded far more
+// often than those that are too large are missed, so that a tail goes beyond
+// what was fitted, on average, the more the farther out.
 // Both are heavier than what they stand in for as a rule, so that they err
 // towards fewer alarms; lnExceed reports when one was used.
 //
@@ -134,7 +139,8 @@ type tail struct {
 
 // beyond returns the tail that goes on where the evidence ends.
 func (t *tail) beyond() (scale, shape float64) {
-	return t.scale + mul(t.shape, t.end), max(t.shape, shapeBeyond)
+	peaks := exp(-t.lnEnd) / evidence
+	return t.scale + mul(t.shape, t.end), max(t.shape+min(shapeUnsure/math.Sqrt(peaks), shapeMore), shapeBeyond)
 }
 
 func newCalibrator(samplesInFourWeeks float64) calibrator {

@@ -186,3 +186,44 @@ func TestCalibratorFollowsDrift(t *testing.T) {
 func normal(r *splitmix) float64 {
 	return math.Sqrt(-2*math.Log(1-r.float())) * math.Cos(2*math.Pi*r.float())
 }
+
+// Of many series with the same heavy tail, which is Student's t with 3 degrees of
+// freedom, those whose shape came out too small exceed what is rare most of the
+// time, and all of them together many times as often as promised. Beyond the
+// evidence tails are made heavier, which leaves a third of that. The control
+// goes on with the shapes as they were fitted.
+func TestTailsOfManyHeavySeries(t *testing.T) {
+	t.Parallel()
+	const series, samples, rare = 200, 6000, 1e-7
+	survival := func(x float64) float64 {
+		u := x / math.Sqrt(3)
+		return 0.5 - (u/(1+u*u)+math.Atan(u))/math.Pi
+	}
+	r := splitmix{state: 3}
+	var real, control float64
+	for range series {
+		c := newCalibrator(samples)
+		for range samples {
+			z := normal(&r) / math.Sqrt((square(normal(&r))+square(normal(&r))+square(normal(&r)))/3)
+			side := 0
+			if z < 0 {
+				side = 1
+			}
+			c.learn(side, math.Abs(z))
+		}
+		real += survival(c.deviation(0, math.Log(rare)))
+		f := &c.tails[0]
+		above := math.Log(float64(mass(int(f.bin), c.beyond(0, int(f.bin)))) / (float64(c.n) + priorWeight))
+		control += survival(binStart(int(f.bin)) + paretoQuantile(math.Log(rare)-above, f.scale, f.shape))
+	}
+	real, control = real/(series*rare), control/(series*rare)
+	t.Logf("exceeded %.1f times as often as promised, %.1f times with the shapes as fitted", real, control)
+	if real < 0.5 || real > 8 {
+		t.Errorf("exceeded %.1f times as often as promised", real)
+	}
+	if control < 12 {
+		t.Errorf("control: %.1f times only", control)
+	}
+}
+
+func square(x float64) float64 { return x * x }
