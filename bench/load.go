@@ -53,14 +53,16 @@ type LoadResult struct {
 }
 
 // LoadThroughput compares a kept answer with a bare net/http handler that
-// sends the same bytes.
+// sends the same bytes. Both are asked in turn, a short slice of one beside
+// each of the other, so that a machine that changes its speed changes it for both.
 type LoadThroughput struct {
-	Bytes      int     `json:"bytes"`
-	PerSecond  float64 `json:"per_second"`
-	CPUMicros  float64 `json:"cpu_us_per_request"`
-	Bare       float64 `json:"bare_per_second"`
-	BareMicros float64 `json:"bare_cpu_us_per_request"`
-	Ratio      float64 `json:"ratio"`
+	Bytes      int        `json:"bytes"`
+	Slices     int        `json:"slices"`     // of each of the two
+	PerSecond  float64    `json:"per_second"` // median of the slices
+	CPUMicros  float64    `json:"cpu_us_per_request"`
+	Bare       float64    `json:"bare_per_second"` // median of the slices
+	BareMicros float64    `json:"bare_cpu_us_per_request"`
+	Ratio      LoadSpread `json:"ratio"` // of each slice to the one of the bare handler beside it
 }
 
 func (o LoadOptions) withDefaults() LoadOptions {
@@ -150,7 +152,8 @@ func (l *loadRun) limited() error {
 	if r.Cached, err = l.throughput(s, targets[0]); err != nil {
 		return err
 	}
-	l.say("cached read: %.0f/s (%.1f µs of CPU), bare handler %.0f/s (%.1f µs): ratio %.2f", r.Cached.PerSecond, r.Cached.CPUMicros, r.Cached.Bare, r.Cached.BareMicros, r.Cached.Ratio)
+	l.say("cached read: %.0f/s (%.1f µs of CPU), bare handler %.0f/s (%.1f µs): ratio %.2f (%.2f to %.2f in %d slices)",
+		r.Cached.PerSecond, r.Cached.CPUMicros, r.Cached.Bare, r.Cached.BareMicros, r.Cached.Ratio.Median, r.Cached.Ratio.Least, r.Cached.Ratio.Most, r.Cached.Slices)
 	peak := l.peak(s)
 	r.Unloaded = openLoop(l.ctx, s.address, []string{"GET " + expensive}, 20, max(1, peak.PerSecond/5), l.o.For/2, patience)
 	l.say("an expensive read at a fifth of %.0f/s: p50 %.1f ms, p99 %.1f ms", peak.PerSecond, r.Unloaded.P50, r.Unloaded.P99)
@@ -168,32 +171,4 @@ func (l *loadRun) unlimited() error {
 	l.say("without the limiter:")
 	l.report.Control = l.overloads(s, 5)[0]
 	return l.ctx.Err()
-}
-
-// throughput asks for one kept answer as fast as 64 connections can, and then
-// a bare handler for the same bytes.
-func (l *loadRun) throughput(s *loadServer, target string) (t LoadThroughput, err error) {
-	path := target[len("GET "):]
-	answer, err := s.raw(path)
-	if err != nil {
-		return t, err
-	}
-	t.Bytes = len(answer.body)
-	measure := func(address string, pid int, path string) (perSecond, micros float64) {
-		closedLoop(l.ctx, address, path, 64, l.o.For/10)
-		before := cpuOf(pid)
-		began := time.Now()
-		perSecond = closedLoop(l.ctx, address, path, 64, l.o.For/2)
-		served := perSecond * time.Since(began).Seconds()
-		return perSecond, float64((cpuOf(pid) - before).Microseconds()) / max(1, served)
-	}
-	t.PerSecond, t.CPUMicros = measure(s.address, s.pid(), path)
-	bare, err := startBare(l.ctx, l.o, answer)
-	if err != nil {
-		return t, err
-	}
-	defer bare.end()
-	t.Bare, t.BareMicros = measure(bare.address, bare.pid(), "/")
-	t.Ratio = t.PerSecond / t.Bare
-	return t, nil
 }

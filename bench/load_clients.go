@@ -200,15 +200,35 @@ func openLoop(ctx context.Context, address string, targets []string, connections
 // closedLoop asks for path from connections that each wait for the answer
 // before they ask again, and returns the answers a second.
 func closedLoop(ctx context.Context, address, path string, connections int, during time.Duration) float64 {
-	request := requestBytes("GET "+path, address)
+	conns := newConns(address, connections)
+	defer closeAll(conns)
+	return askAll(ctx, conns, requestBytes("GET "+path, address), during)
+}
+
+// newConns returns connections that are made when they are first used.
+func newConns(address string, n int) []*loadConn {
+	out := make([]*loadConn, n)
+	for i := range out {
+		out[i] = &loadConn{address: address}
+	}
+	return out
+}
+
+func closeAll(conns []*loadConn) {
+	for _, c := range conns {
+		c.close()
+	}
+}
+
+// askAll sends request over each of the connections again and again, and
+// returns the answers a second.
+func askAll(ctx context.Context, conns []*loadConn, request []byte, during time.Duration) float64 {
 	var served atomic.Int64
 	var workers sync.WaitGroup
 	began := time.Now()
 	end := began.Add(during)
-	for range connections {
+	for _, c := range conns {
 		workers.Go(func() {
-			c := &loadConn{address: address}
-			defer c.close()
 			for ctx.Err() == nil && time.Now().Before(end) {
 				if status, _, err := c.ask(request, end.Add(5*time.Second)); err == nil && status == 200 {
 					served.Add(1)

@@ -44,14 +44,14 @@ type LoadPeak struct {
 	CPU       float64 `json:"cpu"` // share of a core that the server got
 }
 
-// LoadSpread is the median of the repetitions, the least and the most.
+// LoadSpread is the median of several measurements, the least and the most.
 type LoadSpread struct {
 	Median float64 `json:"median"`
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
 }
 
-func spreadOf(all []LoadSlice, f func(LoadSlice) float64) LoadSpread {
+func spreadOf[T any](all []T, f func(T) float64) LoadSpread {
 	values := make([]float64, len(all))
 	for i, s := range all {
 		values[i] = f(s)

@@ -29,7 +29,7 @@ func (r LoadReport) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "mixed reads, %d connections, %.0f/s\tp50 %.1f ms\tp95 %.1f ms\tp99 %.1f ms\t%d refused\t%d failed\n", m.Connections, m.PerSecond, m.P50, m.P95, m.P99, m.Refused, m.Failed)
 	c := r.Cached
 	fmt.Fprintf(t, "kept read of %d bytes\t%.0f/s\t%.1f µs CPU\t\t\t\n", c.Bytes, c.PerSecond, c.CPUMicros)
-	fmt.Fprintf(t, "bare net/http, same bytes\t%.0f/s\t%.1f µs CPU\tratio %.2f\t\t\n", c.Bare, c.BareMicros, c.Ratio)
+	fmt.Fprintf(t, "bare net/http, same bytes\t%.0f/s\t%.1f µs CPU\tratio %.2f\t(%.2f to %.2f in %d slices)\t\n", c.Bare, c.BareMicros, c.Ratio.Median, c.Ratio.Least, c.Ratio.Most, c.Slices)
 	fmt.Fprintf(t, "expensive read at a fifth of its peak rate\tp50 %.1f ms\tp95 %.1f ms\tp99 %.1f ms\t\t\n\n", r.Unloaded.P50, r.Unloaded.P95, r.Unloaded.P99)
 	fmt.Fprintf(t, "median (least to most) of %d\tof the peak\tfor its CPU\tserved p99, ms\trefused p99, ms\tlivez p99, ms\tacknowledge p99, ms\tfailed\tof the last two lost\n", loadRepetitions)
 	row := func(name string, o LoadOverload) {

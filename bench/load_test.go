@@ -91,3 +91,45 @@ func TestSharesAreOfThePeaksBesideThem(t *testing.T) {
 		t.Errorf("%d failed, %d lost", o.Failed, o.Lost)
 	}
 }
+
+// TestRatiosAreOfOneMachine: a machine that halves its speed in the middle
+// changes no ratio.
+func TestRatiosAreOfOneMachine(t *testing.T) {
+	t.Parallel()
+	kept, bare := []float64{600, 620, 300, 290, 310}, []float64{1000, 1000, 500, 500, 500}
+	if r := ratios(kept, bare); r != (LoadSpread{0.6, 0.58, 0.62}) {
+		t.Errorf("%+v, want 0.6 (0.58 to 0.62)", r)
+	}
+}
+
+// TestTheSlowerOfTwoIsSeen: a server that makes each client wait is far behind
+// one that does not, and the same server beside itself is not.
+func TestTheSlowerOfTwoIsSeen(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-time.After(50 * time.Millisecond)
+		}
+		w.Header().Set("Content-Length", "2")
+		_, _ = w.Write([]byte("ok"))
+	}))
+	defer server.Close()
+	compare := func(path string) float64 {
+		s := &loadServer{address: strings.TrimPrefix(server.URL, "http://")}
+		a, b := newKeptSide(s, path), newKeptSide(s, "/")
+		a.conns, b.conns = a.conns[:4], b.conns[:4]
+		defer a.close()
+		defer b.close()
+		inTurn(t.Context(), a, b, 5, 40*time.Millisecond)
+		if len(a.rates) != 5 || len(b.rates) != 5 || b.served == 0 {
+			t.Fatalf("%+v beside %+v", a, b)
+		}
+		return ratios(a.rates, b.rates).Median
+	}
+	if same := compare("/"); same < 0.3 || same > 3 {
+		t.Errorf("a server is %.2f times as fast as itself", same)
+	}
+	if slow := compare("/slow"); slow > 0.3 {
+		t.Errorf("the slow one is %.2f times as fast", slow)
+	}
+}
