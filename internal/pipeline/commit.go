@@ -77,39 +77,64 @@ func (c *core) anomaly(s *series, t int64, note string) model.Anomaly {
 }
 
 // commit hands pending changes to the store, in order. It reports whether none
-// is left and the store may be written to.
-func (r *runner) commit(ctx context.Context) bool {
+// is left and the store may be written to. Without wait it gives the store a moment
+// only; what is not acknowledged by then goes on beside the loop.
+func (r *runner) commit(ctx context.Context, wait bool) bool {
 	if r.alone {
 		return false
 	}
-	for len(r.pending) > 0 {
-		n := min(len(r.pending), commitBatch)
-		bounded, cancel := context.WithTimeout(ctx, commitWithin)
-		err := r.e.store.CommitAnomalies(bounded, r.pending[:n:n])
-		cancel()
-		if r.deposed(err) {
-			return false
-		}
-		if err != nil && !r.drops(err, n) {
-			r.e.metrics.holds.WithLabelValues(holdStore).Inc()
-			r.mu.Lock()
-			r.status.trouble = "anomalies wait to be stored: " + safeText(err)
-			r.mu.Unlock()
-			r.log.Warn("anomalies were not stored; trying again", "waiting", len(r.pending), "err", err)
-			return false
-		}
-		r.turn.do(func() {
-			for _, change := range r.pending[:n] {
-				r.pendingBytes -= evidenceBytes(change.Evidence)
-			}
-			clear(r.pending[:n])
-			r.pending = r.pending[n:]
-			if len(r.pending) == 0 {
-				r.pending = nil
-			}
-		})
+	if wait {
+		_ = r.landed(true) // what failed is tried again below
 	}
-	return true
+	for {
+		if err := r.landed(wait); err != nil {
+			r.waits(err)
+			return false
+		}
+		n := min(len(r.pending), commitBatch)
+		if n == 0 {
+			return true
+		}
+		batch := r.pending[:n:n]
+		r.write(ctx, commitWithin, func(ctx context.Context) error { return r.e.store.CommitAnomalies(ctx, batch) },
+			func(err error) error { return r.committed(n, err) })
+		if r.e.silent() {
+			r.flight.late.Store(true) // it is not waited for, and tried all the same: a slow store is not a dead one
+		}
+	}
+}
+
+// waits shows that changes wait for the store.
+func (r *runner) waits(err error) {
+	if len(r.pending) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status.trouble = "anomalies wait to be stored: " + safeText(err)
+}
+
+// committed takes over what became of the first n pending changes.
+func (r *runner) committed(n int, err error) error {
+	if r.deposed(err) {
+		return err
+	}
+	if err != nil && !r.drops(err, n) {
+		r.e.metrics.holds.WithLabelValues(holdStore).Inc()
+		r.log.Warn("anomalies were not stored; trying again", "waiting", len(r.pending), "err", err)
+		return err
+	}
+	r.turn.do(func() {
+		for _, change := range r.pending[:n] {
+			r.pendingBytes -= evidenceBytes(change.Evidence)
+		}
+		clear(r.pending[:n])
+		r.pending = r.pending[n:]
+		if len(r.pending) == 0 {
+			r.pending = nil
+		}
+	})
+	return nil
 }
 
 // drops decides whether changes can never be stored.
@@ -133,7 +158,11 @@ func (r *runner) drops(err error, n int) bool {
 // core together, after a start: what was ended by hand is muted, what the core
 // does not know is ended, what the store does not know is written.
 func (r *runner) compare(ctx context.Context) error {
-	stored, err := r.e.store.OpenAnomalies(ctx, r.id)
+	var stored []model.Anomaly
+	err := r.brief(ctx, func(ctx context.Context) (err error) {
+		stored, err = r.e.store.OpenAnomalies(ctx, r.id)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("reading open anomalies: %w", err)
 	}
@@ -164,7 +193,7 @@ func (r *runner) compare(ctx context.Context) error {
 			r.e.metrics.transitions.WithLabelValues(transitionResolved.String()).Inc()
 		}
 	})
-	r.commit(ctx)
+	r.commit(ctx, false)
 	return nil
 }
 
@@ -172,7 +201,11 @@ func (r *runner) compare(ctx context.Context) error {
 func (r *runner) settle(ctx context.Context, s *series) error {
 	var id string
 	r.turn.do(func() { id = anomalyID(r.id, s.key, s.episode.startedAt) })
-	a, err := r.e.store.Anomaly(ctx, id)
+	var a model.Anomaly
+	err := r.brief(ctx, func(ctx context.Context) (err error) {
+		a, err = r.e.store.Anomaly(ctx, id)
+		return err
+	})
 	switch {
 	case err == nil && a.State == model.AnomalyResolved:
 		r.turn.do(func() { r.core.mute(s) })

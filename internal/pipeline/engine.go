@@ -33,6 +33,7 @@ type Engine struct {
 	now     func() time.Time
 	metrics *metrics
 	gate    *gate
+	silence silence
 	memory  atomic.Int64  // bytes of all model state
 	changed chan struct{} // capacity 1: runners came or went
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 
 // evaluate scores the steps that became due and returns when to come back.
 func (r *runner) evaluate(intake, ctx context.Context) time.Time {
-	r.commit(ctx)
+	r.commit(ctx, false)
 	if len(r.pending) >= maxPending || r.pendingBytes >= maxPendBytes {
 		return r.hold(holdStore, fmt.Sprintf("the store does not take anomalies; evaluation waits with %d of them", len(r.pending)))
 	}
@@ -243,10 +244,8 @@ func (r *runner) wedged() {
 
 // finish does what follows an evaluation: commit, compare, snapshot, account.
 func (r *runner) finish(ctx context.Context) {
-	if !r.commit(ctx) {
-		if r.alone {
-			r.account()
-		}
+	if !r.commit(ctx, false) || r.e.silent() {
+		r.account()
 		return
 	}
 	now := r.e.now()
@@ -259,9 +258,8 @@ func (r *runner) finish(ctx context.Context) {
 	}
 	due := now.Sub(r.snapshotAt) >= r.snapshotEvery() || now.Before(r.snapshotAt)
 	if (due || r.snapshotSoon) && r.core.watermark != r.lastSaved {
-		if err := r.snapshot(ctx); err != nil {
-			r.log.Warn("a snapshot was not written", "err", err)
-			r.snapshotAt = now // not again with the next step
+		if err := r.snapshot(ctx, false); err != nil {
+			r.log.Warn("a snapshot was not written", "err", err) // not tried again with the next step
 		}
 	}
 	r.account()
@@ -280,20 +278,25 @@ func (r *runner) snapshotEvery() time.Duration {
 }
 
 // snapshotLive stores the state of a detector that has learned, whenever the
-// store takes what was found before.
-func (r *runner) snapshotLive(ctx context.Context) error {
-	if r.core == nil || r.stage != stageLive || !r.commit(ctx) {
+// store takes what was found before. For wait see commit.
+func (r *runner) snapshotLive(ctx context.Context, wait bool) error {
+	if !r.scored() || !r.commit(ctx, wait) {
 		return nil
 	}
-	return r.snapshot(ctx)
+	return r.snapshot(ctx, wait)
 }
 
-// snapshot stores the state, after everything that was found in it.
-func (r *runner) snapshot(ctx context.Context) error {
+// snapshot stores the state, after everything that was found in it, and that of
+// the shadow with it. There must be no write under way. Without wait, nil says that
+// it is stored or being stored.
+func (r *runner) snapshot(ctx context.Context, wait bool) error {
 	if r.core == nil || len(r.pending) > 0 || r.core.watermark == r.lastSaved && !r.snapshotSoon {
 		return nil
 	}
-	r.snapshotShadow(ctx)
+	if !wait && r.e.silent() {
+		return errSilent()
+	}
+	snaps := r.shadowSnapshot(ctx)
 	began := r.e.now()
 	var snap model.Snapshot
 	r.turn.do(func() { snap = r.core.snapshot(began) })
@@ -301,14 +304,33 @@ func (r *runner) snapshot(ctx context.Context) error {
 	for _, p := range snap.Parts {
 		size += int64(len(p))
 	}
-	if err := r.e.store.SaveSnapshot(ctx, snap); err != nil {
-		r.deposed(err)
-		r.e.metrics.snapshotErrors.Inc()
-		return fmt.Errorf("saving a snapshot: %w", err)
+	soon := r.snapshotSoon
+	r.snapshotAt, r.snapshotSoon = began, false
+	var took time.Duration
+	r.write(ctx, commitWithin+time.Duration(size/snapshotRate)*time.Second, func(ctx context.Context) error {
+		for _, s := range snaps {
+			if err := r.e.store.SaveSnapshot(ctx, s); err != nil {
+				r.log.Warn("the snapshot of a shadow was not written", "err", err)
+			}
+		}
+		err := r.e.store.SaveSnapshot(ctx, snap)
+		took = r.e.now().Sub(began)
+		return err
+	}, func(err error) error {
+		if err != nil {
+			r.deposed(err)
+			r.snapshotSoon = r.snapshotSoon || soon
+			r.e.metrics.snapshotErrors.Inc()
+			return fmt.Errorf("saving a snapshot: %w", err)
+		}
+		r.snapshotSize, r.lastSaved = size, snap.Watermark
+		r.e.metrics.snapshotDuration.Observe(took.Seconds())
+		r.e.metrics.snapshotBytes.Add(float64(size))
+		return nil
+	})
+	if err := r.landed(wait); err != nil && !errors.Is(err, errUnderWay) {
+		return err
 	}
-	r.snapshotAt, r.snapshotSize, r.lastSaved, r.snapshotSoon = began, size, snap.Watermark, false
-	r.e.metrics.snapshotDuration.Observe(r.e.now().Sub(began).Seconds())
-	r.e.metrics.snapshotBytes.Add(float64(size))
 	return nil
 }
 

@@ -231,7 +231,7 @@ func (r *runner) learnOfEvents(ctx context.Context) {
 		return
 	}
 	r.snapshotSoon = true
-	if err := r.snapshotLive(ctx); err != nil {
+	if err := r.snapshotLive(ctx, false); err != nil {
 		r.log.Warn("a snapshot was not written", "err", err)
 	}
 }

@@ -102,9 +102,9 @@ func (r *runner) take(c *core, v model.ModelVersion) {
 
 // relearn begins a new model version, which learns from history.
 func (r *runner) relearn(ctx context.Context, reason string) error {
-	versions, err := r.e.store.ModelVersions(ctx, r.id)
+	versions, err := r.modelVersions(ctx)
 	if err != nil {
-		return fmt.Errorf("reading model versions: %w", err)
+		return err
 	}
 	v := r.nextVersion(versions, reason)
 	c, err := r.warmStart(ctx, versions, &v)

@@ -52,6 +52,7 @@ func (r *runner) disown() {
 	r.dropShadow()
 	r.turn.do(func() { r.core = nil })
 	r.stage, r.pending, r.pendingBytes, r.lastSaved, r.snapshotSoon, r.reconcile = stageLoad, nil, 0, 0, false, false
+	r.flight = nil // the fence decides what becomes of it
 	r.fails, r.gapUntil, r.blankSince, r.measured = 0, 0, time.Time{}, 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +69,7 @@ func (r *runner) deposed(err error) bool {
 	if r.lost != r.token {
 		r.log.Warn("another node has taken the detector over; nothing more is written here", "token", r.token)
 	}
-	r.lost, r.pending, r.pendingBytes = r.token, nil, 0
+	r.lost, r.pending, r.pendingBytes, r.flight = r.token, nil, 0, nil
 	r.nudge()
 	return true
 }
@@ -136,7 +137,7 @@ func (e *Engine) HandOver(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // deleted: nothing to hand over
 	}
 	_, err = ask(ctx, r, func(work context.Context) (struct{}, error) {
-		if err := r.snapshotLive(work); err != nil {
+		if err := r.snapshotLive(work, true); err != nil {
 			r.log.Warn("the snapshot for the next owner was not written; it replays a longer gap", "err", err)
 		}
 		r.lost = r.token

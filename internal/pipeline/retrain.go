@@ -32,7 +32,7 @@ func (r *runner) askForRetraining(ctx context.Context, now time.Time) {
 		return
 	}
 	r.retrainAt = now.Add(max(retrainPause, want.Every.Std()/10))
-	if err := r.e.cfg.Retrain(ctx, r.id, reason); err != nil {
+	if err := r.brief(ctx, func(ctx context.Context) error { return r.e.cfg.Retrain(ctx, r.id, reason) }); err != nil {
 		r.log.Warn("a training that is due was not begun; it is asked for again", "reason", reason, "err", err)
 	}
 }

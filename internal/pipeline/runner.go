@@ -79,6 +79,7 @@ type runner struct {
 	stage        stage
 	pending      []model.AnomalyChange // not acknowledged by the store yet
 	pendingBytes int64                 // of their evidence
+	flight       *flight               // a write that goes on beside the loop; nil: none
 	alone        bool                  // the store cannot be reached: nothing is written
 	detector     model.Detector        // the definition in force
 	fails        int                   // evaluations that failed in a row
@@ -337,7 +338,7 @@ func (r *runner) adopt(ctx context.Context, d model.Detector, check bool) error 
 		r.snapshotSoon = true
 		// At once, so that a crash does not score earlier steps again by a
 		// definition that was not in force then.
-		if err := r.snapshotLive(ctx); err != nil {
+		if err := r.snapshotLive(ctx, false); err != nil {
 			r.log.Warn("a snapshot was not written", "err", err)
 		}
 	}
@@ -368,21 +369,33 @@ func (r *runner) definedAt() int64 {
 // followActive notices that another model version was made active, by
 // promoting it or rolling back to it.
 func (r *runner) followActive(ctx context.Context) error {
-	versions, err := r.e.store.ModelVersions(ctx, r.id)
+	versions, err := r.modelVersions(ctx)
 	if err != nil {
-		return fmt.Errorf("reading model versions: %w", err)
+		return err
 	}
 	active, ok := activeVersion(versions)
 	if !ok || r.stage == stageWarm || active.Version == r.core.modelVersion {
 		return nil
 	}
 	r.log.Info("another model version is active", "model_version", active.Version)
-	if err := r.snapshot(ctx); err != nil {
+	if err := r.snapshotLive(ctx, true); err != nil {
 		return err
 	}
 	r.turn.do(func() { r.core = nil })
 	r.stage = stageLoad
 	return nil
+}
+
+// modelVersions asks the store for the model versions, newest first.
+func (r *runner) modelVersions(ctx context.Context) (versions []model.ModelVersion, err error) {
+	err = r.brief(ctx, func(ctx context.Context) (err error) {
+		versions, err = r.e.store.ModelVersions(ctx, r.id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading model versions: %w", err)
+	}
+	return versions, nil
 }
 
 func activeVersion(versions []model.ModelVersion) (model.ModelVersion, bool) {
@@ -400,8 +413,8 @@ func (r *runner) park(ctx context.Context) time.Time {
 	already := r.status.stopped
 	r.status.stopped, r.status.failure, r.status.trouble = true, "", ""
 	r.mu.Unlock()
-	if !already && r.core != nil {
-		if err := r.snapshotLive(ctx); err != nil {
+	if r.core != nil && (!already || r.flight != nil || len(r.pending) > 0) {
+		if err := r.snapshotLive(ctx, false); err != nil {
 			r.log.Warn("the snapshot of a stopped detector was not written", "err", err)
 		}
 		r.held = true // what happens meanwhile is a gap
@@ -421,7 +434,7 @@ func (r *runner) drain(ctx context.Context) {
 		return
 	}
 	ctx = r.fence(ctx)
-	if err := r.snapshotLive(ctx); err != nil {
+	if err := r.snapshotLive(ctx, true); err != nil {
 		r.log.Warn("the last snapshot was not written; the gap since the one before is replayed at the next start", "err", err)
 	}
 }

@@ -62,7 +62,10 @@ func (r *runner) adoptShadow(ctx context.Context, rec *model.Shadow) {
 		return
 	}
 	if !sameSamples(rec.Definition, r.detector) {
-		if err := r.e.store.DiscardShadow(ctx, r.id, rec.Version, "the detector now asks another source, query or step"); err != nil {
+		err := r.brief(ctx, func(ctx context.Context) error {
+			return r.e.store.DiscardShadow(ctx, r.id, rec.Version, "the detector now asks another source, query or step")
+		})
+		if err != nil {
 			r.log.Warn("a shadow that fits its detector no longer was not discarded", "err", err)
 			return
 		}
@@ -112,7 +115,11 @@ func (r *runner) openShadow(intake, work context.Context) {
 	if run == nil || run.core != nil || run.building || run.fails >= maxShadowFails || r.stage != stageLive || r.core == nil || r.e.now().Before(run.retryAt) {
 		return
 	}
-	c, err := r.shadowCore(work, run)
+	var c *core
+	err := r.shadowStored(work)
+	if err == nil {
+		c, err = r.shadowCore(work, run)
+	}
 	if err != nil {
 		r.shadowFailed(run, err)
 		return
@@ -125,6 +132,15 @@ func (r *runner) openShadow(intake, work context.Context) {
 		c = nil // too long ago: learning from history is shorter
 	}
 	r.buildShadow(intake, run, c)
+}
+
+// shadowStored asks for the shadow in the store: what follows takes longer than a
+// live detector waits for a store that does not answer.
+func (r *runner) shadowStored(ctx context.Context) error {
+	return r.brief(ctx, func(ctx context.Context) error {
+		_, err := r.e.store.Shadow(ctx, r.id)
+		return err
+	})
 }
 
 // shadowCore returns the state that a shadow begins with, nil for none.
@@ -173,6 +189,9 @@ func (r *runner) buildShadow(intake context.Context, run *shadowRun, c *core) {
 				return
 			}
 			run.building, run.cancel = false, nil
+			if err == nil {
+				err = r.shadowStored(work)
+			}
 			if err != nil {
 				r.shadowFailed(run, err)
 				return
@@ -405,7 +424,8 @@ func (r *runner) commitShadow(ctx context.Context) bool {
 	}
 	for len(run.pending) > 0 {
 		n := min(len(run.pending), commitBatch)
-		if err := r.e.store.CommitShadow(ctx, r.id, run.pending[:n]); err != nil {
+		err := r.brief(ctx, func(ctx context.Context) error { return r.e.store.CommitShadow(ctx, r.id, run.pending[:n:n]) })
+		if err != nil {
 			if model.KindOf(err) == model.KindNotFound {
 				r.dropShadow() // discarded meanwhile
 				return true
@@ -418,14 +438,13 @@ func (r *runner) commitShadow(ctx context.Context) bool {
 	return true
 }
 
-// snapshotShadow stores the state of the shadow, after its alarms.
-func (r *runner) snapshotShadow(ctx context.Context) {
+// shadowSnapshot returns the state of the shadow, to be stored, after its alarms
+// were stored; none when they could not be.
+func (r *runner) shadowSnapshot(ctx context.Context) []model.Snapshot {
 	if r.shadow == nil || r.shadow.core == nil || !r.commitShadow(ctx) || r.shadow == nil {
-		return
+		return nil
 	}
-	if err := r.e.store.SaveSnapshot(ctx, r.shadow.core.snapshot(r.e.now())); err != nil {
-		r.log.Warn("the snapshot of a shadow was not written", "err", err)
-	}
+	return []model.Snapshot{r.shadow.core.snapshot(r.e.now())}
 }
 
 // shadowSize is the memory of the shadow.

@@ -254,7 +254,11 @@ func promoted(now model.Detector, shadow model.Shadow) model.Detector {
 // promote runs in the loop.
 func (r *runner) promote(ctx context.Context, expect int64) (model.Detector, error) {
 	none := model.Detector{}
-	rec, err := r.e.store.Shadow(ctx, r.id)
+	var rec model.Shadow
+	err := r.brief(ctx, func(ctx context.Context) (err error) {
+		rec, err = r.e.store.Shadow(ctx, r.id)
+		return err
+	})
 	if err != nil {
 		return none, err
 	}
@@ -271,7 +275,7 @@ func (r *runner) promote(ctx context.Context, expect int64) (model.Detector, err
 		return r.e.store.PromoteShadow(ctx, d, r.detector.Version, expect) // it is loaded when the detector is started
 	case r.core == nil || r.stage != stageLive || r.shadow == nil || r.shadow.core == nil:
 		return none, model.Errorf(model.KindConflict, model.SubjectShadow, "the shadow does not score at the moment; try again when its state is running")
-	case !r.commit(ctx) || !r.commitShadow(ctx) || r.shadow == nil:
+	case !r.commit(ctx, true) || !r.commitShadow(ctx) || r.shadow == nil:
 		return none, model.Errorf(model.KindUnavailable, model.SubjectDetector, "the store does not take anomalies at the moment; try again later")
 	}
 	run, c, old := r.shadow, r.shadow.core, r.core

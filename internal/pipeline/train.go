@@ -91,9 +91,9 @@ func (r *runner) swap(ctx context.Context, fresh *core, from time.Time, reason s
 	if fingerprintOf(r.detector) != fresh.def.fingerprint {
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the definition changed while its models were trained; train again")
 	}
-	versions, err := r.e.store.ModelVersions(ctx, r.id)
+	versions, err := r.modelVersions(ctx)
 	if err != nil {
-		return none, fmt.Errorf("reading model versions: %w", err)
+		return none, err
 	}
 	old := r.core
 	switch {
@@ -102,7 +102,7 @@ func (r *runner) swap(ctx context.Context, fresh *core, from time.Time, reason s
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the detector still learns from its history; train it when that is done")
 	case fresh.watermark > old.watermark:
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the detector began to learn anew while its models were trained; train again")
-	case !r.commit(ctx):
+	case !r.commit(ctx, true):
 		return none, model.Errorf(model.KindUnavailable, model.SubjectDetector, "the store does not take anomalies at the moment; try again later")
 	default:
 		if fresh.watermark < old.watermark {
