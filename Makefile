@@ -141,7 +141,7 @@ hostile: ## A thousand body bombs and slow clients, probes beside a hung source,
 
 .PHONY: outage
 outage: ## PostgreSQL away for a minute, and 1,000 keyed requests through a kill
-	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgresGoes|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e
+	AIOPS_OUTAGE=60s AIOPS_KEYS=1000 $(GO) test -run 'TestPostgres|TestKeysRunOnce' -v -count 1 -timeout 20m ./e2e
 
 .PHONY: failover
 failover: ## Two programs on one PostgreSQL: fifty kills, stops and pauses with the default lease; about half an hour (KILLS=50)

@@ -270,6 +270,23 @@ func (p *Postgres) Stop() {
 	}
 }
 
+// Freeze stops the server and all its processes where they are: the kernel still
+// takes connections and what is sent, and nothing is answered before Thaw.
+func (p *Postgres) Freeze() {
+	_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGSTOP) // first, so that it starts no more
+	for _, pid := range p.children() {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+}
+
+// Thaw lets a frozen server go on.
+func (p *Postgres) Thaw() {
+	for _, pid := range p.children() {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT)
+}
+
 func (p *Postgres) signal(sig syscall.Signal) {
 	if p.cmd == nil {
 		return

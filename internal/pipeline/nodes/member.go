@@ -212,7 +212,9 @@ func (m *Member) renewals(ctx context.Context) {
 // renew reports whether this node is a member afterwards.
 func (m *Member) renew(ctx context.Context, first bool) bool {
 	began := time.Now() // before the database can have begun to count
-	bounded, cancel := context.WithTimeout(ctx, m.lease/2)
+	// One that is not answered has failed before the node stops acting, so that
+	// its detectors go on in memory from then on.
+	bounded, cancel := context.WithTimeout(ctx, m.lease*2/5)
 	defer cancel()
 	mine, err := m.o.Store.RenewNode(bounded, m.o.Host, m.lease, first)
 	if ctx.Err() != nil {
