@@ -261,7 +261,7 @@ func (p *program) build(ctx context.Context, c config.Config) (string, error) {
 	p.life.onStop("embedded database", func(context.Context) error { return p.embedded.Close() })
 
 	p.queries = source.NewCache(c.Cache.Queries, nil)
-	p.sources = newSources(p.store, p.embedded, p.queries, p.parts, p.registry, p.log)
+	p.sources = newSources(p.store, p.store.Engine() == "postgres", p.embedded, p.queries, p.parts, p.registry, p.log)
 	p.provisions = newProvisioner(p.store, p.store.Engine() == "postgres", p.registry, p.log)
 	if err := p.store.Exclusively(ctx, func() error { return p.provisions.apply(ctx, c, false) }); err != nil {
 		return "", err

@@ -279,7 +279,7 @@ func backtestHere(ctx context.Context, o Options, d model.Detector, from, to tim
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, embedded.Close()) }()
-	clients := newSources(s, embedded, source.NewCache(source.CacheConfig{MaxBytes: -1}, nil), newSupervisor(log, registry), registry, log)
+	clients := newSources(s, false, embedded, source.NewCache(source.CacheConfig{MaxBytes: -1}, nil), newSupervisor(log, registry), registry, log)
 	if err := provisionSources(ctx, s, c.Sources, log); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type sourceStore interface {
 // always among them. Its methods are safe for concurrent use.
 type sources struct {
 	store      sourceStore
+	shared     bool // other nodes use the store, too
 	log        *slog.Logger
 	registerer prometheus.Registerer
 	receivers  func() []model.Collector // of log lines, shown with the embedded source; nil: none
@@ -59,6 +60,7 @@ type sources struct {
 
 	mu      sync.RWMutex
 	clients map[string]*running
+	written map[string]model.HealthState  // what of this node the store has
 	others  map[string][]model.NodeHealth // what other nodes say of sources
 	heard   time.Time                     // when that was read
 	base    context.Context               // of the clients' goroutines; nil before Run
@@ -73,8 +75,9 @@ type running struct {
 	done       chan struct{}
 }
 
-func newSources(store sourceStore, embedded *builtin.Source, cache *source.Cache, parts *supervisor, registerer prometheus.Registerer, log *slog.Logger) *sources {
-	s := &sources{store: store, log: log.With("component", "sources"), registerer: registerer, cache: cache, parts: parts, clients: map[string]*running{}}
+func newSources(store sourceStore, shared bool, embedded *builtin.Source, cache *source.Cache, parts *supervisor, registerer prometheus.Registerer, log *slog.Logger) *sources {
+	s := &sources{store: store, shared: shared, log: log.With("component", "sources"), registerer: registerer, cache: cache, parts: parts,
+		clients: map[string]*running{}, written: map[string]model.HealthState{}}
 	s.clients[model.BuiltinSource] = &running{client: embedded, cached: cache.For(embedded), definition: model.Source{Name: model.BuiltinSource, Type: model.SourceBuiltin}}
 	s.tellHealth(model.BuiltinSource, embedded)
 	return s
@@ -87,10 +90,20 @@ func (s *sources) tellHealth(name string, c client) {
 		s.log.Info("source changed", "source", name, "from", old.State, "to", now.State, "reason", now.LastError)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.store.SetSourceHealth(ctx, name, now); err != nil {
-			s.log.Error("recording a source's health", "source", name, "err", err)
+		if err := s.writeHealth(ctx, name, now); err != nil {
+			s.log.Error("recording a source's health; trying again", "source", name, "err", err)
 		}
 	})
+}
+
+func (s *sources) writeHealth(ctx context.Context, name string, h model.SourceHealth) error {
+	if err := s.store.SetSourceHealth(ctx, name, h); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written[name] = h.State
+	return nil
 }
 
 // How what other nodes say of sources is followed.
@@ -118,7 +131,31 @@ func (s *sources) shareHealth(ctx context.Context) {
 	}
 }
 
+// compareHealth reads what other nodes say, where there can be some, and writes
+// what the store does not have of this one.
 func (s *sources) compareHealth(ctx context.Context) error {
+	if s.shared {
+		if err := s.readHealth(ctx); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	own := maps.Clone(s.written)
+	now := make(map[string]model.SourceHealth, len(s.clients))
+	for name, r := range s.clients {
+		now[name] = r.Health()
+	}
+	s.mu.Unlock()
+	var errs []error
+	for name, h := range now {
+		if h.State != model.SourceUnknown && own[name] != h.State {
+			errs = append(errs, s.writeHealth(ctx, name, h))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *sources) readHealth(ctx context.Context) error {
 	said, err := s.store.NodesSourceHealth(ctx)
 	if err != nil {
 		return err
@@ -131,19 +168,9 @@ func (s *sources) compareHealth(ctx context.Context) error {
 		}
 	}
 	s.mu.Lock()
-	s.others, s.heard = said, time.Now()
-	now := make(map[string]model.SourceHealth, len(s.clients))
-	for name, r := range s.clients {
-		now[name] = r.Health()
-	}
-	s.mu.Unlock()
-	var errs []error
-	for name, h := range now {
-		if h.State != model.SourceUnknown && own[name] != h.State {
-			errs = append(errs, s.store.SetSourceHealth(ctx, name, h))
-		}
-	}
-	return errors.Join(errs...)
+	defer s.mu.Unlock()
+	s.written, s.others, s.heard = own, said, time.Now()
+	return nil
 }
 
 // Run starts the clients and returns when ctx has ended and all of them have

@@ -61,7 +61,11 @@ func (r *runner) shade(ctx context.Context, fresh *core, from time.Time, reason 
 	if r.core == nil || r.stage != stageLive || fresh.watermark > r.core.watermark {
 		return none, model.Errorf(model.KindConflict, model.SubjectDetector, "the detector does not run at the moment; train it again when it does")
 	}
-	rec, err := r.e.store.StartShadow(ctx, model.ShadowStart{DetectorID: r.id, Definition: r.detector, BasedOn: r.detector.Version, Reason: reason})
+	var rec model.Shadow
+	err := r.brief(ctx, func(ctx context.Context) (err error) {
+		rec, err = r.e.store.StartShadow(ctx, model.ShadowStart{DetectorID: r.id, Definition: r.detector, BasedOn: r.detector.Version, Reason: reason})
+		return err
+	})
 	if err != nil {
 		return none, err
 	}
