@@ -142,7 +142,7 @@ func (l *limiter) turnAway(c Class, now time.Time) bool {
 	if l.fits(c, now) {
 		return false
 	}
-	l.queues[c].refused(now)
+	l.queues[c].full(now)
 	l.shed++
 	return true
 }
@@ -153,7 +153,7 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	now := time.Now()
 	l.mu.Lock()
 	if !l.fits(c, now) {
-		l.queues[c].refused(now)
+		l.queues[c].full(now)
 		l.shed++
 		l.mu.Unlock()
 		return nil
@@ -246,12 +246,15 @@ func (l *limiter) release(t *ticket) {
 	l.drop(t)
 }
 
-// admit lets waiting requests in, the most important class first, of a class
-// the oldest; mu is held.
+// admit lets waiting requests in, the most important class first; mu is held.
 func (l *limiter) admit(now time.Time) {
 	for c := Ingest; c < classes && l.queued > 0; c++ {
 		for q := &l.queues[c]; q.len() > 0 && l.roomFor(c); {
-			t := q.pop()
+			if q.overdue(now) {
+				l.turnOut(q, q.pop(), now)
+				continue
+			}
+			t := q.next(now)
 			l.queued--
 			l.longest = max(l.longest, now.Sub(t.since))
 			t.in, t.since = true, now
@@ -302,12 +305,12 @@ func (l *limiter) pulse() {
 	l.admit(now)
 	for c := range l.queues {
 		q := &l.queues[c]
-		for q.len() > 0 && now.Sub(q.oldest().since) >= patience {
+		for q.overdue(now) {
 			l.turnOut(q, q.pop(), now)
 		}
 		if q.flood(now) {
-			for room := floodRoom(l.interval); q.len() > room && now.Sub(q.newest().since) < lateRefusal; {
-				l.turnOut(q, q.popNewest(), now)
+			for room := floodRoom(l.interval); q.len() > room; {
+				l.turnOut(q, q.pop(), now)
 			}
 		}
 		q.pulsed()

@@ -83,6 +83,66 @@ func TestTheImportantOneGoesFirst(t *testing.T) {
 	})
 }
 
+// TestTheNewestGoesFirstInAFlood: those that wait when a flood begins are
+// refused soon while others go on coming, and served, the newest first, when
+// what has come was all.
+func TestTheNewestGoesFirstInAFlood(t *testing.T) {
+	t.Parallel()
+	wait := func(t *testing.T, flood bool) (order []int, refused []time.Duration) {
+		l := newLimiter(floorOf(), 10*time.Millisecond)
+		_, free := full(t, l, Ingest)
+		var mu sync.Mutex
+		var waiting sync.WaitGroup
+		room := l.queues[Read].room(time.Now(), l.interval)
+		for i := range room {
+			waiting.Go(func() {
+				began := time.Now()
+				place := l.acquire(t.Context(), Read)
+				mu.Lock()
+				defer mu.Unlock()
+				if place == nil {
+					refused = append(refused, time.Since(began))
+					return
+				}
+				order = append(order, i)
+				l.release(place)
+			})
+			synctest.Wait()
+		}
+		for asked := time.Now(); time.Since(asked) < 60*time.Millisecond; time.Sleep(time.Millisecond) {
+			if began := time.Now(); flood || began.Equal(asked) {
+				waiting.Go(func() { // in its own time: some find room once others are turned out
+					if place := l.acquire(t.Context(), Read); place != nil {
+						l.release(place)
+					}
+				})
+				synctest.Wait()
+			}
+		}
+		l.mu.Lock()
+		l.limit = 1
+		l.mu.Unlock()
+		free()
+		waiting.Wait()
+		if len(order)+len(refused) != room {
+			t.Errorf("%d are served and %d refused of %d", len(order), len(refused), room)
+		}
+		return order, refused
+	}
+	synctest.Test(t, func(t *testing.T) {
+		_, refused := wait(t, true)
+		if len(refused) == 0 || quantile(refused, 1) > 50*time.Millisecond {
+			t.Errorf("%d are refused, the last after %s", len(refused), quantile(refused, 1))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		order, refused := wait(t, false)
+		if n := len(order); len(refused) > 0 || n < 10 || order[0] < n-5 || order[n-1] > 5 {
+			t.Errorf("%d are refused of a burst, the others served in the order %v", len(refused), order)
+		}
+	})
+}
+
 func TestAWaiterThatLeavesHoldsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
