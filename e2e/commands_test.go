@@ -75,9 +75,8 @@ func (w *walk) do(s *server, method, path string, body any) []byte {
 		}
 		w.repeated++
 		var p problem
-		if err := json.Unmarshal(data, &p); err != nil || p.Retryable == nil || !*p.Retryable {
-			w.t.Errorf("%s %s: %d %s", method, path, status, data)
-			return nil
+		if json.Unmarshal(data, &p) != nil || p.Retryable == nil || !*p.Retryable {
+			w.t.Fatalf("%s %s: %d %s", method, path, status, data)
 		}
 		return fmt.Errorf("%d %s", status, data)
 	})
