@@ -149,13 +149,16 @@ export class Life {
  * Answers one request about the life of a detector or about tasks, null where
  * something is not there, or undefined where the request is another one.
  * @param {Life} life @param {import('./world.mjs').World} world
- * @param {string} method @param {string} path @param {any} body @param {number} now
+ * @param {string} method @param {string} path @param {URLSearchParams} query @param {any} body @param {number} now
  */
-export function answerLife(life, world, method, path, body, now) {
+export function answerLife(life, world, method, path, query, body, now) {
   const task = /^\/api\/v1\/tasks(?:\/([^/]+)(\/cancel)?)?$/.exec(path);
   if (task) {
     const [, id, cancel] = task;
-    if (!id) return { items: life.tasks.map((t) => life.task(t.id, now)), next_cursor: '' };
+    if (!id) {
+      const of = query.get('detector_id');
+      return { items: life.tasks.filter((t) => !of || t.detector === of).map((t) => life.task(t.id, now)), next_cursor: '' };
+    }
     const found = life.tasks.find((t) => t.id === id);
     if (found && cancel) found.cancelled = true;
     return life.task(id, now) ?? null;

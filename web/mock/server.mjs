@@ -185,8 +185,8 @@ export function startMock(port = 0) {
       let text = '';
       for await (const chunk of req) text += chunk;
       const asked = /** @type {const} */ ([req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now()]);
-      const [method, path, , body, , now] = asked;
-      const lived = answerLife(life, world, method, path, body, now);
+      const [method, path, query, body, , now] = asked;
+      const lived = answerLife(life, world, method, path, query, body, now);
       const found = lived === undefined ? (answerLogs(logs, ...asked) ?? answer(world, life, ...asked)) : must(lived ?? undefined, 'such thing');
       if (found === undefined) return serveFile(res, url.pathname);
       res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
