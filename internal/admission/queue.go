@@ -33,7 +33,7 @@ const (
 	calmDrain  = 500 * time.Millisecond // or as many as are served in this time,
 	mostQueued = 2048                   // up to this many
 	floodQueue = 4                      // always
-	floodDrain = 5 * time.Millisecond   // or as many as are served in this time
+	floodDrain = 10 * time.Millisecond  // or as many as are served in this time
 	calmAfter  = 500 * time.Millisecond
 
 	patience = 2 * time.Second // how long a request may wait for a place
