@@ -88,10 +88,12 @@ func (s *server) livez(stop <-chan struct{}) (took []time.Duration, bad int) {
 func (s *server) probe(path string, stop <-chan struct{}) (took []time.Duration, bad int) {
 	for {
 		began := time.Now()
-		status, _ := s.get(path)
+		status, body := s.get(path)
 		took = append(took, time.Since(began))
 		if status != http.StatusOK {
-			bad++
+			if bad++; bad == 1 {
+				s.t.Logf("%s: %d %s", path, status, body)
+			}
 		}
 		timer := time.NewTimer(20 * time.Millisecond)
 		select {

@@ -72,9 +72,10 @@ type Change struct {
 // Config says how often and how long to check.
 type Config struct {
 	Interval time.Duration    // between two runs of a check; default 2 s
-	Timeout  time.Duration    // for one run; default 1 s
+	Slow     time.Duration    // a run that takes longer is degraded; default 1 s
+	Timeout  time.Duration    // for one run, which is unhealthy then; default 2 s
 	Now      func() time.Time // default time.Now
-	OnChange func(Change)     // called for each change, never concurrently; may be nil
+	OnChange func(Change)     // called for each change in its order, and may take its time; may be nil
 	History  int              // changes kept; default 100
 }
 
@@ -88,7 +89,7 @@ type Monitor struct {
 	components map[string]Component
 	history    []Change
 
-	notify sync.Mutex // serialises OnChange
+	changes chan Change // not told yet; those that do not fit are in the history alone
 }
 
 // NewMonitor returns a monitor of checks. Until a check has finished for the
@@ -97,8 +98,11 @@ func NewMonitor(config Config, checks []Check) *Monitor {
 	if config.Interval <= 0 {
 		config.Interval = 2 * time.Second
 	}
+	if config.Slow <= 0 {
+		config.Slow = time.Second
+	}
 	if config.Timeout <= 0 {
-		config.Timeout = time.Second
+		config.Timeout = 2 * time.Second
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -106,7 +110,7 @@ func NewMonitor(config Config, checks []Check) *Monitor {
 	if config.History <= 0 {
 		config.History = 100
 	}
-	m := &Monitor{config: config, checks: checks, components: make(map[string]Component, len(checks))}
+	m := &Monitor{config: config, checks: checks, components: make(map[string]Component, len(checks)), changes: make(chan Change, config.History)}
 	for _, c := range checks {
 		m.components[c.Name] = Component{Name: c.Name, Status: Unknown, Message: "not checked yet", Since: config.Now(), Critical: c.Critical}
 	}
@@ -134,29 +138,57 @@ func (m *Monitor) Run(ctx context.Context) error {
 			}
 		})
 	}
+	running.Go(func() { m.tell(ctx) })
 	running.Wait()
 	return nil
 }
 
-// step runs one check once. A check that outlives its timeout counts as
-// unhealthy at that moment; step itself still waits for it, so that a check
-// never runs twice at the same time.
+// tell calls OnChange beside the checks, because it may wait for the very
+// component that a check has found unhealthy.
+func (m *Monitor) tell(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case change := <-m.changes:
+			if m.config.OnChange != nil {
+				m.config.OnChange(change)
+			}
+		}
+	}
+}
+
+// step runs one check once. A check that is slow counts as degraded at that
+// moment, and one that outlives its timeout as unhealthy; step itself still waits
+// for it, so that a check never runs twice at the same time.
 func (m *Monitor) step(ctx context.Context, c Check) {
 	began := m.config.Now()
 	bounded, cancel := context.WithTimeout(ctx, m.config.Timeout)
 	defer cancel()
+	slow := time.NewTimer(m.config.Slow)
+	defer slow.Stop()
 	done := make(chan Result, 1)
 	go func() { done <- run(bounded, c) }()
-	select {
-	case r := <-done:
-		m.record(c, r, began)
-	case <-bounded.Done():
-		if ctx.Err() == nil {
-			m.record(c, Result{State: Unhealthy, Message: fmt.Sprintf("no answer within %s", m.config.Timeout)}, began)
-		}
-		r := <-done
-		if ctx.Err() == nil && r.State != Unhealthy && m.config.Now().Sub(began) <= 2*m.config.Timeout {
-			m.record(c, Result{State: Degraded, Message: "answers slowly: " + r.Message, Details: r.Details}, began)
+	late := false
+	for {
+		select {
+		case r := <-done:
+			if late && r.State == Healthy {
+				r.State, r.Message = Degraded, "answers slowly: "+r.Message
+			}
+			m.record(c, r, began)
+			return
+		case <-slow.C:
+			late = true
+			if now, _ := m.Component(c.Name); now.Status != Unhealthy { // which it is until it answers
+				m.record(c, Result{State: Degraded, Message: fmt.Sprintf("no answer within %s", m.config.Slow)}, began)
+			}
+		case <-bounded.Done():
+			if ctx.Err() == nil {
+				m.record(c, Result{State: Unhealthy, Message: fmt.Sprintf("no answer within %s", m.config.Timeout)}, began)
+			}
+			<-done
+			return
 		}
 	}
 }
@@ -175,6 +207,7 @@ func run(ctx context.Context, c Check) (r Result) {
 func (m *Monitor) record(c Check, r Result, began time.Time) {
 	now := m.config.Now()
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	old := m.components[c.Name]
 	since := old.Since
 	if old.Status != r.State {
@@ -184,19 +217,17 @@ func (m *Monitor) record(c Check, r Result, began time.Time) {
 		Name: c.Name, Status: r.State, Message: r.Message, CheckedAt: now, Since: since,
 		LatencyMS: float64(now.Sub(began).Microseconds()) / 1000, Details: r.Details, Critical: c.Critical,
 	}
-	var change *Change
-	if old.Status != r.State {
-		change = &Change{Component: c.Name, From: old.Status, To: r.State, Message: r.Message, Time: now}
-		m.history = append(m.history, *change)
-		if extra := len(m.history) - m.config.History; extra > 0 {
-			m.history = append(m.history[:0], m.history[extra:]...)
-		}
+	if old.Status == r.State {
+		return
 	}
-	m.mu.Unlock()
-	if change != nil && m.config.OnChange != nil {
-		m.notify.Lock()
-		defer m.notify.Unlock()
-		m.config.OnChange(*change)
+	change := Change{Component: c.Name, From: old.Status, To: r.State, Message: r.Message, Time: now}
+	m.history = append(m.history, change)
+	if extra := len(m.history) - m.config.History; extra > 0 {
+		m.history = append(m.history[:0], m.history[extra:]...)
+	}
+	select {
+	case m.changes <- change:
+	default:
 	}
 }
 

@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,11 @@ func TestAHungCheckIsUnhealthyAndHangsNobody(t *testing.T) {
 		}
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
+		if c, _ := m.Component("database"); c.Status != health.Degraded {
+			t.Errorf("a check that takes long is %s, want degraded", c.Status)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
 		r := m.Report()
 		if r.Status != health.Unhealthy || r.Components[0].Status != health.Unhealthy || r.Components[1].Status != health.Healthy {
 			t.Errorf("report = %+v", r)
@@ -39,9 +45,49 @@ func TestAHungCheckIsUnhealthyAndHangsNobody(t *testing.T) {
 		cancel()
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if len(changes) != 2 || len(m.History()) != 2 {
+		if len(changes) != 3 || len(m.History()) != 3 {
 			t.Errorf("changes = %+v", changes)
 		}
+	})
+}
+
+// A database that answers after 1.5 s is slow, also for who is told of it; one that
+// then does not answer is unhealthy although who is told waits for it.
+func TestASlowCheckIsDegraded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var takes atomic.Int64
+		takes.Store(int64(1500 * time.Millisecond))
+		ctx, cancel := context.WithCancel(t.Context())
+		m := health.NewMonitor(health.Config{OnChange: func(health.Change) { time.Sleep(5 * time.Second) }}, []health.Check{
+			{Name: "database", Critical: true, Run: func(ctx context.Context) health.Result {
+				time.Sleep(time.Duration(takes.Load()))
+				return healthy(ctx)
+			}},
+		})
+		go m.Run(ctx)
+		for second := range 10 { // at half past it
+			time.Sleep(500 * time.Millisecond)
+			if s := m.Report().Status; second > 0 && s != health.Degraded {
+				t.Errorf("after %d.5 s: %s, want degraded", second, s)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		takes.Store(int64(3 * time.Second)) // for the run at 10 s, and the next
+		time.Sleep(2500 * time.Millisecond)
+		for second := range 10 {
+			if s := m.Report().Status; s != health.Unhealthy {
+				t.Errorf("%d s after the second second without an answer: %s, want unhealthy", second, s)
+			}
+			time.Sleep(time.Second)
+		}
+		takes.Store(int64(time.Millisecond))
+		time.Sleep(5 * time.Second)
+		if s := m.Report().Status; s != health.Healthy {
+			t.Errorf("answers again: %s", s)
+		}
+		cancel()
+		time.Sleep(time.Minute) // who is told of the last one is done
 	})
 }
 
