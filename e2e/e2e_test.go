@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,11 +130,14 @@ func launch(t *testing.T, dir string, command string, args ...string) *server {
 			t.Errorf("the program raced")
 		}
 		if t.Failed() {
-			t.Logf("output of the program:\n%s", tail(s.out.String(), 60))
+			t.Logf("output of the program, without requests that were served:\n%s", tail(served.ReplaceAllString(s.out.String(), ""), 60))
 		}
 	})
 	return s
 }
+
+// served is a line of the log about a request that was served.
+var served = regexp.MustCompile(`(?m)^\{.*"msg":"request".*"status":[123]\d\d,.*\n`)
 
 func tail(s string, lines int) string {
 	all := strings.Split(s, "\n")

@@ -30,20 +30,20 @@ func newBalancer(urls []string) *balancer {
 	return &balancer{urls: urls, client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50}}, ready: make([]atomic.Bool, len(urls))}
 }
 
-func (b *balancer) get(url string) (int, error) {
+func (b *balancer) get(url string) (int, string, error) {
 	response, err := b.client.Get(url)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return response.StatusCode, err
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
 }
 
 // watch asks a node whether it is ready, until ctx ends.
 func (b *balancer) watch(ctx context.Context, i int, every time.Duration) {
 	for ctx.Err() == nil {
-		status, err := b.get(b.urls[i] + "/readyz")
+		status, _, err := b.get(b.urls[i] + "/readyz")
 		b.ready[i].Store(err == nil && status == http.StatusOK)
 		idle(ctx, every)
 	}
@@ -67,12 +67,12 @@ func (b *balancer) pick(ctx context.Context, n int) (int, bool) {
 func (b *balancer) send(ctx context.Context, n int, path string) {
 	why := "no node is ready"
 	if i, ok := b.pick(ctx, n); ok {
-		status, err := b.get(b.urls[i] + path)
+		status, body, err := b.get(b.urls[i] + path)
 		if err == nil && status == http.StatusOK {
 			b.served.Add(1)
 			return
 		}
-		why = fmt.Sprintf("node %d, %s: %d %v", i, path, status, err)
+		why = fmt.Sprintf("node %d, %s: %d %s %v", i, path, status, body, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
