@@ -118,6 +118,26 @@ type team struct {
 	dirs      map[string]string
 }
 
+// newTeam makes a database for nodes that evaluate some detectors, and the source
+// that they ask. It skips the test where there is no PostgreSQL.
+func newTeam(t *testing.T, database string, detectors int, lease string) *team {
+	t.Helper()
+	pg := testkit.RequirePostgres(t)
+	address, err := pg.CreateDatabase(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, query, ok := strings.Cut(address, "?"); ok && query != "sslmode=disable" {
+		t.Logf("the URL of the database has %q, which the nodes do without", query)
+	}
+	return &team{t: t, source: startAskedSource(t), db: db, url: strings.Split(address, "?")[0], detectors: detectors, lease: lease, dirs: map[string]string{}}
+}
+
 func (m *team) start(name string) *server {
 	m.t.Helper()
 	if m.dirs[name] == "" {
@@ -236,20 +256,7 @@ func TestFailover(t *testing.T) {
 		}
 		rounds, lease = n, "8s"
 	}
-	pg := testkit.RequirePostgres(t)
-	address, err := pg.CreateDatabase("failover")
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("pgx", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	m := &team{t: t, source: startAskedSource(t), db: db, url: strings.Split(address, "?")[0], detectors: 6, lease: lease, dirs: map[string]string{}}
-	if _, query, ok := strings.Cut(address, "?"); ok && query != "sslmode=disable" {
-		t.Logf("the URL of the database has %q, which the nodes do without", query)
-	}
+	m := newTeam(t, "failover", 6, lease)
 	a := m.start("a")
 	m.audit()
 	m.owns(within, a, m.detectors)

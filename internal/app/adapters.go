@@ -153,10 +153,11 @@ func newJobs(s *store.Store, e *pipeline.Engine, logs *logWork) (*store.Jobs, er
 		funcs[kind] = f
 	}
 	funcs[taskPromote] = promoteTask(e)
-	for _, kind := range ownersTasks {
+	owned := ownersTasks()
+	for kind := range owned {
 		funcs[kind] = onOwner(e, funcs[kind])
 	}
-	return store.NewJobs(s, funcs)
+	return store.NewJobs(s, funcs, owned)
 }
 
 // audience is the live stream as the engine asks for it: who looks at a series

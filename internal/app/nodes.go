@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
@@ -139,7 +140,7 @@ func (p *program) syncAll(ctx context.Context) error {
 }
 
 // onOwner wraps the function of a task that needs the live state of a detector:
-// elsewhere than on the node that owns it, it is put back for that node.
+// when this node has just lost it, the task is put back for the new owner.
 func onOwner(e *pipeline.Engine, f store.TaskFunc) store.TaskFunc {
 	return func(ctx context.Context, t model.Task, progress func(float64)) (any, error) {
 		var of struct {
@@ -158,8 +159,13 @@ func onOwner(e *pipeline.Engine, f store.TaskFunc) store.TaskFunc {
 	}
 }
 
-// ownersTasks are the kinds that onOwner is for.
-var ownersTasks = []string{api.TaskTrain, api.TaskRetrain, taskPromote}
+// ownersTasks are the kinds that the owner of a detector runs, with how many of
+// each it runs at once. None waits for one of another kind: somebody waits for a
+// promotion.
+func ownersTasks() map[string]int {
+	trainings := max(1, runtime.GOMAXPROCS(0)/4)
+	return map[string]int{api.TaskTrain: trainings, api.TaskRetrain: trainings, taskPromote: 4}
+}
 
 // taskPromote promotes a shadow on the node that scores it.
 const taskPromote = "promote_shadow"
@@ -200,8 +206,9 @@ type shadows struct {
 	jobs  *store.Jobs
 }
 
-// promoteWithin is how long the node that scores a shadow may take to promote it.
-const promoteWithin = 20 * time.Second
+// promoteWithin is how long the node that scores a shadow may take to promote it,
+// less than a request may take.
+const promoteWithin = 10 * time.Second
 
 // PromoteShadow makes the shadow the live definition. When another node scores
 // it, that node does, as a task.

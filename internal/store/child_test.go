@@ -92,7 +92,7 @@ func (w *writer) setUp() error {
 	if !w.o.Jobs {
 		return nil
 	}
-	if w.jobs, err = store.NewJobs(w.s, taskFuncs()); err != nil {
+	if w.jobs, err = store.NewJobs(w.s, taskFuncs(), nil); err != nil {
 		return err
 	}
 	go func() { _ = w.jobs.Run(context.Background()) }() // the kill ends it

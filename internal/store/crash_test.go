@@ -191,7 +191,7 @@ func (l *ledger) retry(s *store.Store) {
 // finishTasks runs what is left: no task may hang.
 func (l *ledger) finishTasks(s *store.Store) {
 	l.t.Helper()
-	j, err := store.NewJobs(s, taskFuncs())
+	j, err := store.NewJobs(s, taskFuncs(), nil)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -15,9 +15,9 @@ var (
 	// ErrClosed is in the chain of what a closed store answers.
 	ErrClosed = errors.New("the store is closed")
 
-	// ErrNotHere is what the function of a task returns when another node has to
-	// do the work. The task is queued again, for whichever node takes it then,
-	// which does not count as a failed run.
+	// ErrNotHere is what the function of a task of an owned kind returns when
+	// another node has to do the work. The task is queued again, for the node that
+	// owns its detector then, which does not count as a failed run.
 	ErrNotHere = errors.New("another node has to do this")
 
 	// ErrFailed is in the chain of what a failed store answers. The process has

@@ -28,15 +28,18 @@ type TaskFunc func(ctx context.Context, t model.Task, progress func(float64)) (r
 
 // Jobs runs tasks. River queues and fetches them; the table tasks is what
 // people see. A task is written together with its job, runs on one node at a
-// time, and after a crash runs again, three times at most.
+// time, and after a crash runs again, three times at most. Tasks of an owned
+// kind have no job: the node that owns their detector finds them.
 type Jobs struct {
 	s      *Store
 	funcs  map[string]TaskFunc
+	owned  map[string]int // how many of an owned kind this process runs at once
 	client *river.Client[*sql.Tx]
 	log    *slog.Logger
 
 	mu      sync.Mutex
 	running map[string]context.CancelCauseFunc // of this process, by task
+	begun   map[string]string                  // tasks of owned kinds in this process, with their kind
 }
 
 // How tasks are run.
@@ -48,7 +51,6 @@ const (
 	taskBeat       = 5 * time.Second        // how often a running task says that it is alive
 	taskDead       = 30 * time.Second       // silence after which another node takes a task over
 	taskRetry      = time.Second            // between two tries to begin
-	taskElsewhere  = 500 * time.Millisecond // before a task that another node has to run is offered again
 	taskProgress   = time.Second            // least time between two writes of progress
 	taskDrain      = 5 * time.Second        // for running tasks to finish when the program stops
 	taskStopping   = 15 * time.Second       // for them to return after they were cancelled
@@ -75,9 +77,12 @@ func (s *Store) riverDriver() riverdriver.Driver[*sql.Tx] {
 }
 
 // NewJobs returns the runner of tasks for the given kinds. It runs nothing
-// before Run, but takes tasks at once.
-func NewJobs(s *Store, funcs map[string]TaskFunc) (*Jobs, error) {
-	j := &Jobs{s: s, funcs: funcs, log: s.log, running: make(map[string]context.CancelCauseFunc)}
+// before Run, but takes tasks at once. Tasks of a kind in owned are run by the node
+// that owns the detector which their arguments name as detector_id, so many of that
+// kind at once; by any node when nobody ever owned it. All others are run by any
+// node, a few at once.
+func NewJobs(s *Store, funcs map[string]TaskFunc, owned map[string]int) (*Jobs, error) {
+	j := &Jobs{s: s, funcs: funcs, owned: owned, log: s.log, running: make(map[string]context.CancelCauseFunc), begun: make(map[string]string)}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &taskWorker{jobs: j}); err != nil {
 		return nil, fmt.Errorf("preparing tasks: %w", err)
@@ -122,7 +127,7 @@ func (h levelAtLeast) WithGroup(name string) slog.Handler {
 	return levelAtLeast{h.Handler.WithGroup(name), h.least}
 }
 
-// Enqueue writes a task and its job in one transaction and returns the task,
+// Enqueue writes a task and its job, if it needs one, in one transaction and returns the task,
 // queued. args is encoded as JSON. A kind without a function is KindInvalid.
 func (j *Jobs) Enqueue(ctx context.Context, kind string, args any) (model.Task, error) {
 	if _, ok := j.funcs[kind]; !ok {
@@ -139,7 +144,7 @@ func (j *Jobs) Enqueue(ctx context.Context, kind string, args any) (model.Task, 
 	r := taskRow{ID: newID("task"), Kind: kind, State: string(model.TaskQueued), Args: string(b)}
 	err = j.s.commit(ctx, "enqueuing a task", func(ctx context.Context, tx *tx) error {
 		r.CreatedAt, r.UpdatedAt = tx.now, tx.now
-		if r.JobID, err = j.insertJob(ctx, tx, r.ID); err != nil {
+		if r.JobID, err = j.insertJob(ctx, tx, r); err != nil {
 			return err
 		}
 		return tx.exec(ctx, `INSERT INTO tasks (`+taskColumns+`, detector_id) VALUES ($1, $2, $3, 0, $4, '', '', 0, 0, '', $5, $6, $6, 0, $7)`,
@@ -151,12 +156,22 @@ func (j *Jobs) Enqueue(ctx context.Context, kind string, args any) (model.Task, 
 	return r.task(), nil
 }
 
-func (j *Jobs) insertJob(ctx context.Context, tx *tx, taskID string) (int64, error) {
-	res, err := j.client.InsertTx(ctx, tx.Tx, taskJob{taskID}, &river.InsertOpts{Queue: taskJobQueue, MaxAttempts: taskJobRetries})
+// insertJob gives a task a job and returns its id, 0 when the task needs none.
+func (j *Jobs) insertJob(ctx context.Context, tx *tx, r taskRow) (int64, error) {
+	if j.ofOwner(r.Kind) {
+		return 0, nil
+	}
+	res, err := j.client.InsertTx(ctx, tx.Tx, taskJob{r.ID}, &river.InsertOpts{Queue: taskJobQueue, MaxAttempts: taskJobRetries})
 	if err != nil {
 		return 0, fmt.Errorf("inserting a job: %w", err)
 	}
 	return res.Job.ID, nil
+}
+
+// ofOwner reports whether a kind is owned.
+func (j *Jobs) ofOwner(kind string) bool {
+	_, ok := j.owned[kind]
+	return ok
 }
 
 // Task returns the task with the given id, or a KindNotFound error.
@@ -229,6 +244,11 @@ func (j *Jobs) Run(ctx context.Context) error {
 	if err := j.client.Start(work); err != nil {
 		return j.s.wrap(err, "starting the runner of tasks")
 	}
+	owned := make(chan struct{})
+	go func() {
+		defer close(owned)
+		j.runOwned(ctx)
+	}()
 	for pause(ctx, taskDead) {
 		if err := j.recover(ctx, false); err != nil && ctx.Err() == nil {
 			j.log.Warn("looking for interrupted tasks did not succeed; it is repeated", "err", err)
@@ -239,7 +259,12 @@ func (j *Jobs) Run(ctx context.Context) error {
 	if err := j.client.Stop(stop); err != nil {
 		return fmt.Errorf("stopping tasks: %w", err)
 	}
-	return nil
+	select {
+	case <-owned:
+		return nil
+	case <-stop.Done():
+		return fmt.Errorf("stopping tasks: %w", stop.Err())
+	}
 }
 
 // recover finds the tasks that a process left behind, and queues them again,
@@ -276,6 +301,9 @@ func (j *Jobs) leftBehind(ctx context.Context, r taskRow, starting bool) (bool, 
 	if r.State == string(model.TaskRunning) {
 		return true, nil
 	}
+	if j.ofOwner(r.Kind) {
+		return false, nil // its node finds it
+	}
 	// A queued task is lost when its job is: fetched by a process that ended
 	// before it claimed the task, or gone.
 	job, err := j.client.JobGet(ctx, r.JobID)
@@ -308,7 +336,7 @@ func (j *Jobs) requeue(ctx context.Context, tx *tx, seen taskRow) error {
 		return tx.endTask(ctx, r.ID, model.TaskFailed, r.Progress, "",
 			fmt.Sprintf("the program ended %d times while this task ran; it is not tried again", r.Attempts))
 	}
-	job, err := j.insertJob(ctx, tx, r.ID)
+	job, err := j.insertJob(ctx, tx, r)
 	if err != nil {
 		return err
 	}

@@ -300,7 +300,7 @@ func TestCrashingTask(t *testing.T) {
 			started <- struct{}{}
 			<-block
 			return nil, nil
-		}})
+		}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -125,11 +125,20 @@ type taskWorker struct {
 // the job itself ends well, except when the program stops: then it is left for
 // the next start.
 func (w *taskWorker) Work(ctx context.Context, job *river.Job[taskJob]) error {
-	j := w.jobs
-	task, mine, err := j.claim(ctx, job.Args.TaskID, job.ID)
+	task, mine, err := w.jobs.claim(ctx, job.Args.TaskID, job.ID)
 	if err != nil || !mine {
 		return err
 	}
+	queued, err := w.jobs.run(ctx, task)
+	if err == nil && queued {
+		return river.JobSnooze(0)
+	}
+	return err
+}
+
+// run runs a task that was claimed and writes how it ended. It reports whether
+// the task is queued again.
+func (j *Jobs) run(ctx context.Context, task model.Task) (queued bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j.mu.Lock()
@@ -151,14 +160,16 @@ func (w *taskWorker) Work(ctx context.Context, job *river.Job[taskJob]) error {
 	cause := context.Cause(ctx)
 	cancel(nil)
 	<-watched
-	if errors.Is(err, ErrNotHere) && cause == nil {
-		return j.putBack(context.WithoutCancel(ctx), task.ID, taskElsewhere)
+	interrupted := cause != nil && !errors.Is(cause, errTaskCancelled) && !errors.Is(cause, context.DeadlineExceeded)
+	if errors.Is(err, ErrNotHere) && cause == nil || err != nil && interrupted {
+		return true, j.putBack(context.WithoutCancel(ctx), task.ID)
 	}
-	return j.finish(context.WithoutCancel(ctx), task.ID, p.last(), result, err, cause)
+	return false, j.finish(context.WithoutCancel(ctx), task.ID, p.last(), result, err, cause)
 }
 
 // claim makes a queued task a running one of this process. It is not ours when
-// it was cancelled, ended, or belongs to another job by now.
+// it was cancelled, ended, or belongs to another job by now. jobID is 0 for a task
+// of an owned kind, and only for such.
 func (j *Jobs) claim(ctx context.Context, id string, jobID int64) (model.Task, bool, error) {
 	var task model.Task
 	var mine bool
@@ -168,7 +179,7 @@ func (j *Jobs) claim(ctx context.Context, id string, jobID int64) (model.Task, b
 		if model.KindOf(err) == model.KindNotFound {
 			return nil // pruned
 		}
-		if err != nil || r.State != string(model.TaskQueued) || r.JobID != jobID {
+		if err != nil || r.State != string(model.TaskQueued) || j.ofOwner(r.Kind) != (jobID == 0) || jobID != 0 && r.JobID != jobID {
 			return err
 		}
 		r.State, r.UpdatedAt = string(model.TaskRunning), tx.now
@@ -223,8 +234,6 @@ func (j *Jobs) finish(ctx context.Context, id string, progress float64, result a
 	switch {
 	case errors.Is(cause, errTaskCancelled):
 		state, message = model.TaskCancelled, "cancelled"
-	case cause != nil && err != nil && !errors.Is(cause, context.DeadlineExceeded):
-		return j.putBack(ctx, id, 0)
 	case err != nil:
 		state, message = model.TaskFailed, j.explain(id, err)
 	default:
@@ -247,15 +256,11 @@ func (j *Jobs) finish(ctx context.Context, id string, progress float64, result a
 
 // putBack queues a task again that the stop of the program interrupted, or that
 // another node has to run, which does not count as a failed run.
-func (j *Jobs) putBack(ctx context.Context, id string, after time.Duration) error {
-	err := j.s.commit(ctx, "putting back a task", func(ctx context.Context, tx *tx) error {
+func (j *Jobs) putBack(ctx context.Context, id string) error {
+	return j.s.commit(ctx, "putting back a task", func(ctx context.Context, tx *tx) error {
 		return tx.exec(ctx, `UPDATE tasks SET state = $2, owner = '', attempts = attempts - 1, updated_at = $3
 			WHERE id = $1 AND state = $4 AND owner = $5`, id, string(model.TaskQueued), tx.now, string(model.TaskRunning), j.s.instance)
 	})
-	if err != nil {
-		return err
-	}
-	return river.JobSnooze(after)
 }
 
 // explain returns what people may read of an error, and logs the rest.

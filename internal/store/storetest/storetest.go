@@ -66,6 +66,7 @@ func Run(t *testing.T, fresh FreshFunc) {
 		{"tasks run", tasksRun},
 		{"tasks are cancelled", tasksCancel},
 		{"tasks stop and go on", tasksRestart},
+		{"tasks of owners", tasksOwned},
 		{"everything survives a reopening", reopen},
 		{"a failing write does not spoil others", writeIsolation},
 		{"writers do not lose updates", concurrentUpdates},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,12 @@ import (
 // runJobs runs tasks until the test ends or the returned function is called.
 func runJobs(t *testing.T, s *store.Store, funcs map[string]store.TaskFunc) (*store.Jobs, func()) {
 	t.Helper()
-	j := must(store.NewJobs(s, funcs))(t)
+	return runOwnedJobs(t, s, funcs, nil)
+}
+
+func runOwnedJobs(t *testing.T, s *store.Store, funcs map[string]store.TaskFunc, owned map[string]int) (*store.Jobs, func()) {
+	t.Helper()
+	j := must(store.NewJobs(s, funcs, owned))(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- j.Run(ctx) }()
@@ -136,7 +142,7 @@ func tasksCancel(t *testing.T, fresh FreshFunc) {
 	wantKind(t, j.Cancel(ctx, "task_none"), model.KindNotFound)
 
 	// Another runner on the same database is asked to cancel: this one hears of it.
-	other := must(store.NewJobs(s, map[string]store.TaskFunc{"wait": nil}))(t)
+	other := must(store.NewJobs(s, map[string]store.TaskFunc{"wait": nil}, nil))(t)
 	running = must(j.Enqueue(ctx, "wait", nil))(t)
 	<-started
 	ok(t, other.Cancel(ctx, running.ID))
@@ -190,6 +196,54 @@ func tasksRestart(t *testing.T, fresh FreshFunc) {
 	again := open(t, cfg)
 	j2, _ := runJobs(t, again, map[string]store.TaskFunc{"long": func(context.Context, model.Task, func(float64)) (any, error) { return "done", nil }})
 	awaitTask(t, j2, long.ID, model.TaskSucceeded)
+}
+
+// tasksOwned runs tasks of kinds that the owner of a detector runs: as many of a
+// kind at once as there may be, whatever another kind does, after a stop again,
+// and without an owner too.
+func tasksOwned(t *testing.T, fresh FreshFunc) {
+	cfg := fresh(t)
+	s, ctx := open(t, cfg), t.Context()
+	started := make(chan string, 10)
+	owned := map[string]int{"long": 2, "quick": 1}
+	funcs := map[string]store.TaskFunc{
+		"long": func(ctx context.Context, task model.Task, _ func(float64)) (any, error) {
+			started <- task.ID
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+		"quick": func(context.Context, model.Task, func(float64)) (any, error) { return "done", nil },
+		"other": func(context.Context, model.Task, func(float64)) (any, error) { return "done", nil },
+	}
+	j, stop := runOwnedJobs(t, s, funcs, owned)
+	of := map[string]string{"detector_id": "det_of_nobody"}
+	var long []string
+	for range 3 {
+		long = append(long, must(j.Enqueue(ctx, "long", of))(t).ID)
+	}
+	seen := map[string]bool{<-started: true, <-started: true}
+	for _, kind := range []string{"quick", "other", "quick"} {
+		awaitTask(t, j, must(j.Enqueue(ctx, kind, of))(t).ID, model.TaskSucceeded)
+	}
+	if len(started) != 0 {
+		t.Error("three of a kind run at once, of which there may be two")
+	}
+	for id := range seen {
+		ok(t, j.Cancel(ctx, id))
+		awaitTask(t, j, id, model.TaskCancelled)
+	}
+	third := <-started
+	if seen[third] || !slices.Contains(long, third) {
+		t.Errorf("%s began after %v", third, seen)
+	}
+	stop()
+	if got := must(j.Task(ctx, third))(t); got.State != model.TaskQueued {
+		t.Errorf("the interrupted task is %s: %s", got.State, got.Error)
+	}
+	ok(t, s.Close())
+	funcs["long"] = funcs["quick"]
+	j, _ = runOwnedJobs(t, open(t, cfg), funcs, owned)
+	awaitTask(t, j, third, model.TaskSucceeded)
 }
 
 func reopen(t *testing.T, fresh FreshFunc) {
@@ -307,7 +361,7 @@ func backup(t *testing.T, fresh FreshFunc) {
 	d := newDetector(t, s, "a")
 	src := must(s.CreateSource(ctx, fullSource("main")))(t)
 	ok(t, s.SaveSnapshot(ctx, model.Snapshot{DetectorID: d.ID, ModelVersion: 1, Watermark: 5, Parts: [][]byte{[]byte("a\\.\nb\x00c\t")}}))
-	j := must(store.NewJobs(s, map[string]store.TaskFunc{"x": nil}))(t)
+	j := must(store.NewJobs(s, map[string]store.TaskFunc{"x": nil}, nil))(t)
 	task := must(j.Enqueue(ctx, "x", "\\.\n"))(t)
 	path := filepath.Join(t.TempDir(), "backup")
 	stop := make(chan struct{})
@@ -385,7 +439,7 @@ func backup(t *testing.T, fresh FreshFunc) {
 	if len(ids) == 0 || strings.Join(ids, " ") != strings.Join(opened, " ") {
 		t.Errorf("%d anomalies, %d events of them", len(ids), len(opened))
 	}
-	again := must(store.NewJobs(r, map[string]store.TaskFunc{"x": nil}))(t)
+	again := must(store.NewJobs(r, map[string]store.TaskFunc{"x": nil}, nil))(t)
 	must(again.Enqueue(ctx, "x", nil))(t) // numbers go on where they were
 	newDetector(t, r, "b")
 }
