@@ -87,7 +87,7 @@ func (s *server) settle(ctx context.Context, k model.IdempotencyKey, a *model.St
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.opts.Idempotency.Finish(ctx, k, a)
-	for wait := 50 * time.Millisecond; err != nil && wait < time.Second; wait *= 4 {
+	for wait := 50 * time.Millisecond; err != nil && wait < 500*time.Millisecond; wait *= 4 {
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):

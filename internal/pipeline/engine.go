@@ -21,6 +21,9 @@ import (
 // the store without having been asked, as a net under Sync.
 const syncEvery = time.Minute
 
+// syncTimeout is how long one comparison may wait for the store.
+const syncTimeout = 10 * time.Second
+
 // turnTimeout is how long a reader waits for a detector that is being scored.
 const turnTimeout = 10 * time.Second
 
@@ -140,6 +143,8 @@ func (e *Engine) startAndStop(ctx, work context.Context, started map[*runner]con
 func (e *Engine) Sync(ctx context.Context) error { return e.sync(ctx, true) }
 
 func (e *Engine) sync(ctx context.Context, asked bool) error {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
 	detectors, err := e.store.AllDetectors(ctx)
 	if err != nil {
 		return fmt.Errorf("reading detectors: %w", err)

@@ -105,7 +105,7 @@ func (s *Store) commit(ctx context.Context, doing string, fn writeFunc) error {
 		if w.taken.CompareAndSwap(false, true) {
 			return s.wrap(ctx.Err(), doing)
 		}
-		return s.wrap(ctx.Err(), doing+" (the outcome is unknown, it was being written)")
+		return s.wrap(&unknownOutcome{ctx.Err()}, doing)
 	}
 }
 
@@ -225,7 +225,8 @@ func answer(batch []*write, results []error, err error) {
 	}
 }
 
-// unknownOutcome wraps the error of a COMMIT whose effect cannot be known.
+// unknownOutcome wraps the error of a COMMIT whose effect cannot be known, or of a
+// caller that left while its write was under way.
 type unknownOutcome struct{ err error }
 
 func (e *unknownOutcome) Error() string { return "committing: " + e.err.Error() }
@@ -320,7 +321,7 @@ func (s *Store) spoils(err error) bool {
 		return false
 	}
 	kind, fatal := s.eng.Classify(err)
-	return fatal || kind == model.KindStorageFull || kind == model.KindDatabase || kind == model.KindTimeout ||
+	return fatal || kind == model.KindStorageFull || kind == model.KindDatabase || kind == model.KindUnavailable || kind == model.KindTimeout ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone)
 }
 

@@ -43,6 +43,10 @@ func (e *LockedError) Error() string {
 // retryStorageFull is how long a client should wait for space to come back.
 const retryStorageFull = 10 * time.Second
 
+// unknownText is for a write whose COMMIT was sent and not answered.
+const unknownText = "the database stopped answering while it wrote, and may have written this; " +
+	"look before you send it again, unless it has an Idempotency-Key or may happen twice"
+
 // wrap turns an error of the database into a typed one. Errors that are typed
 // already pass through; doing says what was attempted ("reading detectors").
 func (s *Store) wrap(err error, doing string) error {
@@ -54,11 +58,16 @@ func (s *Store) wrap(err error, doing string) error {
 		return err
 	}
 	cause := fmt.Errorf("%s: %w", doing, err)
+	var unknown *unknownOutcome
+	late, notReached := "the database did not answer in the time allowed; try again", "the database is not reachable at the moment; try again"
+	if errors.As(err, &unknown) {
+		late, notReached = unknownText, unknownText
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return cause
 	case errors.Is(err, context.DeadlineExceeded):
-		return model.WrapError(model.KindTimeout, "", cause, "the database did not answer in the time allowed; try again")
+		return model.WrapError(model.KindTimeout, "", cause, "%s", late)
 	case errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone):
 		return model.WrapError(model.KindDatabase, "", cause, "the connection to the database ended; try again")
 	}
@@ -68,6 +77,8 @@ func (s *Store) wrap(err error, doing string) error {
 		return model.WrapError(model.KindDatabase, "", errors.Join(ErrFailed, cause), "the database cannot be written or read reliably; the program stops to protect what is stored")
 	}
 	switch kind {
+	case model.KindUnavailable:
+		return model.WrapError(kind, "", cause, "%s", notReached)
 	case model.KindStorageFull:
 		e := model.WrapError(kind, "", cause, "no space is left for the database; free space on its disk")
 		e.RetryAfter = retryStorageFull
@@ -75,9 +86,9 @@ func (s *Store) wrap(err error, doing string) error {
 	case model.KindConflict:
 		return model.WrapError(kind, "", cause, "something with this name or id exists already")
 	case model.KindTimeout:
-		return model.WrapError(kind, "", cause, "the database did not answer in the time allowed; try again")
+		return model.WrapError(kind, "", cause, "%s", late)
 	case model.KindInternal:
 		return model.WrapError(model.KindDatabase, "", cause, "the database refused a statement")
 	}
-	return model.WrapError(kind, "", cause, "the database is busy or not reachable; try again")
+	return model.WrapError(kind, "", cause, "the database is busy; try again")
 }

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 	}
 	m.unheard = prometheus.NewCounter(prometheus.CounterOpts{Name: "aiops_store_announcements_dropped_total",
 		Help: "Short texts of nodes to each other that were dropped because they came faster than they were taken."})
-	for _, k := range []model.Kind{model.KindDatabase, model.KindStorageFull, model.KindTimeout} {
+	for _, k := range []model.Kind{model.KindDatabase, model.KindUnavailable, model.KindStorageFull, model.KindTimeout} {
 		m.failures.WithLabelValues(string(k))
 	}
 	gauge := func(name, help string, v func() float64) prometheus.Collector {
@@ -93,7 +93,7 @@ func (s *Store) observeBatch(batch []*write, start time.Time, err error) {
 	}
 	kind, _ := s.eng.Classify(err)
 	switch kind {
-	case model.KindStorageFull, model.KindTimeout:
+	case model.KindStorageFull, model.KindTimeout, model.KindUnavailable:
 	default:
 		var typed *model.Error
 		if errors.As(err, &typed) {

@@ -256,10 +256,10 @@ func TestServerAway(t *testing.T) {
 		begin := time.Now()
 		err := s.SetMeta(t.Context(), "a", "b")
 		_, rerr := s.AllDetectors(t.Context())
-		if kind := model.KindOf(err); kind != model.KindDatabase {
+		if kind := model.KindOf(err); kind != model.KindUnavailable {
 			t.Errorf("writing without a server: %v", err)
 		}
-		if kind := model.KindOf(rerr); kind != model.KindDatabase {
+		if kind := model.KindOf(rerr); kind != model.KindUnavailable {
 			t.Errorf("reading without a server: %v", rerr)
 		}
 		if d := time.Since(begin); d > 2*time.Second {
@@ -578,5 +578,78 @@ func TestNodesProvision(t *testing.T) {
 	}
 	if got := shown(); got != "a=three live=true mine=true b=two live=false mine=false " {
 		t.Errorf("after it left: %q", got)
+	}
+}
+
+// TestServerFrozen stops a server where it is: whoever waits for it is refused soon,
+// and a write that it was committing is not said to have failed. Nothing would end
+// the wait within a minute otherwise.
+func TestServerFrozen(t *testing.T) {
+	t.Parallel()
+	p := testkit.RequirePostgres(t)
+	url, err := p.CreateDatabase("frozen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := node(t, store.Config{Postgres: store.PostgresConfig{URL: model.Secret(url)}})
+	other, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, stmt := range []string{ // which makes the commit of a detector take a second
+		`CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$`,
+		`CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON detectors DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()`,
+	} {
+		if _, err := other.ExecContext(t.Context(), stmt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	committing := make(chan error, 1)
+	go func() {
+		_, err := s.CreateDetector(context.Background(), model.Detector{Name: "committed"})
+		committing <- err
+	}()
+	for n := 0; n == 0; {
+		if err := other.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Freeze()
+	defer p.Thaw() // before it is ended
+	begin := time.Now()
+	reading := make(chan error, 1)
+	go func() {
+		_, err := s.AllDetectors(context.Background())
+		reading <- err
+	}()
+	if err := <-reading; model.KindOf(err) != model.KindUnavailable {
+		t.Errorf("reading: %v", err)
+	}
+	if err := <-committing; model.KindOf(err) != model.KindUnavailable || !strings.Contains(err.Error(), "may have written this") {
+		t.Errorf("a write that was being committed: %v", err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("the answers took %v", took)
+	}
+	if err := s.SetMeta(context.Background(), "a", "b"); model.KindOf(err) != model.KindUnavailable || strings.Contains(err.Error(), "may have") {
+		t.Errorf("a write that was not begun: %v", err)
+	}
+	p.Thaw()
+	again, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		_, err := s.DetectorByName(again, "committed")
+		if err == nil {
+			break
+		}
+		if kind := model.KindOf(err); kind != model.KindUnavailable && kind != model.KindNotFound {
+			t.Fatalf("what was committed after the return: %v", err)
+		}
+		select {
+		case <-again.Done():
+			t.Fatalf("what was committed is not there: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }

@@ -54,8 +54,8 @@ type engine interface {
 
 // Store is an open store. All methods are safe for concurrent use. Errors are
 // *model.Error: KindNotFound, KindConflict, KindPrecondition and KindInvalid
-// speak of the input; KindDatabase, KindTimeout and KindStorageFull say that
-// the same call can succeed later. A method that returned nil has its change
+// speak of the input; KindUnavailable (the database is not reached), KindDatabase,
+// KindTimeout and KindStorageFull say that the same call can succeed later. A method that returned nil has its change
 // on disk.
 type Store struct {
 	cfg      Config

@@ -51,7 +51,7 @@ func tables(ctx context.Context, tx *sql.Tx) ([]string, error) {
 func (d *DB) SnapshotBefore(ctx context.Context, version int64) (string, error) {
 	name := fmt.Sprintf("%s%05d", snapshotPrefix, version)
 	quoted := pgx.Identifier{name}.Sanitize()
-	tx, err := d.writer.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	tx, err := d.long.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return "", fmt.Errorf("copying the tables: %w", err)
 	}
@@ -60,7 +60,7 @@ func (d *DB) SnapshotBefore(ctx context.Context, version int64) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	stmts := []string{"SET LOCAL statement_timeout = 0", "DROP SCHEMA IF EXISTS " + quoted + " CASCADE", "CREATE SCHEMA " + quoted}
+	stmts := []string{"DROP SCHEMA IF EXISTS " + quoted + " CASCADE", "CREATE SCHEMA " + quoted}
 	for _, t := range names {
 		stmts = append(stmts, "CREATE TABLE "+pgx.Identifier{name, t}.Sanitize()+" AS TABLE "+pgx.Identifier{t}.Sanitize())
 	}
@@ -146,7 +146,7 @@ func (d *DB) dump(ctx context.Context, w io.Writer) error {
 	if _, err := out.WriteString(backupHeader); err != nil {
 		return err
 	}
-	conn, err := d.reader.Conn(ctx)
+	conn, err := d.long.Conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -156,9 +156,6 @@ func (d *DB) dump(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // only read
-	if _, err := tx.ExecContext(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
-		return err
-	}
 	names, err := tables(ctx, tx)
 	if err != nil {
 		return err
@@ -212,14 +209,11 @@ func columnsOf(ctx context.Context, tx *sql.Tx, table string) (string, error) {
 // IntegrityCheck reads every row and every index of our tables, as far as the
 // server can check them itself: with the extension amcheck where it exists.
 func (d *DB) IntegrityCheck(ctx context.Context) error {
-	tx, err := d.reader.BeginTx(ctx, &sql.TxOptions{})
+	tx, err := d.long.BeginTx(ctx, &sql.TxOptions{})
 	if err != nil {
 		return fmt.Errorf("checking the database: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // only read
-	if _, err := tx.ExecContext(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
-		return fmt.Errorf("checking the database: %w", err)
-	}
 	names, err := tables(ctx, tx)
 	if err != nil {
 		return err

@@ -6,11 +6,13 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,15 +32,22 @@ type Options struct {
 
 // DB is a database. All methods are safe for concurrent use.
 type DB struct {
-	config *pgx.ConnConfig
-	writer *sql.DB
-	reader *sql.DB
+	config  *pgx.ConnConfig // of connections that are not watched
+	watched *pgx.ConnConfig
+	writer  *sql.DB
+	reader  *sql.DB
+	long    *sql.DB // for what may take minutes; its connections are not watched
+
+	stopWatch context.CancelFunc
+	watching  sync.WaitGroup
 }
 
 // The limits that keep a database which hangs from holding us for ever.
 const (
 	connectTimeout   = 3 * time.Second
 	statementTimeout = 30 * time.Second
+	idleTimeout      = 10 * time.Second // in a transaction, after which the server gives its locks back: we may be gone without a word
+	batchTimeout     = 15 * time.Second
 	openTimeout      = 10 * time.Second
 )
 
@@ -56,16 +65,21 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "aiops"
 	}
+	// A peer that is gone without a word is noticed on an idle connection after 11 s.
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}).DialContext
 	// A cluster may be set otherwise; what is acknowledged here is on disk.
 	cfg.RuntimeParams["synchronous_commit"] = "on"
 	cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
-	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * statementTimeout).Milliseconds())
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(idleTimeout.Milliseconds())
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 20
 	}
-	d := &DB{config: cfg, writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg)}
+	w := newWatch(cfg)
+	watched := w.watched()
+	d := &DB{config: cfg, watched: watched, writer: stdlib.OpenDB(*watched), reader: stdlib.OpenDB(*watched), long: openLong(cfg)}
 	// The writer of the store uses one connection of its pool, the runner of
-	// tasks the others; one more listens.
+	// tasks the others; one more listens. That which asks whether the server
+	// answers is not counted.
 	writers := max(2, o.MaxConnections/4)
 	readers := max(1, o.MaxConnections-writers-1)
 	for pool, n := range map[*sql.DB]int{d.writer: writers, d.reader: readers} {
@@ -74,12 +88,25 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		pool.SetConnMaxIdleTime(5 * time.Minute)
 		pool.SetConnMaxLifetime(time.Hour)
 	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d.stopWatch = stop
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := d.writer.PingContext(ctx); err != nil {
 		return nil, errors.Join(explainConnect(err), d.Close())
 	}
+	d.watching.Go(func() { w.run(run) })
 	return d, nil
+}
+
+// openLong returns a pool for copies and checks of the whole database: its
+// statements have no limit of time, and no connection stays.
+func openLong(cfg *pgx.ConnConfig) *sql.DB {
+	cfg = cfg.Copy()
+	cfg.RuntimeParams["statement_timeout"] = "0"
+	pool := stdlib.OpenDB(*cfg)
+	pool.SetMaxIdleConns(-1)
+	return pool
 }
 
 // explainConnect says what to do about a connection that cannot be made.
@@ -125,13 +152,14 @@ func (d *DB) ReadTx() *sql.TxOptions {
 	return &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
 }
 
-// BatchContext returns a context that ends in a minute, so that a server that
-// hangs does not hold every writer for ever.
+// BatchContext returns a context that ends in 15 s, so that one connection that is
+// dead does not hold every writer for longer.
 func (d *DB) BatchContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), 2*statementTimeout)
+	return context.WithTimeout(context.Background(), batchTimeout)
 }
 
-// Classify says what kind of failure err is. Fatal ones are damage: nothing
+// Classify says what kind of failure err is: KindUnavailable when the server was
+// not reached, or the connection to it broke. Fatal ones are damage: nothing
 // may be acknowledged after them. An I/O error of the server is its own to
 // survive: it ends, and comes back with what it had acknowledged.
 func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
@@ -144,11 +172,15 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 			return model.KindConflict, false
 		case "57014":
 			return model.KindTimeout, false
+		case "53300", "57P01", "57P02", "57P03": // no connection left, shut down, crashed, starting
+			return model.KindUnavailable, false
 		case "XX001", "XX002":
 			return model.KindDatabase, true
 		}
 		switch pg.Code[:min(2, len(pg.Code))] {
-		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, locks, operator, system
+		case "08": // connection
+			return model.KindUnavailable, false
+		case "40", "53", "55", "57", "58": // rollback, resources, locks, operator, system
 			return model.KindDatabase, false
 		}
 		return model.KindInternal, false
@@ -156,7 +188,7 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 	var connect *pgconn.ConnectError
 	var network net.Error
 	if errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || isClosed(err) {
-		return model.KindDatabase, false
+		return model.KindUnavailable, false
 	}
 	return model.KindInternal, false
 }
@@ -170,7 +202,7 @@ func (d *DB) Conflicted(err error) bool {
 
 func isClosed(err error) bool {
 	var lock interface{ SafeToRetry() bool }
-	return errors.As(err, &lock) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+	return errors.Is(err, errSilent) || errors.Is(err, driver.ErrBadConn) || errors.As(err, &lock) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // AfterCommit does nothing: the server looks after its log.
@@ -197,7 +229,7 @@ func (d *DB) AnnounceSQL() string { return "SELECT pg_notify('aiops_live', $1)" 
 // the connection breaks, and once for each of them when it begins to listen:
 // something may have been announced before. It uses a connection of its own.
 func (d *DB) Listen(ctx context.Context, channels []string, hear func(channel, text string)) error {
-	conn, err := pgx.ConnectConfig(ctx, d.config.Copy())
+	conn, err := pgx.ConnectConfig(ctx, d.watched.Copy())
 	if err != nil {
 		return fmt.Errorf("connecting to listen: %w", err)
 	}
@@ -256,5 +288,9 @@ func (d *DB) SizeBytes(ctx context.Context) (int64, error) {
 // SpaceDir returns "": the data is on the server.
 func (d *DB) SpaceDir() string { return "" }
 
-// Close closes both pools.
-func (d *DB) Close() error { return errors.Join(d.reader.Close(), d.writer.Close()) }
+// Close ends the watch and closes the pools.
+func (d *DB) Close() error {
+	d.stopWatch()
+	d.watching.Wait()
+	return errors.Join(d.long.Close(), d.reader.Close(), d.writer.Close())
+}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -27,13 +28,16 @@ func TestClassify(t *testing.T) {
 		{&pgconn.PgError{Code: "XX001"}, model.KindDatabase, true},
 		{&pgconn.PgError{Code: "XX002"}, model.KindDatabase, true},
 		{&pgconn.PgError{Code: "58030"}, model.KindDatabase, false},
-		{&pgconn.PgError{Code: "57P01"}, model.KindDatabase, false},
-		{&pgconn.PgError{Code: "53300"}, model.KindDatabase, false},
+		{&pgconn.PgError{Code: "57P01"}, model.KindUnavailable, false},
+		{&pgconn.PgError{Code: "53300"}, model.KindUnavailable, false},
 		{&pgconn.PgError{Code: "40P01"}, model.KindDatabase, false},
 		{&pgconn.PgError{Code: "42601"}, model.KindInternal, false},
 		{&pgconn.PgError{}, model.KindInternal, false},
-		{&net.OpError{Op: "read", Err: errors.New("reset")}, model.KindDatabase, false},
-		{io.ErrUnexpectedEOF, model.KindDatabase, false},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, model.KindUnavailable, false},
+		{io.ErrUnexpectedEOF, model.KindUnavailable, false},
+		{errSilent, model.KindUnavailable, false},
+		{driver.ErrBadConn, model.KindUnavailable, false},
+		{&pgconn.PgError{Code: "08006"}, model.KindUnavailable, false},
 		{errors.New("odd"), model.KindInternal, false},
 		{nil, model.KindInternal, false},
 	} {

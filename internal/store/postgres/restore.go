@@ -36,7 +36,7 @@ func (d *DB) Restore(ctx context.Context, from string) error {
 	if line, err := in.ReadString('\n'); err != nil || line != backupHeader {
 		return damagedBackup(err)
 	}
-	conn, err := d.writer.Conn(ctx)
+	conn, err := d.long.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("restoring the database: %w", err)
 	}
@@ -60,9 +60,6 @@ func damagedBackup(err error) error {
 }
 
 func restoreTables(ctx context.Context, conn *sql.Conn, tx *sql.Tx, in *bufio.Reader) error {
-	if _, err := tx.ExecContext(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
-		return fmt.Errorf("restoring the database: %w", err)
-	}
 	names, err := tables(ctx, tx)
 	if err != nil {
 		return err
