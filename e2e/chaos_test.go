@@ -479,11 +479,12 @@ func (s *chaosSource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, body)
 }
 
-// faultyNetwork passes TCP on, or refuses, or stops in the middle.
+// faultyNetwork passes TCP on, or refuses, or stops in the middle, or takes 2 s for
+// each way back.
 type faultyNetwork struct {
 	net.Listener
 	target string
-	mode   atomic.Value // pass, refuse or freeze
+	mode   atomic.Value // pass, refuse, freeze or slow
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -551,6 +552,9 @@ func (p *faultyNetwork) serve(c net.Conn) {
 				n, err := way[0].Read(buf)
 				for err == nil && p.mode.Load() == "freeze" {
 					idle(context.Background(), 20*time.Millisecond)
+				}
+				if err == nil && way[0] == up && p.mode.Load() == "slow" {
+					idle(context.Background(), 2*time.Second)
 				}
 				if err != nil || p.mode.Load() == "refuse" {
 					return

@@ -295,9 +295,10 @@ type (
 		Reason       string    `json:"reason"`
 	}
 	problem struct {
-		Code      string `json:"code"`
-		Detail    string `json:"detail"`
-		Retryable *bool  `json:"retryable"`
-		RequestID string `json:"request_id"`
+		Code       string `json:"code"`
+		Detail     string `json:"detail"`
+		Retryable  *bool  `json:"retryable"`
+		RetryAfter int64  `json:"retry_after_ms"`
+		RequestID  string `json:"request_id"`
 	}
 )
