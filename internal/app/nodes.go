@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"time"
@@ -70,40 +71,53 @@ var followed = []string{"detectors", "sources", "system/known_events", "anomalie
 // followNodes takes up what other nodes changed: definitions, model versions,
 // shadows, known events, sources, and anomalies that people ended.
 func (p *program) followNodes(ctx context.Context) error {
-	signal, stop := p.store.EventSignal()
+	f := changes{store: p.store, takeUp: p.takeUp, sync: p.syncAll, log: p.log}
+	return f.follow(ctx)
+}
+
+// changes are those that other nodes make.
+type changes struct {
+	store interface {
+		EventSignal() (signal <-chan struct{}, stop func())
+		LastEventID(ctx context.Context) (int64, error)
+		Events(ctx context.Context, since int64, topics []string, limit int) ([]model.Event, error)
+	}
+	takeUp func(model.Event) bool          // reports whether to sync
+	sync   func(ctx context.Context) error // makes everything that runs match the store
+	log    *slog.Logger
+}
+
+// follow runs until ctx ends or events cannot be read.
+func (c changes) follow(ctx context.Context) error {
+	signal, stop := c.store.EventSignal()
 	defer stop()
-	since, err := p.store.LastEventID(ctx)
+	since, err := c.store.LastEventID(ctx)
 	if err != nil {
 		return err
 	}
 	again := time.NewTicker(followSync)
 	defer again.Stop()
+	changed := true // between what the parts read when they began, and since
 	for {
-		changed := false
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again.C:
-			changed = true
-		case <-signal:
-		}
 		for {
-			events, err := p.store.Events(ctx, since, followed, 0)
+			events, err := c.store.Events(ctx, since, followed, 0)
 			if err != nil {
 				return err
 			}
 			for _, e := range events {
 				since = e.ID
-				changed = p.takeUp(e) || changed
+				changed = c.takeUp(e) || changed
 			}
 			if len(events) < store.MaxEvents {
 				break
 			}
 		}
 		if changed {
-			if err := p.syncAll(ctx); err != nil && ctx.Err() == nil {
-				p.log.Warn("changes of other nodes were not taken up; trying again", "err", err)
+			err := c.sync(ctx)
+			if err != nil && ctx.Err() == nil {
+				c.log.Warn("changes of other nodes were not taken up; trying again", "err", err)
 			}
+			changed = err != nil
 		}
 		pause := time.NewTimer(followPause)
 		select {
@@ -111,6 +125,13 @@ func (p *program) followNodes(ctx context.Context) error {
 			pause.Stop()
 			return nil
 		case <-pause.C:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+			changed = true
+		case <-signal:
 		}
 	}
 }
