@@ -76,7 +76,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	w := newWatch(cfg)
 	watched := w.watched()
-	d := &DB{config: cfg, watched: watched, writer: stdlib.OpenDB(*watched), reader: stdlib.OpenDB(*watched), long: openLong(cfg)}
+	g := gate{Connector: stdlib.GetConnector(*watched), state: &gateState{}}
+	d := &DB{config: cfg, watched: watched, writer: sql.OpenDB(g), reader: sql.OpenDB(g), long: openLong(cfg)}
 	// The writer of the store uses one connection of its pool, the runner of
 	// tasks the others; one more listens. That which asks whether the server
 	// answers is not counted.
@@ -118,7 +119,7 @@ func explainConnect(err error) error {
 			return model.WrapError(model.KindDatabase, "", err, "PostgreSQL refuses the user or the password; check the URL")
 		case "3D000":
 			return model.WrapError(model.KindDatabase, "", err, "the PostgreSQL database does not exist; create it, or correct the URL")
-		case "53300":
+		case full:
 			return model.WrapError(model.KindDatabase, "", err, "PostgreSQL has no connection left; lower max_connections of the nodes, or raise that of the server")
 		}
 	}
@@ -172,7 +173,7 @@ func (d *DB) Classify(err error) (kind model.Kind, fatal bool) {
 			return model.KindConflict, false
 		case "57014":
 			return model.KindTimeout, false
-		case "53300", "57P01", "57P02", "57P03": // no connection left, shut down, crashed, starting
+		case full, "57P01", "57P02", "57P03": // shut down, crashed, starting
 			return model.KindUnavailable, false
 		case "XX001", "XX002":
 			return model.KindDatabase, true
