@@ -52,7 +52,7 @@ type SQLiteConfig struct {
 // PostgresConfig is the shared database.
 type PostgresConfig struct {
 	URL            model.Secret `yaml:"url" json:"url"`                         // postgres://user:password@host:port/database
-	MaxConnections int          `yaml:"max_connections" json:"max_connections"` // of this node; default 20, least 4
+	MaxConnections int          `yaml:"max_connections" json:"max_connections"` // of this node, and one that asks whether the server is there; default 20, least 4
 }
 
 // Retention bounds what grows with time. A zero field takes the default; a

@@ -27,7 +27,7 @@ import (
 // Options say how a database is reached.
 type Options struct {
 	URL            model.Secret
-	MaxConnections int // of this node, least 4; 0 is 20
+	MaxConnections int // of this node, without the one that asks whether the server is there; least 4; 0 is 20
 }
 
 // DB is a database. All methods are safe for concurrent use.
