@@ -87,7 +87,7 @@ type server struct {
 func start(t *testing.T, dir string, command string, args ...string) *server {
 	t.Helper()
 	s := launch(t, dir, command, args...)
-	s.eventually(20*time.Second, "the program is ready", func() error {
+	s.eventually(60*time.Second, "the program is ready", func() error {
 		select {
 		case <-s.exited:
 			t.Fatalf("the program ended:\n%s", s.out)
