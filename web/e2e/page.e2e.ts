@@ -117,6 +117,29 @@ describe.each(['light', 'dark'] as const)('in the %s scheme', (scheme) => {
       await expectSound(page);
     });
 
+    test('known events', async () => {
+      const page = await openPage(size, scheme, target.mocked ? '?detector=det_pods&life=1' : '?life=1');
+      const known = page.getByRole('dialog').getByRole('region', { name: 'Known events' });
+      const name = `rehearsal ${size} ${scheme}`;
+      await known.getByRole('button', { name: 'Enter an event…' }).click();
+      const form = known.getByRole('form');
+      await form.getByRole('textbox', { name: 'Name' }).fill(name);
+      await form.getByRole('button', { name: 'From now for 4 h' }).click();
+      await form.getByRole('textbox', { name: /^Only series/ }).fill('job="of no series"');
+      await form.scrollIntoViewIfNeeded();
+      await shoot(page, `known-form-${size}-${scheme}`);
+      await expectSound(page);
+      await page.keyboard.press('Enter');
+      await known.getByText('The event was entered.').waitFor();
+      await known.getByRole('button', { name: `Delete ${name}…` }).click();
+      await shoot(page, `known-${size}-${scheme}`);
+      await expectSound(page);
+      await known.getByRole('button', { name: 'Delete it' }).click();
+      await known.getByText('The event was deleted.').waitFor();
+      await known.getByText(name, { exact: true }).waitFor({ state: 'detached' });
+      expect(await page.evaluate(() => 'hacked' in globalThis)).toBe(false);
+    });
+
     test('the logs', async () => {
       if (!target.mocked) await pushLines();
       const page = await browser.open(size, scheme);

@@ -1,9 +1,11 @@
-// The life of the mock's detectors: versions, a shadow, model versions and
-// tasks that take a few seconds.
+// The life of the mock's detectors: versions, a shadow, model versions, known
+// events, and tasks that take a few seconds.
+import { Refusal } from './refusal.mjs';
 
 /** @typedef {import('../src/shared/api/schema').components['schemas']} Schemas */
 /** @typedef {import('../src/shared/api/types').Detector} Detector */
 /** @typedef {import('../src/shared/api/types').FieldChange} FieldChange */
+/** @typedef {import('../src/shared/api/types').KnownEvent} KnownEvent */
 /** @typedef {import('../src/shared/api/types').Task} Task */
 
 const hour = 3_600_000;
@@ -35,6 +37,47 @@ export class Life {
     this.shadows = new Map();
     /** @type {{id: string, kind: string, detector: string | undefined, at: number, cancelled: boolean, result: (now: number) => unknown}[]} */
     this.tasks = [];
+    /** The model version that was made active here, and how. @type {Map<string, {version: number, reason: string}>} */
+    this.actives = new Map();
+    /** What the stream has yet to tell. @type {{type: string, topic: string, data: unknown}[]} */
+    this.news = [];
+    const at = (/** @type {number} */ hours) => new Date(startedAt + hours * hour).toISOString();
+    const shared = { created_by: 'deploy-bot', created_at: at(-300), updated_at: at(-300), version: 1 };
+    /** @type {KnownEvent[]} */
+    this.events = [
+      { ...shared, id: 'evt_1', name: 'move to the new data centre', from: at(40), to: at(52), matchers: {}, mute: true },
+      { ...shared, id: 'evt_2', name: 'database upgrade', from: at(-0.5), to: at(1.5), matchers: { namespace: 'shop', pod: 'cart-0' }, mute: true, detector_id: 'det_pods' },
+      { ...shared, id: 'evt_3', name: 'load test <img src=x onerror="hacked=1"> \u202egnp.exe', from: at(-200), to: at(-198), matchers: { job: 'api\u202e', path: 'a, "b"', empty: '' }, mute: false },
+    ];
+    this.entered = this.events.length;
+  }
+
+  /** The known events that count for a detector, the latest begin first. @param {URLSearchParams} query */
+  knownEvents(query) {
+    const [detector, from, to] = [query.get('detector'), Date.parse(query.get('from') ?? ''), Date.parse(query.get('to') ?? '')];
+    const items = this.events.filter((e) => (!detector || !e.detector_id || e.detector_id === detector) && !(Date.parse(e.to) < from) && !(Date.parse(e.from) > to));
+    return { items: items.sort((a, b) => Date.parse(b.from) - Date.parse(a.from)), next_cursor: '' };
+  }
+
+  /**
+   * Enters, replaces or deletes a known event.
+   * @param {string} method @param {string | undefined} id @param {Schemas['KnownEventInput']} body @param {string | undefined} ifMatch @param {number} now
+   */
+  changeKnownEvent(method, id, body, ifMatch, now) {
+    const old = this.events.find((e) => e.id === id);
+    if (id && !old) return null;
+    if (old && ifMatch && ifMatch !== `"${old.version}"`) throw new Refusal(412, 'PRECONDITION_FAILED', 'It was changed meanwhile', 'Someone else changed this event.');
+    if (method !== 'DELETE' && Date.parse(body.to) < Date.parse(body.from)) {
+      const detail = 'the event ends before it begins';
+      throw new Refusal(422, 'VALIDATION_ERROR', 'The request is not valid', detail, [{ pointer: '/to', code: 'out_of_range', detail }]);
+    }
+    const at = new Date(now).toISOString();
+    const event = { created_by: 'anonymous', created_at: at, ...old, ...body, id: old?.id ?? `evt_${++this.entered}`, detector_id: body?.detector_id, matchers: body?.matchers ?? {}, mute: body?.mute ?? false, updated_at: at, version: (old?.version ?? 0) + 1 };
+    const deleted = method === 'DELETE';
+    this.events = [...this.events.filter((e) => e !== old), ...(deleted ? [] : [event])];
+    const { name, from, to, detector_id, version } = deleted && old ? old : event;
+    this.news.push({ type: 'known_event.changed', topic: `system/known_events/${event.id}`, data: { id: event.id, name, detector_id: detector_id ?? '', from, to, deleted, version } });
+    return deleted ? {} : event;
   }
 
   /** The detector with what was changed of it here. @param {Detector} d @returns {Detector} */
@@ -61,13 +104,22 @@ export class Life {
   models(d) {
     const at = (/** @type {number} */ hours) => new Date(this.startedAt - hours * hour).toISOString();
     const shared = { detector_id: d.id, detector_version: 1, series: 4, size_bytes: 9000 };
-    return {
-      items: [
-        { ...shared, version: 4, state: 'active', created_at: at(70), trained_from: at(238), trained_to: at(70), reason: 'the scores drifted' },
-        { ...shared, version: 3, state: 'retired', created_at: at(240), trained_from: at(408), trained_to: at(240), reason: 'trained' },
-      ],
-      next_cursor: '',
-    };
+    const made = this.actives.get(d.id);
+    const all = [
+      { ...shared, version: 4, created_at: at(70), trained_from: at(238), trained_to: at(70), reason: 'the scores drifted' },
+      { ...shared, version: 3, created_at: at(240), trained_from: at(408), trained_to: at(240), reason: 'trained' },
+    ];
+    return { items: all.map((m) => ({ ...m, ...(m.version === made?.version && { reason: made.reason }), state: m.version === (made?.version ?? 4) ? 'active' : 'retired' })), next_cursor: '' };
+  }
+
+  /** Makes a model version the active one; 0 is the one before. @param {Detector} d @param {number} version */
+  activate(d, version) {
+    const active = this.actives.get(d.id)?.version ?? 4;
+    const to = version || (active === 4 ? 3 : 0);
+    if (to === 0) throw new Refusal(409, 'CONFLICT', 'It does not fit the state of things', 'there is no earlier model version to go back to');
+    this.actives.set(d.id, { version: to, reason: version ? 'promoted' : 'rolled back' });
+    this.news.push({ type: 'detector.updated', topic: `detectors/${d.id}`, data: { id: d.id } });
+    return this.models(d).items.find((m) => m.version === to) ?? null;
   }
 
   /** @param {Detector} d @param {import('../src/shared/api/types').Anomaly[]} alarms @param {number} now */
@@ -146,12 +198,15 @@ export class Life {
 }
 
 /**
- * Answers one request about the life of a detector or about tasks, null where
+ * Answers one request about the life of a detector, known events or tasks, null where
  * something is not there, or undefined where the request is another one.
  * @param {Life} life @param {import('./world.mjs').World} world
- * @param {string} method @param {string} path @param {URLSearchParams} query @param {any} body @param {number} now
+ * @param {string} method @param {string} path @param {URLSearchParams} query @param {any} body @param {string | undefined} ifMatch @param {number} now
  */
-export function answerLife(life, world, method, path, query, body, now) {
+export function answerLife(life, world, method, path, query, body, ifMatch, now) {
+  const known = /^\/api\/v1\/known-events(?:\/([^/]+))?$/.exec(path);
+  if (known && method !== 'GET') return life.changeKnownEvent(method, known[1], body, ifMatch, now);
+  if (known) return known[1] ? (life.events.find((e) => e.id === known[1]) ?? null) : life.knownEvents(query);
   const task = /^\/api\/v1\/tasks(?:\/([^/]+)(\/cancel)?)?$/.exec(path);
   if (task) {
     const [, id, cancel] = task;
@@ -167,7 +222,7 @@ export function answerLife(life, world, method, path, query, body, now) {
     const like = world.detectors(now).find((d) => d.name === body.detector.name);
     return like ? life.start('backtest', undefined, now, (at) => life.backtest({ ...like, ...body.detector }, world.anomalies(at).filter((a) => a.detector_id === like.id), at)) : null;
   }
-  const one = /^\/api\/v1\/detectors\/([^/]+)(?:\/(versions|models|shadow|shadow\/promote|revert|train|suggest|search|backtest|suggestions\/[^/]+\/apply))?$/.exec(path);
+  const one = /^\/api\/v1\/detectors\/([^/]+)(?:\/(versions|models|shadow|shadow\/promote|models\/rollback|models\/[0-9]+\/promote|revert|train|suggest|search|backtest|suggestions\/[^/]+\/apply))?$/.exec(path);
   if (!one) return undefined;
   const base = world.detectors(now).find((d) => d.id === one[1]);
   if (!base) return null;
@@ -203,6 +258,8 @@ export function answerLife(life, world, method, path, query, body, now) {
     case 'POST backtest':
       return life.start('backtest', d.id, now, (at) => life.backtest(d, alarms, at));
   }
+  const model = /^models\/(?:rollback|([0-9]+)\/promote)$/.exec(one[2] ?? '');
+  if (model && method === 'POST') return life.activate(d, Number(model[1] ?? 0));
   if (method === 'POST') return life.change(base, life.suggestion(d, now).patch, now); // apply
   return undefined;
 }

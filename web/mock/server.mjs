@@ -6,6 +6,7 @@ import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { answerLife, Life } from './life.mjs';
 import { Logs } from './logs.mjs';
+import { Refusal } from './refusal.mjs';
 import { Stream } from './stream.mjs';
 import { World } from './world.mjs';
 
@@ -21,19 +22,11 @@ export const pagePolicy =
 const operations = [
   ...['acknowledge-anomaly', 'label-anomaly', 'resolve-anomaly', 'update-log-pattern', 'update-detector', 'train-detector', 'suggest-detector', 'search-detector', 'apply-suggestion'],
   ...['start-shadow', 'promote-shadow', 'discard-shadow', 'revert-detector', 'backtest-detector', 'backtest-definition', 'cancel-task'],
+  ...['create-known-event', 'replace-known-event', 'delete-known-event', 'promote-model', 'rollback-model'],
 ];
 
 /** @type {Record<string, string>} */
 const types = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.png': 'image/png', '.md': 'text/markdown' };
-
-class Refusal extends Error {
-  /** @param {number} status @param {string} code @param {string} title @param {string} detail */
-  constructor(status, code, title, detail) {
-    super(detail);
-    this.status = status;
-    this.problem = { type: `/api/v1/errors/${code}`, title, status, detail, code, retryable: status === 503, request_id: 'req_mock' };
-  }
-}
 
 /** @template T @param {T | undefined} found @param {string} what @returns {T} */
 function must(found, what) {
@@ -185,8 +178,8 @@ export function startMock(port = 0) {
       let text = '';
       for await (const chunk of req) text += chunk;
       const asked = /** @type {const} */ ([req.method ?? 'GET', url.pathname, url.searchParams, text ? JSON.parse(text) : undefined, req.headers['if-match'], Date.now()]);
-      const [method, path, query, body, , now] = asked;
-      const lived = answerLife(life, world, method, path, query, body, now);
+      const lived = answerLife(life, world, ...asked);
+      if (life.news.length > 0) stream.publish(life.news.splice(0));
       const found = lived === undefined ? (answerLogs(logs, ...asked) ?? answer(world, life, ...asked)) : must(lived ?? undefined, 'such thing');
       if (found === undefined) return serveFile(res, url.pathname);
       res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });

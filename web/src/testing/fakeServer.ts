@@ -26,6 +26,16 @@ export const never = Symbol('never');
 /** What a handler returns when the connection breaks. */
 export const cut = Symbol('cut');
 
+/** A handler that notes what it is asked. */
+export function noting(answer: (asked: Asked) => unknown) {
+  const seen: Asked[] = [];
+  const handler: Handler = (asked) => {
+    seen.push(asked);
+    return answer(asked);
+  };
+  return { seen, handler };
+}
+
 /**
  * Puts a server in place of the network for one test: operations by method and
  * path, such as `GET /api/v1/detectors`. An operation that is not named is

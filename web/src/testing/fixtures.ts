@@ -1,4 +1,4 @@
-import type { Anomaly, Detector, DetectorVersion, Explanation, LogLine, LogPattern, ModelVersion, Point, Replay, SeriesStatus, Shadow, Source, Task } from '../shared/api/types';
+import type { Anomaly, Detector, DetectorVersion, Explanation, KnownEvent, LogLine, LogPattern, ModelVersion, Point, Replay, SeriesStatus, Shadow, Source, Task } from '../shared/api/types';
 
 const zero = new Date(0).toISOString();
 
@@ -197,4 +197,10 @@ export function shadow(more: Partial<Shadow> = {}): Shadow {
 /** A task about `det_a`. */
 export function task(more: Partial<Task> = {}): Task {
   return { id: 'task_1', kind: 'suggest', state: 'running', progress: 0.4, detector_id: 'det_a', result: null, created_at: zero, updated_at: zero, ...more };
+}
+
+/** A known event of every detector, an hour from now on for an hour. */
+export function knownEvent(more: Partial<KnownEvent> = {}): KnownEvent {
+  const hours = (n: number) => new Date(Date.now() + n * 3_600_000).toISOString();
+  return { id: 'evt_1', name: 'database upgrade', from: hours(1), to: hours(2), matchers: {}, mute: false, created_at: zero, updated_at: zero, version: 1, ...more };
 }

@@ -24,6 +24,7 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/detectors/det_a/versions': () => list([version(1)]),
     'GET /api/v1/detectors/det_a/models': () => list([modelVersion()]),
     'GET /api/v1/detectors/det_a/shadow': () => new Refused(404, 'NOT_FOUND'),
+    'GET /api/v1/known-events': () => list([]),
     'GET /api/v1/tasks': () => list([]),
     'GET /api/v1/anomalies': () => list([found]),
     'GET /api/v1/anomalies/an_a': () => found,
@@ -34,7 +35,7 @@ export function usualAnswers(): Record<string, Handler> {
     'GET /api/v1/logs/lines': () => list([line('bank 4 answers after 310 ms')]),
     'GET /api/v1/errors': () => list([]),
     'GET /health': () => ({ status: 'healthy', components: { database: { status: 'healthy', message: 'works', latency_ms: 1, critical: true } } }),
-    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly', 'update-log-pattern', 'train-detector', 'update-detector', 'suggest-detector', 'search-detector', 'apply-suggestion', 'start-shadow', 'promote-shadow', 'discard-shadow', 'revert-detector', 'backtest-detector', 'backtest-definition', 'cancel-task'] }),
+    'GET /api/v1/session': () => ({ authentication: false, name: 'anonymous', role: 'admin', via: 'none', operations: ['acknowledge-anomaly', 'resolve-anomaly', 'label-anomaly', 'update-log-pattern', 'train-detector', 'update-detector', 'suggest-detector', 'search-detector', 'apply-suggestion', 'start-shadow', 'promote-shadow', 'discard-shadow', 'revert-detector', 'backtest-detector', 'backtest-definition', 'cancel-task', 'create-known-event', 'replace-known-event', 'delete-known-event', 'promote-model', 'rollback-model'] }),
     'GET /api/deployment': () => ({ version: 'v1.2.3', commit: 'abc' }),
   };
 }

@@ -1,7 +1,7 @@
 import { screen, waitFor, within } from '@testing-library/react';
 import { expect, test } from 'vitest';
 import { anomaly, detector, modelVersion, shadow, task, version } from '../../testing/fixtures';
-import { never, Refused, type Asked, type Handler } from '../../testing/fakeServer';
+import { never, noting, Refused } from '../../testing/fakeServer';
 import { list, renderPage } from '../../testing/renderPage';
 
 const address = '/?detector=det_a&life=1';
@@ -21,16 +21,6 @@ const found = {
   evaluations: 9,
   stopped: 'done',
 };
-
-/** A handler that notes what it is asked. */
-function noting(answer: (asked: Asked) => unknown) {
-  const seen: Asked[] = [];
-  const handler: Handler = (asked) => {
-    seen.push(asked);
-    return answer(asked);
-  };
-  return { seen, handler };
-}
 
 test('it opens from the chart, and tells the warm-up, the trainings with their reasons and the versions', async () => {
   const { user, search } = renderPage({

@@ -7,6 +7,7 @@ import { Async } from '../../shared/ui/Async';
 import { Sections } from '../../shared/ui/Sections';
 import { SideDrawer } from '../../shared/ui/SideDrawer';
 import { ChangePart } from './ChangePart';
+import { KnownEvents } from './KnownEvents';
 import { ShadowPart } from './ShadowPart';
 import { Standing } from './Standing';
 import { TaskPart } from './TaskPart';
@@ -41,6 +42,7 @@ function Parts({ detector: d }: { detector: Detector }) {
   return (
     <Sections>
       <Standing detector={d} />
+      <KnownEvents detector={d} />
       {d.provisioned && (
         <p>
           The configuration file defines <bdi>{plainText(d.name)}</bdi>. Changes can be tried here; to put one in force, write it there.

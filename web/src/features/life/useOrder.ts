@@ -24,7 +24,7 @@ export function useOrder(detectorId: string) {
     retry: (failures, error) => failures < 2 && isRetryable(error),
     retryDelay: (failures, error) => retryAfterOf(error) ?? 500 * 2 ** failures,
     onSettled: () => {
-      for (const queryKey of [['detectors'], ['versions', detectorId], ['models', detectorId], ['shadow', detectorId], ['tasks']]) void client.invalidateQueries({ queryKey });
+      for (const queryKey of [['detectors'], ['versions', detectorId], ['models', detectorId], ['shadow', detectorId], ['tasks'], ['known-events']]) void client.invalidateQueries({ queryKey });
     },
   });
 }

@@ -4,7 +4,7 @@ import { chartPace, pace, polling, type Pace } from '../live/polling';
 import { api, unwrap } from './client';
 import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
 import { ApiError } from './problem';
-import type { Detector, LogPattern, Replay, Shadow, Task } from './types';
+import type { Detector, KnownEvent, LogPattern, Replay, Shadow, Task } from './types';
 
 const pageSize = 200;
 const maxPages = 20;
@@ -68,6 +68,29 @@ export const shadowQuery = (detectorId: string) =>
       }
     },
     refetchInterval: polling(pace.shadow),
+  });
+
+/** How far back known events are listed that are over, in milliseconds. */
+const knownPast = 30 * 86_400_000;
+const knownPages = 5;
+
+/** Known events that count for a detector: those to come, those that run, and those that ended within 30 days; the latest begin first, at most 1,000. */
+export const knownEventsQuery = (detectorId: string) =>
+  queryOptions({
+    queryKey: ['known-events', detectorId],
+    queryFn: async ({ signal }): Promise<KnownEvent[]> => {
+      const all: KnownEvent[] = [];
+      const from = new Date(Date.now() - knownPast).toISOString();
+      let cursor: string | undefined;
+      for (let page = 0; page < knownPages; page++) {
+        const list = await unwrap(api.GET('/api/v1/known-events', { params: { query: { detector: detectorId, from, limit: pageSize, cursor } }, signal }));
+        all.push(...list.items);
+        cursor = list.next_cursor || undefined;
+        if (!cursor) break;
+      }
+      return all;
+    },
+    refetchInterval: polling(pace.lives),
   });
 
 /** The newest tasks of a detector; those that run are asked for by themselves. */

@@ -144,6 +144,19 @@ describe('events', () => {
     s.end();
   });
 
+  test('a known event that changes, and a gap in the stream, have the lists of them asked for', async () => {
+    const s = await setup();
+    await s.tell(['known_event.changed', 'system/known_events/evt_1', { id: 'evt_1', detector_id: 'det_a', deleted: true }]);
+    expect(s.invalidated).toEqual([['known-events']]);
+    s.invalidated.length = 0;
+    s.stream.close();
+    for (let i = 0; i < 10; i++) s.stream.publish('anomalies/x');
+    s.stream.forget(8);
+    await s.clock.go(5000);
+    expect(s.invalidated).toContainEqual(['known-events']);
+    s.end();
+  });
+
   test('a detector that is deleted is gone at once', async () => {
     const s = await setup();
     s.client.setQueryData(['detectors'], [detector({ id: 'det_a' }), detector({ id: 'det_b' })]);

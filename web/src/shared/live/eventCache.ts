@@ -152,7 +152,7 @@ const keysOf: Record<string, QueryKey[]> = {
   anomalies: [['anomalies'], ['anomaly'], ['detectors'], ['series'], ['replay', 'live']],
   detectors: [['detectors'], ['series'], ['versions'], ['models'], ['shadow']],
   sources: [['sources'], ['source-health']],
-  system: [['health']],
+  system: [['health'], ['known-events']],
 };
 
 /** What the connection needs of its surroundings, so that tests can give it others. */
@@ -251,6 +251,8 @@ class EventCache {
       else if (family === 'detector') this.detector(e);
       else if (family === 'source') this.source(e);
       else if (e.type === 'system.health_changed') this.health(e);
+      // It may have counted for another detector before, which the event does not tell.
+      else if (e.type === 'known_event.changed') this.ask(['known-events']);
     }
     if (anomalies.size === 0) return;
     for (const a of anomalies.values()) remember(this.client, a, now);
