@@ -26,7 +26,7 @@ const (
 	exceedPrior  = 10                 // exceedances that what is known beforehand weighs
 	exceedFade   = 0.4                // weight of a level in the slope of the ratio, as seen from the next one
 	exceedRise   = 1.155              // 10^(0.25*levelStep): most that the ratio rises from level to level in the tail
-	exceedFall   = 0.75               // 10^(-0.5*levelStep): most that it falls
+	exceedFall   = 0.6                // 10^(-0.89*levelStep): most that it falls
 	exceedMost   = 10.0               // ratio at most, with many series
 	exceedLeast  = 0.05               // and at least
 	exceedCalm   = 0.7                // while the record is young: young series are calmer than they will be
