@@ -1,5 +1,5 @@
 import { screen, waitFor, within } from '@testing-library/react';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { noting, Refused, type Handler } from '../../testing/fakeServer';
 import { modelVersion } from '../../testing/fixtures';
 import { list, renderPage } from '../../testing/renderPage';
@@ -7,7 +7,8 @@ import { list, renderPage } from '../../testing/renderPage';
 const models = [modelVersion(), modelVersion({ version: 3, state: 'shadow' }), modelVersion({ version: 2, state: 'retired' }), modelVersion({ version: 1, state: 'retired' })];
 
 // The first drawing takes long on a busy machine.
-const patient = { timeout: 20_000 };
+const patient = { timeout: 60_000 };
+vi.setConfig({ testTimeout: 120_000 });
 
 /** The page of a detector with these model versions. */
 async function show(answers: Record<string, Handler>) {
