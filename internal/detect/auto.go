@@ -69,7 +69,7 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 // The expected value is that of the expectation with the least recent error:
 // median, level, time of day or time of week; Describe names it. An incident of
 // up to a week leaves the score as it was before (guard), and what comes at the
-// same time of each day or week is none (recurrence). The ends of
+// same time of each day or week, on the same side, is none (recurrence). The ends of
 // the band follow the values at which the score is the threshold, within a few
 // percent; they are searched sample by sample, and exact only while the
 // series' behaviour does not change. A sample can be anomalous inside the band,
@@ -81,7 +81,6 @@ func autoMinHistory(time.Duration) int { return autoLeast }
 // rhythms other than day and week, and on patterns whose values are usual.
 type auto struct {
 	ident     uint64
-	direction model.Direction
 	threshold float64
 	lastT     int64
 
@@ -91,33 +90,39 @@ type auto struct {
 	marks  marks   // of the rareParts, for the score
 	top    float64 // what a record counts for
 	errors [4]float64
-	choice uint8
 	reach  [2]float64 // from the expected value to the ends of the band, in units
 	goal   [2]float64 // what is calibrated there
 	cal    calibrator
 	guard  guard
 	recur  recurrence
-	deep   *deepParts // nil: the model is auto and was not promoted
+
+	choice  uint8   // of the expectations
+	watched [2]bool // sides
+	// scratch
+	isRead  bool  // there is a sample that was read last
+	hasLast bool  // and one that was scored last
+	lean    uint8 // side of the one that was read last, as rare returns it
+
+	deep *deepParts // nil: the model is auto and was not promoted
 
 	// scratch: the last sample that was read
-	readT       int64
-	readV       float64
-	isRead      bool
-	hasLast     bool
-	usual       float64 // factor by which samples are taken for less than they are
-	last        reading
-	lastPart    [len(rareParts)]float32
-	lastSum     float64 // strength
-	lastRare    float64 // what is calibrated
-	lastPattern float64
-	lastScore   float64
+	readT     int64
+	readV     float64
+	last      reading
+	lastPart  [len(rareParts)]float32
+	lastSum   float64 // strength
+	lastRare  float64 // what is calibrated
+	lastScore float64
 }
 
 func newAuto(c config) (Model, error) {
 	m := &auto{
-		ident: c.ident, direction: c.direction, threshold: DefaultThreshold, lastT: math.MinInt64,
+		ident: c.ident, threshold: DefaultThreshold, lastT: math.MinInt64,
 		parts: newParts(c), cal: newCalibrator(float64(4*week) / float64(c.step)),
-		goal: [2]float64{math.Inf(1), math.Inf(1)}, guard: newGuard(c.step), usual: 1,
+		goal: [2]float64{math.Inf(1), math.Inf(1)}, guard: newGuard(c.step),
+	}
+	for side := range m.watched {
+		m.watched[side] = watches(c.direction, side)
 	}
 	m.cal.ensemble = true
 	return m, nil
@@ -129,25 +134,33 @@ func (m *auto) read(t int64, v float64) {
 		return
 	}
 	m.readT, m.readV, m.isRead = t, v, true
-	m.usual = m.recur.known(m.parts.locate(t, &m.last))
+	m.recur.turn(m.parts.locate(t, &m.last))
 	m.parts.read(m.units(v), &m.last)
 	var views float64
 	if m.deep != nil {
 		views = m.deep.view(t, v, m.top)
 	}
-	m.lastSum, m.lastRare = m.sum(&m.last, views, &m.lastPart)
+	m.lastSum, m.lastRare, m.lean = m.sum(&m.last, views, &m.lastPart)
+}
+
+// side is on which side of the expected value the last reading is, which is that of x.
+func (m *auto) side(x float64) int {
+	if x < m.expected(&m.last) {
+		return sideBelow
+	}
+	return sideAbove
 }
 
 // sum weighs what the gauges say of a reading: as its strength, to which views
-// belong, and as what is calibrated, of which part gets the shares.
-func (m *auto) sum(r *reading, views float64, part *[len(rareParts)]float32) (strength, rare float64) {
+// belong, and as what is calibrated, of which part gets the shares. lean is as rare returns it.
+func (m *auto) sum(r *reading, views float64, part *[len(rareParts)]float32) (strength, rare float64, lean uint8) {
 	strength = views
 	for i := range m.gauges {
 		if w := autoWeights[i]; w > 0 {
 			strength += mul(w, m.gauges[i].limited(r.raw[i], m.top))
 		}
 	}
-	rare = m.rare(r, &m.marks, part)
+	rare, lean = m.rare(r, &m.marks, part)
 	if m.deep.rules() {
 		pattern, rest := m.deep.sum(strength)
 		strength = pattern + rest
@@ -157,10 +170,10 @@ func (m *auto) sum(r *reading, views float64, part *[len(rareParts)]float32) (st
 				part[i] = float32(mul(rest/rare, float64(part[i])))
 			}
 		}
-		m.lastPattern = pattern
+		m.deep.pattern = pattern
 		rare = pattern + rest
 	}
-	return strength, min(rare, largestReading)
+	return strength, min(rare, largestReading), lean
 }
 
 // strength is that of the last reading, whose distance it takes: the sum of the gauges,
@@ -180,18 +193,31 @@ func (m *auto) strength(distance float64) float64 {
 }
 
 // rare weighs what marks say of a reading, and puts what each part counts for
-// into part. What comes again at this time counts for less.
-func (m *auto) rare(r *reading, by *marks, part *[len(rareParts)]float32) (sum float64) {
-	less := 1 / m.usual
+// into part. It also returns to which side the reading leans: that on which the part that counts
+// most has it, of those that have sides. What comes again at this time on that side counts for less.
+func (m *auto) rare(r *reading, by *marks, part *[len(rareParts)]float32) (sum float64, lean uint8) {
+	most := 0.0
 	for k, i := range rareParts {
 		p := 0.0
 		if c := r.raw[i]; c >= 0 && m.gauges[i].n == gaugeWarm {
-			p = mul(mul(autoRarity[i], less), by[k].free(c))
+			p = mul(autoRarity[i], by[k].free(c))
 			sum += p
+			if p > most && i != partCalm {
+				most, lean = p, sideAbove
+				if r.below>>i&1 != 0 {
+					lean = sideBelow
+				}
+			}
 		}
 		part[k] = float32(p)
 	}
-	return sum
+	if f := m.recur.factor(lean); f > 1 {
+		sum /= f
+		for k := range part {
+			part[k] = float32(float64(part[k]) / f)
+		}
+	}
+	return sum, lean
 }
 
 // distance is that of the last reading; 0 where patterns decide.
@@ -224,7 +250,7 @@ func (m *auto) Score(t int64, v float64) Result {
 		r.Reason = ReasonLearning
 		return r
 	}
-	x, center := m.units(v), m.expected(&m.last)
+	center, side := m.expected(&m.last), m.side(m.units(v))
 	r.Expected = m.value(center)
 	r.Lower, r.Upper = m.end(center, sideBelow), m.end(center, sideAbove)
 	if r.Learning {
@@ -232,16 +258,12 @@ func (m *auto) Score(t int64, v float64) Result {
 		// The level follows slowly and may lie outside of the last samples.
 		r.Lower, r.Upper = min(lower, r.Expected), max(upper, r.Expected)
 	}
-	side := sideAbove
-	if x < center {
-		side = sideBelow
-	}
-	if watches(m.direction, side) {
+	if m.watched[side] {
 		lnP, beyond := m.cal.lnExceed(side, m.lastRare)
 		if m.deep.joins() {
 			lnP, beyond = m.deep.join(side, lnP, beyond)
 		}
-		if m.direction == model.DirectionBoth {
+		if m.watchesBoth() {
 			lnP += ln2Hi + ln2Lo
 		}
 		r.Distance = m.distance()
@@ -276,18 +298,16 @@ func (m *auto) Learn(t int64, v float64) {
 	x := m.units(v)
 	skip, back, again := false, false, false
 	if m.parts.n > 0 {
-		side := sideAbove
-		if x < m.expected(&m.last) {
-			side = sideBelow
-		}
+		side := m.side(x)
 		if m.parts.n >= gaugeWarm && !m.guard.established() {
 			m.cal.learn(side, m.lastRare)
 		}
 		m.deep.calibrate(side)
-		by := m.oddness(side)
-		limits := mul(by, m.usual)
-		again = m.usual > 1 && limits > 1
-		m.recur.learn(m.parts.zone.week(t), limits, m.guard.age < m.guard.day/recurPart)
+		by, lean := m.oddness(side)
+		factor := m.recur.factor(lean)
+		limits := mul(by, factor)
+		again = factor > 1 && limits > 1
+		m.recur.learn(m.parts.zone.week(t), lean, limits, m.guard.age < m.guard.day/recurPart)
 		end := m.guard.take(t, by > 1, m.parts.n, &m.marks)
 		back = end == wentBack || end == settled && m.accept(t, x)
 		if skip = by > oddFar && m.guard.established(); skip && m.guard.begins() {
@@ -312,30 +332,30 @@ func (m *auto) Learn(t int64, v float64) {
 		m.top = max(2.2, log10(float64(m.parts.n)))
 	}
 	m.follow()
-	next := m.recur.known(m.parts.zone.week(t + m.guard.step))
-	if back || next != m.usual {
-		m.usual = next
+	before := m.recur.codes
+	m.recur.turn(m.parts.zone.week(t + m.guard.step))
+	if back || m.recur.codes != before {
 		m.settle()
 	}
 }
 
 // oddness returns how far the last reading is, in limits of what is odd, by how
-// things were before the present episode, if there is one. Where patterns decide,
+// things were before the present episode, if there is one, and to which side it leans. Where patterns decide,
 // nothing is odd.
-func (m *auto) oddness(side int) float64 {
+func (m *auto) oddness(side int) (by float64, lean uint8) {
 	limit := m.guard.limit[side]
 	switch {
 	case m.parts.n < oddYoung || !(limit > 0) || m.deep.rules() && m.deep.decides():
-		return 0
+		return 0, m.lean
 	case m.guard.age == 0:
-		return m.lastRare / limit
+		return m.lastRare / limit, m.lean
 	}
 	var part [len(rareParts)]float32
-	sum := m.rare(&m.last, &m.guard.before, &part)
+	sum, lean := m.rare(&m.last, &m.guard.before, &part)
 	if m.guard.long() {
 		sum -= float64(part[slowPart])
 	}
-	return sum / limit
+	return sum / limit, lean
 }
 
 // accept takes a level that has lasted for the new one, with x of it at t. It reports whether things
@@ -462,7 +482,7 @@ func (m *auto) Contributions() []model.Contribution {
 		}
 	}
 	if m.deep.rules() && m.lastRare > 0 {
-		out = m.deep.contributions(out, m.lastPattern, m.lastRare, m.lastScore)
+		out = m.deep.contributions(out, m.deep.pattern, m.lastRare, m.lastScore)
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Share > out[j].Share })
 	return out

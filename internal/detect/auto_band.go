@@ -1,10 +1,6 @@
 package detect
 
-import (
-	"math"
-
-	"aiops/internal/model"
-)
+import "math"
 
 // This file is the band of auto: its ends follow the values at which the score
 // is the threshold.
@@ -15,11 +11,13 @@ func (m *auto) end(center float64, side int) float64 {
 	if side == sideBelow {
 		sign = -1
 	}
-	if reach := m.reach[side]; watches(m.direction, side) && reach < rulerMost {
+	if reach := m.reach[side]; m.watched[side] && reach < rulerMost {
 		return m.value(center + mul(sign, reach))
 	}
 	return math.Inf(int(sign))
 }
+
+func (m *auto) watchesBoth() bool { return m.watched[sideAbove] && m.watched[sideBelow] }
 
 // provisional returns the band of a model that is still learning: the range of
 // the values so far, widened by as much again on both sides. It says where
@@ -29,10 +27,10 @@ func (m *auto) provisional() (lower, upper float64) {
 	lo, hi := m.parts.ranked(0), m.parts.ranked(n-1)
 	width := hi - lo
 	lower, upper = math.Inf(-1), math.Inf(1)
-	if watches(m.direction, sideBelow) {
+	if m.watched[sideBelow] {
 		lower = m.value(lo - width)
 	}
-	if watches(m.direction, sideAbove) {
+	if m.watched[sideAbove] {
 		upper = m.value(hi + width)
 	}
 	return lower, upper
@@ -55,7 +53,7 @@ func (m *auto) follow() {
 // aim works out the calibrated sum at which the score is the threshold.
 func (m *auto) aim() {
 	lnP := -mul(m.threshold, ln10)
-	if m.direction == model.DirectionBoth {
+	if m.watchesBoth() {
 		lnP -= ln2Hi + ln2Lo
 	}
 	if m.deep.joins() {
@@ -83,7 +81,7 @@ func (m *auto) track(side int) {
 	r := reading{daySlot: m.last.daySlot, weekSlot: m.last.weekSlot}
 	var part [len(rareParts)]float32
 	m.parts.read(x, &r)
-	if _, rare := m.sum(&r, 0, &part); rare > m.goal[side] {
+	if _, rare, _ := m.sum(&r, 0, &part); rare > m.goal[side] {
 		m.reach[side] = reach / autoTrack
 	} else {
 		m.reach[side] = mul(reach, autoTrack)

@@ -73,7 +73,6 @@ func (s *span) add(x float64) { s.low, s.high = min(s.low, x), max(s.high, x) }
 // seen, relative to the first value, so that neither scale nor offset matter.
 type parts struct {
 	zone      wallClock
-	n         uint32 // samples learned
 	levelMean float64
 	levelDist float64
 	short     float64
@@ -87,6 +86,7 @@ type parts struct {
 	ring      [ringN]float32 // the last samples, sample i at i%ringN
 	order     [ringN]uint8   // where they are in the ring, the smallest first
 	day, week profile
+	n         uint32  // samples learned
 	leftOut   uint32  // which of the last slots of the week were left out, the newest in bit 0
 	weekUsual float32 // mean distance of a slot of the week from its value
 	odd       uint8   // weekdays with an odd slot, as bits
@@ -249,8 +249,9 @@ type reading struct {
 	raw      [partsN]float64 // NaN: nothing to say yet
 	center   [4]float64      // candidates for the expected value: median, level, day, week
 	away     float64         // distance from the same time of other days; from the long mean while there are none
-	daySlot  int
-	weekSlot int
+	daySlot  int16
+	weekSlot int16
+	below    uint8 // of the components with a center those for which it lies below, as bits
 }
 
 // median returns the median of the last samples.
@@ -276,7 +277,7 @@ func (p *parts) back(k uint32) float64 {
 // locate finds the slots of t, and returns its second of the week.
 func (p *parts) locate(t int64, r *reading) int64 {
 	s := p.zone.week(t)
-	r.daySlot, r.weekSlot = p.day.at(s), p.week.at(s)
+	r.daySlot, r.weekSlot = int16(p.day.at(s)), int16(p.week.at(s))
 	return s
 }
 
@@ -284,8 +285,8 @@ func (p *parts) locate(t int64, r *reading) int64 {
 func (p *parts) read(x float64, r *reading) {
 	nan := math.NaN()
 	median := p.median()
-	day, dayDistance := p.day.near(r.daySlot, x)
-	week, weekDistance := p.week.near(r.weekSlot, x)
+	day, dayDistance := p.day.near(int(r.daySlot), x)
+	week, weekDistance := p.week.near(int(r.weekSlot), x)
 	r.center = [4]float64{median, p.levelMean, day, week}
 	if r.away = dayDistance; day != day {
 		r.away = math.Abs(x - p.long)
@@ -296,6 +297,7 @@ func (p *parts) read(x float64, r *reading) {
 		partWeek:  weekDistance,
 		partLevel: nan, partFar: nan, partShift: nan, partCalm: nan,
 	}
+	r.below = bit(partFar, x < p.levelMean) | bit(partDrift, x < p.back(5)) | bit(partDay, x < day) | bit(partWeek, x < week)
 	if p.levelDist > 0 {
 		away := math.Abs(x - p.levelMean)
 		r.raw[partLevel] = min(away/p.levelDist, largestReading)
@@ -303,6 +305,7 @@ func (p *parts) read(x float64, r *reading) {
 	}
 	if p.variance > 0 {
 		short := p.short + mul(shortRate, x-p.short)
+		r.below |= bit(partShift, short < p.long)
 		r.raw[partShift] = min(math.Abs(short-p.long)/math.Sqrt(p.variance), largestReading)
 	}
 	if p.roughLong > 0 {
@@ -317,6 +320,14 @@ func (p *parts) read(x float64, r *reading) {
 			r.raw[partRange+i] = min(p.spans[i].beyond(m), largestReading)
 		}
 	}
+}
+
+// bit returns the bit of a part if is.
+func bit(part int, is bool) uint8 {
+	if is {
+		return 1 << part
+	}
+	return 0
 }
 
 // step returns how far x is from the sample before.
@@ -375,9 +386,9 @@ func (p *parts) learn(x float64, r *reading, skip bool) {
 			p.spans[i].add(p.means[i])
 		}
 	}
-	p.day.learn(r.daySlot, x, skip, nil)
-	p.turnDay(r.weekSlot)
-	p.week.learn(r.weekSlot, x, skip, p.keepWeek)
+	p.day.learn(int(r.daySlot), x, skip, nil)
+	p.turnDay(int(r.weekSlot))
+	p.week.learn(int(r.weekSlot), x, skip, p.keepWeek)
 	p.push(float32(x))
 	p.n++
 }

@@ -8,6 +8,7 @@ const (
 	recurGrain  = 10 * 60 // what is known changes only at multiples of this
 	recurPart   = 4       // what comes again lasts at most this part of a day
 	recurCode   = 15      // largest code
+	recurBack   = 2       // what is known counts on the other side as its code divided by this, rounded up
 )
 
 // recurBounds are the limits (guard) by which samples are off, code by code: code k says at least
@@ -21,126 +22,136 @@ var recurBounds = [recurCode + 1]float64{2, 2.8, 4, 5.6, 8, 11, 16, 22, 32, 64, 
 // next ones are taken for less than they are. So what comes again alarms
 // twice, and the third time only when it is clearly larger; and what is as large at
 // another time is as rare as if it had never been, because the calibrator does not see
-// what comes again.
+// what comes again. Each side has its own codes, so that
+// a spike after an outage at the same time of the day before is nothing that comes again, nor does a nightly
+// spike hide an outage as large. What comes back goes the other way, though, now and then as far as
+// to be odd: there half of the code counts, rounded up. The side is that of the component that counts most (auto.rare), and
+// not that of the expected value, which can be the profile one night and the next one the median, which
+// follows within minutes.
 //
 // How far is told in four bits (recurBounds). When it does not come, the slot expects one step
 // less the next time. What lasts for more than six hours is not
 // taken for something that comes again.
 //
-// Cost: a division of the time. Memory: 140 bytes. It fails for what comes at
+// Cost: a division of the time. Memory: 274 bytes. It fails for what comes at
 // other intervals, such as the month, and hides an incident of the same size as what is usual at that
-// time.
+// time and on that side, and smaller ones on the other.
 type recurrence struct {
-	days  [recurDays]uint8  // the last time in the lower four bits, what is known in the upper
-	weeks [recurWeeks]uint8 // the same
+	days  [2][recurDays]uint8  // by side: the last time in the lower four bits, what is known in the upper
+	weeks [2][recurWeeks]uint8 // the same
 	at    [2]slotNow
-	// scratch: what is known in the present stretch of recurGrain seconds, counted from 1
+	// scratch: what is known in the present stretch of recurGrain seconds, counted from 1, on each side
 	stretch uint16
-	code    uint8
+	codes   [2]uint8
 }
 
 // slotNow is a slot that is being filled.
 type slotNow struct {
-	slot   uint8 // counted from 1; 0: none yet
-	code   uint8 // of the samples so far
-	before uint8 // what the slot before had for the last time, before it was filled
+	slot uint8 // counted from 1; 0: none yet
+	// by side: of the samples so far in the lower four bits; in the upper, what the slot before had for
+	// the last time, before it was filled
+	codes [2]uint8
 }
 
-// tables returns the slots and how many seconds each has.
-func (r *recurrence) tables() [2]struct {
-	codes   []uint8
-	seconds int64
-} {
-	return [2]struct {
-		codes   []uint8
-		seconds int64
-	}{
-		{r.days[:], secondsPerDay / recurDays},
-		{r.weeks[:], secondsPerWeek / recurWeeks},
+// recurTable is the slots of a day or of a week.
+type recurTable struct {
+	codes   [2][]uint8 // by side
+	seconds int64      // of a slot
+}
+
+func (r *recurrence) tables() [2]recurTable {
+	return [2]recurTable{
+		{[2][]uint8{r.days[0][:], r.days[1][:]}, secondsPerDay / recurDays},
+		{[2][]uint8{r.weeks[0][:], r.weeks[1][:]}, secondsPerWeek / recurWeeks},
 	}
 }
 
-// known returns the factor by which samples at a second of the week are taken for less
-// than they are.
-func (r *recurrence) known(second int64) float64 {
+// turn moves on to a second of the week.
+func (r *recurrence) turn(second int64) {
 	stretch := uint16(second/recurGrain) + 1
 	if stretch == r.stretch {
-		return recurFactor(r.code)
+		return
 	}
-	most := uint8(0)
+	r.stretch, r.codes = stretch, [2]uint8{}
 	for _, t := range r.tables() {
-		n := int64(len(t.codes))
-		for _, s := range [...]int64{second - recurAround, second, second + recurAround} {
-			most = max(most, t.codes[(s+secondsPerWeek)/t.seconds%n]>>4)
+		for side, codes := range t.codes {
+			for _, s := range [...]int64{second - recurAround, second, second + recurAround} {
+				slot := (s + secondsPerWeek) / t.seconds % int64(len(codes))
+				r.codes[side] = max(r.codes[side], codes[slot]>>4)
+			}
 		}
 	}
-	r.stretch, r.code = stretch, most
-	return recurFactor(most)
+	above, below := r.codes[sideAbove], r.codes[sideBelow]
+	r.codes[sideAbove], r.codes[sideBelow] = max(above, (below+1)/recurBack), max(below, (above+1)/recurBack)
 }
 
-func recurFactor(code uint8) float64 {
-	if code == 0 {
-		return 1
+// factor returns by how much samples on a side are taken for less than they are, at the second
+// that was turned to.
+func (r *recurrence) factor(side uint8) float64 {
+	if code := r.codes[side]; code > 0 {
+		return recurBounds[code]
 	}
-	return recurBounds[code]
+	return 1
 }
 
-// learn takes in how many limits a sample at a second of the week is off, and whether
+// learn takes in how many limits a sample at a second of the week is off, on which side, and whether
 // it counts as something that may come again.
-func (r *recurrence) learn(second int64, limits float64, counts bool) {
+func (r *recurrence) learn(second int64, side uint8, limits float64, counts bool) {
 	code := uint8(0)
 	for counts && code < recurCode && limits >= recurBounds[code] {
 		code++
 	}
 	for i, t := range r.tables() {
 		now := &r.at[i]
-		slot := uint8(second/t.seconds%int64(len(t.codes))) + 1
+		slot := uint8(second/t.seconds%int64(len(t.codes[side]))) + 1
 		if slot != now.slot {
-			now.fill(t.codes)
+			if now.slot > 0 {
+				for s, codes := range t.codes {
+					now.codes[s] = fill(codes, int(now.slot)-1, now.codes[s]) << 4
+				}
+			}
 			r.stretch = 0
-			now.slot, now.code = slot, 0
+			now.slot = slot
 		}
-		now.code = max(now.code, code)
+		now.codes[side] = max(now.codes[side]&recurCode, code) | now.codes[side]&^recurCode
 	}
 }
 
-// fill takes the slot that ended into the codes.
-func (n *slotNow) fill(codes []uint8) {
-	if n.slot == 0 {
-		return
-	}
-	at := int(n.slot) - 1
+// fill takes the slot at a place, which ended, into the codes of a side; now is as in slotNow. It
+// returns what the slot had for the last time.
+func fill(codes []uint8, at int, now uint8) (last uint8) {
+	code, before := now&recurCode, now>>4
 	last, known := codes[at]&recurCode, codes[at]>>4
-	if known > 0 && n.code < known {
+	if known > 0 && code < known {
 		known--
 	}
-	around := max(n.before, last, codes[(at+1)%len(codes)]&recurCode)
-	known = max(known, min(n.code, around))
-	n.before = last
-	codes[at] = known<<4 | n.code
+	around := max(before, last, codes[(at+1)%len(codes)]&recurCode)
+	known = max(known, min(code, around))
+	codes[at] = known<<4 | code
+	return last
 }
 
 func (r *recurrence) append(w *writer) {
 	for _, t := range r.tables() {
-		w.b = append(w.b, t.codes...)
+		w.b = append(append(w.b, t.codes[0]...), t.codes[1]...)
 	}
 	for _, n := range r.at {
-		w.u8(n.slot)
-		w.u8(n.code)
-		w.u8(n.before)
+		w.b = append(w.b, n.slot, n.codes[0], n.codes[1])
 	}
 }
 
 func (r *recurrence) restore(d *reader) {
 	for _, t := range r.tables() {
-		for k := range t.codes {
-			t.codes[k] = d.u8()
+		for _, codes := range t.codes {
+			for k := range codes {
+				codes[k] = d.u8()
+			}
 		}
 	}
 	r.stretch = 0
 	for i, t := range r.tables() {
 		n := &r.at[i]
-		n.slot, n.code, n.before = d.u8(), d.u8(), d.u8()
-		d.check(int(n.slot) <= len(t.codes) && n.code <= recurCode && n.before <= recurCode)
+		n.slot, n.codes = d.u8(), [2]uint8{d.u8(), d.u8()}
+		d.check(int(n.slot) <= len(t.codes[0]))
 	}
 }

@@ -72,7 +72,7 @@ func (m *auto) Restore(snapshot []byte) error {
 	}
 	n.isRead, n.hasLast = false, false
 	n.parts.locate(n.lastT, &n.last)
-	n.usual = n.recur.known(n.parts.zone.week(n.lastT + n.guard.step))
+	n.recur.turn(n.parts.zone.week(n.lastT + n.guard.step))
 	*m = n
 	return nil
 }

@@ -61,6 +61,7 @@ type deepParts struct {
 	views   [len(deepViews)]Model
 	gauges  [len(deepViews)]gauge
 	scores  [len(deepViews)]float64 // scratch: what the views said of the last sample
+	pattern float64                 // scratch: and what the pattern counted for
 }
 
 func newDeepParts(c config) (*deepParts, error) {

@@ -157,3 +157,105 @@ func TestRareCountsThatBurst(t *testing.T) {
 		}
 	}
 }
+
+// event is what happens from ten past three on for some minutes, and for as many after them.
+type event struct {
+	minutes    int
+	size, back float64
+}
+
+// happened is how often events alarmed that happened on the days from the tenth on, day by day, in how many
+// series, and how far the ends of the band were away from the value a minute before, on the last day, at most, in
+// all of them. On the last day a restored copy has to say the same.
+func happened(t *testing.T, seeds uint64, events ...event) (alarms []int, reach [2]float64) {
+	t.Helper()
+	const before, begin = 10, 190
+	alarms = make([]int, len(events))
+	for seed := range seeds {
+		r := rand.New(rand.NewPCG(seed, 13))
+		m := mustNew(t, detect.Spec{Model: "auto", Step: time.Minute, Seed: 1})
+		threshold := detect.Threshold(1, time.Minute, 1)
+		m.SetThreshold(threshold)
+		last := -1
+		var restored detect.Model
+		for i := range before*perDay + (len(events)-1)*perDay + begin + 60 {
+			day, off := i/perDay-before, i%perDay-begin
+			v := 100 + 30*math.Sin(2*math.Pi*float64(i)/perDay) + 3*r.NormFloat64()
+			if day >= 0 && off >= 0 {
+				switch e := events[day]; {
+				case off < e.minutes:
+					v += e.size
+				case off < 2*e.minutes:
+					v += e.back
+				}
+			}
+			if day == len(events)-1 && off == -begin {
+				restored = mustNew(t, detect.Spec{Model: "auto", Step: time.Minute, Seed: 1})
+				if err := restored.Restore(m.AppendSnapshot(nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := detect.Step(m, int64(i)*minute, v)
+			if restored != nil {
+				if q := detect.Step(restored, int64(i)*minute, v); q != p {
+					t.Fatalf("day %d, %d minutes after the event began: %+v restored, %+v live", day, off, q, p)
+				}
+			}
+			if day >= 0 && off >= 0 && off < 60 && p.Score > threshold && last != day {
+				alarms[day]++
+				last = day
+			}
+			if day == len(events)-1 && off == -1 {
+				reach[0], reach[1] = max(reach[0], v-p.Lower), max(reach[1], p.Upper-v)
+			}
+		}
+	}
+	return alarms, reach
+}
+
+// What comes again is known by its side: a spike after an outage at the same time of the day before
+// alarms, and an outage at the time of a nightly spike. The controls are the same three times, which
+// does not alarm the third time.
+func TestSidesOfWhatComesAgain(t *testing.T) {
+	t.Parallel()
+	const seeds = 3
+	spike, outage := event{minutes: 20, size: 40}, event{minutes: 20, size: -40}
+	for name, c := range map[string]struct {
+		events []event
+		alarms bool    // on the last day
+		open   [2]bool // the band is wide, below and above
+	}{
+		"control: spikes":     {[]event{spike, spike, spike}, false, [2]bool{false, true}},
+		"control: outages":    {[]event{outage, outage, outage}, false, [2]bool{true, false}},
+		"spike after both":    {[]event{spike, outage, spike}, true, [2]bool{}},
+		"outage after both":   {[]event{spike, outage, outage}, true, [2]bool{}},
+		"outage among spikes": {[]event{spike, spike, spike, spike, outage}, true, [2]bool{false, true}},
+		"spike among outages": {[]event{outage, outage, outage, outage, spike}, true, [2]bool{true, false}},
+	} {
+		alarms, reach := happened(t, seeds, c.events...)
+		if n := alarms[len(alarms)-1]; c.alarms && n < seeds || !c.alarms && n > 0 {
+			t.Errorf("%s: alarms in %v of %d series", name, alarms, seeds)
+		}
+		for side, open := range c.open {
+			if wide := reach[side] > 60; wide != open {
+				t.Errorf("%s: a minute before, the ends of the band are at most %.0f away, want wide: %v", name, reach, c.open)
+			}
+		}
+	}
+}
+
+// What comes every night and is over in a few minutes is learned, and so is what swings back to the other side
+// within the same slot.
+func TestShortThingsThatComeAgain(t *testing.T) {
+	t.Parallel()
+	const seeds = 4
+	for _, e := range []event{{minutes: 10, size: 60}, {minutes: 10, size: -60}, {minutes: 10, size: 60, back: -60}} {
+		alarms, _ := happened(t, seeds, e, e, e, e, e)
+		if alarms[0] < seeds {
+			t.Errorf("control: %+v alarms the first time in %v of %d series", e, alarms, seeds)
+		}
+		if n := sum(alarms[2:]); n > 1 {
+			t.Errorf("%+v alarms in %v of %d series", e, alarms, seeds)
+		}
+	}
+}

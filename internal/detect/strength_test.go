@@ -61,7 +61,7 @@ func TestViewsRankAndDoNotScore(t *testing.T) {
 		} else if i >= 3000 {
 			after = max(after, views)
 		}
-		if plain, rare := m.sum(&m.last, 0, &m.lastPart); m.lastRare != rare || m.lastSum < plain {
+		if plain, rare, _ := m.sum(&m.last, 0, &m.lastPart); m.lastRare != rare || m.lastSum < plain {
 			t.Fatalf("sample %d: the views change what is calibrated, or take from the strength", i)
 		}
 		m.Learn(at, value(i))

@@ -38,10 +38,10 @@ func table() []row {
 	return []row{
 		{Info: Info{Name: "auto",
 			Summary:    "chooses the model from the history of the series and says why",
-			Parameters: autoParameters(), MinHistory: autoMinHistory}, revision: 4, build: newAuto},
+			Parameters: autoParameters(), MinHistory: autoMinHistory}, revision: 5, build: newAuto},
 		{Info: Info{Name: "deep",
 			Summary:    "auto with unusual patterns over a long history; for the series that matter",
-			MinHistory: deepMinHistory}, revision: 5, build: newDeep},
+			MinHistory: deepMinHistory}, revision: 6, build: newDeep},
 		{Info: Info{Name: "robust_zscore",
 			Summary:    "distance from the rolling median in units of the median absolute deviation",
 			Parameters: []Parameter{windowParameter(240)}, MinHistory: windowMinHistory(240)}, build: newRobust},
