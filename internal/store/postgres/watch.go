@@ -252,22 +252,23 @@ func (a *asker) ask(ctx context.Context) bool {
 	return err == nil || ctx.Err() == nil
 }
 
-func (a *asker) connect(ctx context.Context) (err error) {
+func (a *asker) connect(ctx context.Context) error {
 	config := a.config.Copy()
 	dial := config.DialFunc
 	var made atomic.Bool
-	config.DialFunc = func(ctx context.Context, network, address string) (to net.Conn, err error) {
+	defer made.Store(true)
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if made.Load() {
 			return nil, errSilent // a question is not cancelled
 		}
-		to, err = dial(ctx, network, address)
-		a.under = to
-		return to, err
+		return dial(ctx, network, address) // perhaps also beside us, for an attempt that broke
 	}
-	if a.conn, err = pgx.ConnectConfig(ctx, config); err == nil {
-		made.Store(true)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
 	}
-	return err
+	a.conn, a.under = conn, conn.PgConn().Conn()
+	return nil
 }
 
 func (a *asker) close() {
