@@ -17,11 +17,17 @@ import (
 var errSilent = errors.New("the server does not answer")
 
 // How the server is watched. Whoever waits for it is told that it is silent
-// after silentAfter + askEvery + two ticks at most, which is below 2 s.
+// after silentAfter + askEvery + two ticks at most, which is below 2 s; later where
+// its answers were slow of late, as on a machine that is too busy: such a server is
+// slow, not silent.
 const (
 	askTick     = 100 * time.Millisecond
 	askEvery    = 250 * time.Millisecond         // from an answer to the next question
-	silentAfter = 1200 * time.Millisecond        // without an answer to a question
+	silentAfter = 1200 * time.Millisecond        // without an answer to a question, at least
+	silentTimes = 8                              // or so many times what the slowest answer of late took,
+	silentMost  = 10 * time.Second               // up to this
+	slowAtFirst = 500 * time.Millisecond         // until it is known better
+	slowFades   = 0.9                            // of the slowest answer is left with each further one
 	answerLimit = statementTimeout + time.Second // without an answer to anything else, which the server itself would have ended
 )
 
@@ -31,7 +37,7 @@ const (
 // is made, so that whoever waits fails as soon as if the server had ended. A
 // connection that alone is dead is closed when it owes an answer for too long.
 //
-//	         no answer within silentAfter
+//	         no answer in time (patience)
 //	heard ────────────────────────────────► silent
 //	      ◄────────────────────────────────
 //	         an answer, to a new connection as well; a refusal is one
@@ -77,12 +83,16 @@ func (w *watch) run(ctx context.Context) {
 	answers := make(chan bool, 1)
 	var question context.CancelFunc // gives the question up; nil while none is asked
 	var since int64                 // the tick at which it was asked, or the last was answered
+	slowest := slowAtFirst          // of the answers, fading
 	for {
 		select {
 		case heard := <-answers:
 			question()
+			took := time.Duration(w.now.Load()-since) * askTick
 			question, since = nil, w.now.Load()
-			w.judge(heard)
+			if back := w.judge(heard); heard && !back {
+				slowest = max(took, time.Duration(slowFades*float64(slowest)))
+			}
 			if !heard {
 				since -= int64(askEvery / askTick) // there was a pause already
 			}
@@ -103,10 +113,15 @@ func (w *watch) run(ctx context.Context) {
 			asking, question = context.WithCancel(ctx)
 			since = w.now.Load()
 			go func() { answers <- a.ask(asking) }()
-		case question != nil && waited >= silentAfter && w.judge(false):
+		case question != nil && waited >= patience(slowest) && w.judge(false):
 			question() // the next one tries a new connection, and has as long as that takes
 		}
 	}
+}
+
+// patience is how long an answer may take before the server is silent.
+func patience(slowest time.Duration) time.Duration {
+	return min(max(silentAfter, silentTimes*slowest), silentMost)
 }
 
 // judge notes whether the server was heard, and reports whether that is news.

@@ -103,7 +103,7 @@ func watchIt(t *testing.T, watching bool, f func(t *testing.T, p *pretended, w *
 		if watching {
 			running.Go(func() { w.run(ctx) })
 		}
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second) // until it is known to answer at once
 		f(t, p, w)
 		cancel()
 		running.Wait()
@@ -192,6 +192,8 @@ func TestAServerThatAnswersLateIsSilent(t *testing.T) {
 		if silent(w) {
 			t.Error("a server that answers after 0.8 s is silent")
 		}
+		p.set(func() { p.delay = 0 })
+		time.Sleep(20 * time.Second)
 		p.set(func() { p.delay = 2 * time.Second })
 		time.Sleep(3 * time.Second)
 		for range 100 {
@@ -205,6 +207,26 @@ func TestAServerThatAnswersLateIsSilent(t *testing.T) {
 		if silent(w) {
 			t.Error("a server that answers again is silent")
 		}
+	})
+}
+
+// A machine that is too busy stalls for seconds. The control is the test above:
+// one that answers at once is silent after half of that.
+func TestAServerThatIsSlowIsNotSilentForALittleLonger(t *testing.T) {
+	t.Parallel()
+	watchIt(t, true, func(t *testing.T, p *pretended, w *watch) {
+		p.set(func() { p.delay = 400 * time.Millisecond })
+		time.Sleep(5 * time.Second)
+		conn, err := pgx.ConnectConfig(t.Context(), w.watched())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.freeze()
+		time.AfterFunc(2500*time.Millisecond, p.thaw)
+		if err := conn.Ping(t.Context()); err != nil {
+			t.Errorf("it was not waited for: %v", err)
+		}
+		_ = conn.Close(t.Context())
 	})
 }
 
