@@ -24,9 +24,9 @@ const (
 	askTick     = 100 * time.Millisecond
 	askEvery    = 250 * time.Millisecond         // from an answer to the next question
 	silentAfter = 1200 * time.Millisecond        // without an answer to a question, at least
-	silentTimes = 8                              // or so many times what the slowest answer of late took,
+	silentTimes = 4                              // or so many times what the slowest answer of late took,
 	silentMost  = 10 * time.Second               // up to this
-	slowAtFirst = 500 * time.Millisecond         // until it is known better
+	slowAtFirst = time.Second                    // until it is known better
 	slowFades   = 0.9                            // of the slowest answer is left with each further one
 	answerLimit = statementTimeout + time.Second // without an answer to anything else, which the server itself would have ended
 )
