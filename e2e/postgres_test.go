@@ -20,7 +20,7 @@ import (
 )
 
 // answeredWithin is how soon a request is answered without a database. 2 s are
-// promised, which the full form looks at. A machine that is busy with other tests is
+// promised, which the full form looks at with half a second for this client. A machine that is busy with other tests is
 // given longer, by the program too; where nobody notices, it takes 10 s.
 func answeredWithin(full bool) time.Duration {
 	if full {

@@ -98,6 +98,7 @@ type auto struct {
 
 	choice  uint8   // of the expectations
 	watched [2]bool // sides
+
 	// scratch
 	isRead  bool  // there is a sample that was read last
 	hasLast bool  // and one that was scored last
