@@ -59,6 +59,12 @@ export class Life {
     return { items: items.sort((a, b) => Date.parse(b.from) - Date.parse(a.from)), next_cursor: '' };
   }
 
+  /** The known events that a chart of a series shows. @param {string} detector @param {Record<string, string>} labels @param {number} from @param {number} to */
+  knownOn(detector, labels, from, to) {
+    const asked = new URLSearchParams({ detector, from: new Date(from).toISOString(), to: new Date(to).toISOString() });
+    return this.knownEvents(asked).items.filter((e) => Object.entries(e.matchers).every(([name, value]) => (labels[name] ?? '') === value));
+  }
+
   /**
    * Enters, replaces or deletes a known event.
    * @param {string} method @param {string | undefined} id @param {Schemas['KnownEventInput']} body @param {string | undefined} ifMatch @param {number} now

@@ -98,7 +98,8 @@ function answer(world, life, method, path, query, body, ifMatch, now) {
     if (detector[2] === 'series') return { ...page(must(world.series(id, now), 'detector'), query), as_of: new Date(now).toISOString() };
     const to = Date.parse(query.get('to') ?? '') || now;
     const from = Date.parse(query.get('from') ?? '') || to - 3_600_000;
-    return must(world.replay(id, query.get('series') ?? '', from, to, now), 'series');
+    const replay = must(world.replay(id, query.get('series') ?? '', from, to, now), 'series');
+    return { ...replay, known_events: life.knownOn(id, replay.series.labels, from, to) };
   }
   const anomaly = /^\/api\/v1\/anomalies\/([^/]+)(?:\/(explain|acknowledge|resolve|label))?$/.exec(path);
   if (anomaly) {

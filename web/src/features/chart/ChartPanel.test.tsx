@@ -1,6 +1,6 @@
 import { fireEvent, screen, waitFor, within } from '@testing-library/react';
 import { describe, expect, test } from 'vitest';
-import { anomaly, detector, point, replay, series } from '../../testing/fixtures';
+import { anomaly, detector, knownEvent, point, replay, series } from '../../testing/fixtures';
 import { Refused, cut } from '../../testing/fakeServer';
 import { list, renderPage } from '../../testing/renderPage';
 
@@ -26,6 +26,82 @@ describe('the readout', () => {
     const panel = within(await screen.findByRole('region', { name: /^errors/ }));
     expect(await panel.findByText('verdict')).toBeVisible();
     expect(panel.getByText('22 more samples needed; no alarms until then')).toBeVisible();
+  });
+});
+
+describe('known events', () => {
+  const now = Math.floor(Date.now() / 10_000) * 10;
+  const from = (minutes: number, more: Parameters<typeof knownEvent>[0] = {}) =>
+    knownEvent({ id: `evt_${minutes}`, name: `deploy ${minutes}`, from: new Date((now - 60 * minutes) * 1000).toISOString(), to: new Date((now - 60 * minutes + 60) * 1000).toISOString(), ...more });
+  const show = (events: ReturnType<typeof from>[]) =>
+    renderPage({
+      'GET /api/v1/detectors': () => list([detector({}, {})]),
+      'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'api' })]),
+      'GET /api/v1/detectors/det_a/replay': () => ({ ...replay([point(now - 60 * 20, 0.1), point(now - 10, 0.1), point(now, 0.2)]), known_events: events }),
+    });
+
+  test('stand beside the chart with their time, in its description and its key', async () => {
+    show([from(20, { mute: true, name: 'up\u202egrade', from: '2020-01-02T12:04:00Z' }), from(90)]);
+    const panel = within(await chartPanel());
+    const items = within(await panel.findByRole('list', { name: 'Known events in this range' })).getAllByRole('listitem');
+    expect(items).toHaveLength(1);
+    expect(items[0]).toHaveTextContent(/^up\\u202egrade\d Jan, \d\d:\d\d to .*\d\d:\d\dno alarms meanwhile$/);
+    expect(items[0]!.querySelectorAll('time')[1]).toHaveAttribute('datetime', new Date((now - 60 * 19) * 1000).toISOString());
+    expect(panel.getByRole('group', { name: /0 anomalies and 1 known event in this range/ })).toBeVisible();
+    expect(panel.getByText('known event', { selector: 'li' })).toBeVisible();
+  });
+
+  test('the readout names those of the moment', async () => {
+    const { user } = show([from(1, { name: 'first' }), from(0.5, { name: 'second' }), from(21, { name: 'before' })]);
+    const panel = within(await chartPanel());
+    const fact = () => panel.getByText('known event', { selector: 'dt' }).parentElement;
+    const chart = await panel.findByRole('group', { name: /^latency/ });
+    expect(fact()).toHaveTextContent(/^known eventfirst, second$/);
+    chart.focus();
+    await user.keyboard('{Home}');
+    await waitFor(() => expect(fact()).toHaveTextContent(/^known eventbefore$/));
+    await user.keyboard('{ArrowRight}');
+    await waitFor(() => expect(fact()).toHaveTextContent(/^known eventnone$/));
+  });
+
+  test('of many the latest are listed, and the others on demand', async () => {
+    const { user } = show([5, 10, 15, 20, 25].map((minutes) => from(minutes)));
+    const known = within(await screen.findByRole('list', { name: 'Known events in this range' }));
+    const names = () => known.getAllByRole('listitem').map((li) => li.querySelector('bdi')!.textContent);
+    expect(names()).toEqual(['deploy 5', 'deploy 10', 'deploy 15']);
+    await user.click(screen.getByRole('button', { name: 'Show 2 more known events' }));
+    expect(names()).toHaveLength(5);
+  });
+
+  test('without them nothing speaks of them', async () => {
+    show([]);
+    const panel = within(await chartPanel());
+    expect(await panel.findByRole('group', { name: /0 anomalies in this range/ })).toBeVisible();
+    expect(panel.queryByText(/known event/)).toBeNull();
+    expect(panel.queryByRole('list', { name: /^Known/ })).toBeNull();
+  });
+
+  test('one that is entered for a time that is over has the chart ask for all of its range', async () => {
+    const asked: URL[] = [];
+    let events = [from(40)];
+    const { stream } = renderPage({
+      'GET /api/v1/detectors': () => list([detector({}, {})]),
+      'GET /api/v1/detectors/det_a/series': () => list([series({ job: 'api' })]),
+      'GET /api/v1/detectors/det_a/replay': ({ url }) => {
+        asked.push(url);
+        return { ...replay([point(now - 60 * 50, 0.1), point(now, 0.2)]), known_events: events };
+      },
+    });
+    await screen.findByText('deploy 40');
+    await stream.clock.go(3_000);
+    const before = asked.length;
+    events = [from(30)];
+    stream.publish('system/known_events/evt_30', 'known_event.changed', { id: 'evt_30', detector_id: '', from: events[0]!.from, deleted: false });
+    await stream.clock.go(3_000);
+    expect(await screen.findByText('deploy 30')).toBeVisible();
+    expect(screen.queryByText('deploy 40'), 'what the server no longer tells of').toBeNull();
+    const { searchParams } = asked[before]!;
+    expect(Date.parse(searchParams.get('to')!) - Date.parse(searchParams.get('from')!)).toBe(3_600_000);
   });
 });
 

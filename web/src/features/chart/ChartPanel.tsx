@@ -19,6 +19,8 @@ import { detectorTone } from '../../shared/ui/states';
 import { useFirst } from '../../shared/ui/useFirst';
 import classes from './ChartPanel.module.css';
 import { lastRow, toColumns, verdictAt, type Columns } from './columns';
+import { knownSpans } from './known';
+import { KnownSpans } from './KnownSpans';
 import { defaultRange } from './ranges';
 import { Readout } from './Readout';
 import { anomalyRegions } from './regions';
@@ -153,6 +155,8 @@ function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveCha
   const from = to - seconds;
   const anomalies = query.data?.anomalies;
   const regions = useMemo(() => anomalyRegions(anomalies ?? [], step, from, to), [anomalies, step, from, to]);
+  const events = query.data?.known_events;
+  const known = useMemo(() => knownSpans(events, step, from, to), [events, step, from, to]);
 
   return (
     <Async
@@ -170,16 +174,17 @@ function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveCha
     >
       {(replay) => (
         <>
-          <Readout columns={columns!} row={row} unit={unit} learning={status?.learning} now={now} />
+          <Readout columns={columns!} row={row} unit={unit} learning={status?.learning} known={known} now={now} />
           <div className={classes.plot}>
             <TimeChart
               columns={columns!}
               regions={regions}
+              known={known}
               from={from}
               to={to}
               unit={unit}
               height={250}
-              label={`${detector.name}, ${name}. ${summary(columns!, regions.length, unit, status?.learning)} Use the arrow keys to read values.`}
+              label={`${detector.name}, ${name}. ${summary(columns!, regions.length, known.length, unit, status?.learning)} Use the arrow keys to read values.`}
               onHover={setRow}
               onPick={onAnomaly}
             />
@@ -189,8 +194,10 @@ function LiveChart({ detector, series, status, range, unit, onAnomaly }: LiveCha
             <li data-mark="expected">expected</li>
             <li data-mark="band">normal</li>
             <li data-mark="anomaly">anomaly</li>
+            {known.length > 0 && <li data-mark="known">known event</li>}
             {replay.learning && !status?.learning && <li className={classes.learning}>learned within this range</li>}
           </ul>
+          <KnownSpans spans={known} now={now} />
           {status && <Model status={status} />}
           {!status?.learning && thinBasis(detector) && (
             <p className={classes.model} data-learning>
@@ -212,10 +219,10 @@ function Model({ status }: { status: SeriesStatus }) {
   );
 }
 
-function summary(columns: Columns, anomalies: number, unit: Unit, learning: boolean | undefined): string {
+function summary(columns: Columns, anomalies: number, known: number, unit: Unit, learning: boolean | undefined): string {
   const last = lastRow(columns);
   if (last < 0) return 'No values.';
-  return `Latest value ${formatValue(columns.value[last], unit)}, ${verdictAt(columns, last, learning)}, expected ${formatValue(columns.expected[last], unit)}. ${counted(anomalies, 'anomaly', 'anomalies')} in this range.`;
+  return `Latest value ${formatValue(columns.value[last], unit)}, ${verdictAt(columns, last, learning)}, expected ${formatValue(columns.expected[last], unit)}. ${counted(anomalies, 'anomaly', 'anomalies')}${known > 0 ? ` and ${counted(known, 'known event', 'known events')}` : ''} in this range.`;
 }
 
 /** What stands in place of the chart while no detector is known. */

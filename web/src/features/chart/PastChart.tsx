@@ -8,6 +8,8 @@ import { useNow } from '../../shared/live/clock';
 import { pace } from '../../shared/live/polling';
 import { Async } from '../../shared/ui/Async';
 import { toColumns } from './columns';
+import { knownSpans } from './known';
+import { KnownSpans } from './KnownSpans';
 import { rangeAround } from './ranges';
 import { Readout } from './Readout';
 import { anomalyRegions } from './regions';
@@ -23,14 +25,16 @@ export function PastChart({ anomaly, detector }: { anomaly: Anomaly; detector: D
   const columns = useMemo(() => query.data && toColumns(query.data), [query.data]);
   const [row, setRow] = useState<number | null>(null);
   const unit = unitOf(detector.query, detector.labels);
+  const known = knownSpans(query.data?.known_events, step, from / 1000, to / 1000);
   return (
     <Async query={query} pace={pace.never} what="the chart" rows={6} isEmpty={() => columns!.t.length === 0} empty="The source has no samples of that time any more.">
       {(replay) => (
         <div className={classes.flush}>
-          <Readout columns={columns!} row={row} unit={unit} now={now} />
+          <Readout columns={columns!} row={row} unit={unit} known={known} now={now} />
           <TimeChart
             columns={columns!}
             regions={anomalyRegions(replay.anomalies, step, from / 1000, to / 1000)}
+            known={known}
             from={from / 1000}
             to={to / 1000}
             unit={unit}
@@ -38,6 +42,7 @@ export function PastChart({ anomaly, detector }: { anomaly: Anomaly; detector: D
             label="The series around the anomaly. Use the arrow keys to read values."
             onHover={setRow}
           />
+          <KnownSpans spans={known} now={now} />
         </div>
       )}
     </Async>

@@ -1,7 +1,10 @@
+import type { ReactNode } from 'react';
 import { formatBand, formatScore, formatValue } from '../../shared/format/number';
+import { plainText } from '../../shared/format/text';
 import { formatStamp, formatClock } from '../../shared/format/time';
 import type { Unit } from '../../shared/format/unit';
 import { lastRow, verdictAt, type Columns, type Verdict } from './columns';
+import { spansAt, type Span } from './known';
 import classes from './Readout.module.css';
 
 interface ReadoutProps {
@@ -11,13 +14,15 @@ interface ReadoutProps {
   unit: Unit;
   /** The series still learns. */
   learning?: boolean;
+  /** The known events of the chart. */
+  known: readonly Span[];
   now: number;
 }
 
 const words: Record<Verdict, string> = { normal: 'normal', anomalous: 'anomalous', learning: 'learning', 'no data': 'no data' };
 
 /** The numbers of one moment of a chart, as text. It is announced only when asked for with the arrow keys. */
-export function Readout({ columns, row, unit, learning, now }: ReadoutProps) {
+export function Readout({ columns, row, unit, learning, known, now }: ReadoutProps) {
   const i = row ?? lastRow(columns);
   if (i < 0 || i >= columns.t.length) return <p className={classes.readout}>No value in this range.</p>;
   const at = columns.t[i]! * 1000;
@@ -36,11 +41,27 @@ export function Readout({ columns, row, unit, learning, now }: ReadoutProps) {
           {words[verdict]}
         </dd>
       </div>
+      {known.length > 0 && <Fact name="known event" value={<Names spans={spansAt(known, at / 1000)} />} wide />}
     </dl>
   );
 }
 
-function Fact({ name, value, strong, wide }: { name: string; value: string; strong?: boolean; wide?: boolean }) {
+/** The names of known events; where there is none the place stays, so that nothing moves under the pointer. */
+function Names({ spans }: { spans: readonly Span[] }) {
+  if (spans.length === 0) return 'none';
+  return (
+    <span className={classes.names}>
+      {spans.map((s, i) => (
+        <span key={s.id}>
+          {i > 0 && ', '}
+          <bdi>{plainText(s.name)}</bdi>
+        </span>
+      ))}
+    </span>
+  );
+}
+
+function Fact({ name, value, strong, wide }: { name: string; value: ReactNode; strong?: boolean; wide?: boolean }) {
   return (
     <div className={classes.fact} data-wide={wide || undefined}>
       <dt>{name}</dt>

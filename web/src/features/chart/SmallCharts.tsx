@@ -10,6 +10,7 @@ import type { Unit } from '../../shared/format/unit';
 import { chartPace } from '../../shared/live/polling';
 import { ranges, type RangeName } from '../../shared/ui/ranges';
 import { lastRow, toColumns } from './columns';
+import { knownSpans } from './known';
 import { anomalyRegions } from './regions';
 import classes from './SmallCharts.module.css';
 import { TimeChart } from './TimeChart';
@@ -62,6 +63,7 @@ function SmallChart({ detector, series, title, range, unit }: { detector: Detect
             compact
             columns={columns}
             regions={anomalyRegions(query.data!.anomalies, step, to - seconds, to)}
+            known={knownSpans(query.data!.known_events, step, to - seconds, to)}
             from={to - seconds}
             to={to}
             unit={unit}

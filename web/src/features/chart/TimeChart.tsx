@@ -6,13 +6,15 @@ import type { Unit } from '../../shared/format/unit';
 import { useDrawnScheme } from '../../shared/ui/scheme';
 import { formatTimeTicks } from './axis';
 import { valueRange, type Columns } from './columns';
-import { drawAnomalousValues, drawBand, drawRegions, readPalette } from './draw';
+import { drawAnomalousValues, drawBand, drawKnown, drawKnownNames, drawRegions, readPalette } from './draw';
+import type { Span } from './known';
 import { regionAt, type Region } from './regions';
 import classes from './TimeChart.module.css';
 
 export interface TimeChartProps {
   columns: Columns;
   regions: readonly Region[];
+  known: readonly Span[];
   /** The drawn range of time in seconds. */
   from: number;
   to: number;
@@ -30,11 +32,11 @@ export interface TimeChartProps {
 
 /**
  * Draws one series: its value inside the band of normal values, the expected
- * value, and anomalies as regions and dots. The canvas stays as it is while
+ * value, anomalies as regions and dots, and known events as hatched bands. The canvas stays as it is while
  * new data comes; only a new size, unit or colour scheme makes a new one.
  */
 export function TimeChart(props: TimeChartProps) {
-  const { columns, regions, from, to, unit, height, label, compact = false } = props;
+  const { columns, regions, known, from, to, unit, height, label, compact = false } = props;
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const scheme = useDrawnScheme();
@@ -64,7 +66,7 @@ export function TimeChart(props: TimeChartProps) {
 
   useEffect(() => {
     plot.current?.setData(dataOf(columns));
-  }, [columns, regions, from, to, range]);
+  }, [columns, regions, known, from, to, range]);
 
   return (
     <div
@@ -163,11 +165,17 @@ function options(element: HTMLElement, drawn: Drawn, unit: Unit, compact: boolea
     hooks: {
       drawClear: [
         (u) => {
+          drawKnown(u, drawn.current.known, palette, ratio);
           drawBand(u, drawn.current.columns, palette, ratio);
           drawRegions(u, drawn.current.regions, palette, ratio);
         },
       ],
-      draw: [(u) => drawAnomalousValues(u, drawn.current.columns, palette, ratio, compact ? 1.75 : 3)],
+      draw: [
+        (u) => {
+          if (!compact) drawKnownNames(u, drawn.current.known, palette, ratio);
+          drawAnomalousValues(u, drawn.current.columns, palette, ratio, compact ? 1.75 : 3);
+        },
+      ],
       setCursor: [(u) => drawn.current.onHover?.(u.cursor.left != null && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null)],
     },
   };

@@ -2,7 +2,7 @@ import { infiniteQueryOptions, keepPreviousData, queryOptions } from '@tanstack/
 import { withNewerAnomalies, withNewerAnomaly, type AnomalyScope } from '../live/eventCache';
 import { chartPace, pace, polling, type Pace } from '../live/polling';
 import { api, unwrap } from './client';
-import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
+import { keepNewer, mergeReplay, resumeFrom, splitRange, type HeldReplay } from './replay';
 import { ApiError } from './problem';
 import type { Detector, KnownEvent, LogPattern, Replay, Shadow, Task } from './types';
 
@@ -124,20 +124,22 @@ export interface LiveWindow {
 
 /**
  * The last minutes or hours of a series. The first request brings all of them;
- * each later one brings only what is new and keeps the rest.
+ * each later one brings only what is new and keeps the rest, unless known events
+ * of the range changed.
  */
 export const liveReplayQuery = (w: LiveWindow, at: Pace = chartPace(w.stepSeconds)) =>
   queryOptions({
     queryKey: ['replay', 'live', w.detectorId, w.series, w.seconds],
-    queryFn: async ({ client, queryKey, signal }): Promise<Replay> => {
+    queryFn: async ({ client, queryKey, signal }): Promise<HeldReplay> => {
       const to = Date.now();
       const from = to - w.seconds * 1000;
-      let replay = client.getQueryData<Replay>(queryKey);
+      const held = client.getQueryData<HeldReplay>(queryKey);
+      let replay: Replay | undefined = held?.outdated === undefined ? held : undefined;
       for (const part of splitRange(resumeFrom(replay, w.stepSeconds, from), to, w.stepSeconds)) {
         replay = mergeReplay(replay, await fetchReplay(w.detectorId, w.series, part, signal), from);
       }
       // Points that came by themselves meanwhile stand behind what was asked for.
-      return keepNewer(replay!, client.getQueryData<Replay>(queryKey));
+      return keepNewer(replay!, client.getQueryData<HeldReplay>(queryKey), to);
     },
     refetchInterval: polling(at),
     // Comparing thousands of points to keep their identity costs more than drawing them.

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { anomaly, point, replay } from '../../testing/fixtures';
-import { mergeReplay, resumeFrom, splitRange } from './replay';
+import { anomaly, knownEvent, point, replay } from '../../testing/fixtures';
+import { keepNewer, mergeReplay, resumeFrom, splitRange } from './replay';
 
 describe('splitRange', () => {
   test('a short range is one part', () => expect(splitRange(0, 60_000, 5)).toEqual([[0, 60_000]]));
@@ -36,12 +36,30 @@ describe('mergeReplay', () => {
     expect(merged.anomalies.map((a) => a.id)).toEqual(['a']);
   });
 
+  test('known events that end before the newer part are kept, within it only those that it tells of', () => {
+    const at = (id: string, from: number, to: number, name = id) => knownEvent({ id, name, from: new Date(from * 1000).toISOString(), to: new Date(to * 1000).toISOString() });
+    const names = (r: { known_events?: { name: string }[] }) => r.known_events?.map((e) => e.name);
+    const held = { ...known, known_events: [at('gone', 5, 25), at('deploy', 5, 21), at('past', 5, 12), at('left', 0, 3)] };
+    const merged = mergeReplay(held, { ...replay([point(20, 3), point(30, 4)]), known_events: [at('deploy', 5, 21, 'renamed'), at('new', 28, 90)] }, 4_000);
+    expect(names(merged)).toEqual(['renamed', 'new', 'past']);
+    expect(names(mergeReplay(held, replay([]), 0)), 'a part without points is of no time').toHaveLength(4);
+    expect(names(mergeReplay(undefined, held, 10_000))).toEqual(['gone', 'deploy', 'past']);
+  });
+
   test('an empty newer part keeps everything', () => expect(mergeReplay(known, replay([]), 0).points).toHaveLength(3));
   test('the first part stands alone', () => expect(mergeReplay(undefined, known, 0)).toEqual(known));
 
   test('a window that passed the start of learning is not learning any more', () => {
     expect(mergeReplay({ ...known, learning: true }, replay([point(30, 4)]), 0).learning).toBe(false);
   });
+});
+
+test('an answer takes over what came to the cache while it was on its way', () => {
+  const answer = replay([point(10, 1)]);
+  const cached = { ...replay([point(10, 1), point(20, 2)]), outdated: 500 };
+  expect(keepNewer(answer, cached, 400)).toMatchObject({ points: [{ value: 1 }, { value: 2 }], outdated: 500 });
+  expect(keepNewer(answer, cached, 600), 'it was asked for after that').not.toHaveProperty('outdated');
+  expect(keepNewer(answer, undefined, 400)).toBe(answer);
 });
 
 test('what is new is asked for from two steps before the last point', () => {

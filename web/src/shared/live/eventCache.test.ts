@@ -1,6 +1,6 @@
 import { QueryClient, type InfiniteData } from '@tanstack/react-query';
 import { describe, expect, test, vi } from 'vitest';
-import { anomaly, detector, point, replay, series, source } from '../../testing/fixtures';
+import { anomaly, detector, knownEvent, point, replay, series, source } from '../../testing/fixtures';
 import { FakeStream } from '../../testing/fakeStream';
 import type { Anomaly, Detector, Health, Replay, SeriesStatus, Source } from '../api/types';
 import { seriesKey } from '../format/series';
@@ -154,6 +154,31 @@ describe('events', () => {
     s.stream.forget(8);
     await s.clock.go(5000);
     expect(s.invalidated).toContainEqual(['known-events']);
+    s.end();
+  });
+
+  test('the charts that show a known event, or now may, ask for all of their range', async () => {
+    const s = await setup();
+    const live = (id: string) => ['replay', 'live', id, '{}', 900];
+    const past = ['replay', 'past', 'det_a', '{}', 0, 1];
+    const shows = { ...replay([]), known_events: [knownEvent({ id: 'evt_1' })] };
+    s.client.setQueryData(live('det_a'), replay([]));
+    s.client.setQueryData(live('det_b'), shows);
+    s.client.setQueryData(live('det_c'), replay([]));
+    s.client.setQueryData(past, replay([]));
+    const charts = async (data: object) => {
+      s.invalidated.length = 0;
+      await s.tell(['known_event.changed', 'system/known_events/evt_1', { id: 'evt_1', detector_id: 'det_a', from: at(0), deleted: false, ...data }]);
+      await s.clock.go(2000);
+      return s.invalidated.slice(1);
+    };
+    expect(await charts({})).toEqual([live('det_a'), live('det_b'), past]);
+    expect(s.client.getQueryData(live('det_a'))).toHaveProperty('outdated', expect.any(Number));
+    expect(s.client.getQueryData(live('det_c'))).not.toHaveProperty('outdated');
+    expect(s.client.getQueryData(past)).not.toHaveProperty('outdated');
+    expect(await charts({ detector_id: '' }), 'every detector').toHaveLength(4);
+    expect(await charts({ deleted: true }), 'it is on this one').toEqual([live('det_b')]);
+    expect(await charts({ from: at(10_000_000_000) }), 'it is to come').toEqual([live('det_b')]);
     s.end();
   });
 

@@ -1,5 +1,5 @@
 import type { InfiniteData, QueryClient, QueryKey } from '@tanstack/react-query';
-import { mergeReplay } from '../api/replay';
+import { mergeReplay, type HeldReplay } from '../api/replay';
 import type { Anomaly, Detector, Health, Point, Replay, SeriesStatus, Source } from '../api/types';
 import { seriesKey } from '../format/series';
 import type { LiveClient } from './client';
@@ -245,15 +245,16 @@ class EventCache {
     this.waiting = [];
     const anomalies = new Map<string, Anomaly>();
     const opened = new Map<string, number>();
+    const known: LiveEvent[] = [];
     for (const e of events) {
       const family = e.type.slice(0, e.type.indexOf('.'));
       if (family === 'anomaly') this.noteAnomaly(e, anomalies, opened);
       else if (family === 'detector') this.detector(e);
       else if (family === 'source') this.source(e);
       else if (e.type === 'system.health_changed') this.health(e);
-      // It may have counted for another detector before, which the event does not tell.
-      else if (e.type === 'known_event.changed') this.ask(['known-events']);
+      else if (e.type === 'known_event.changed') known.push(e);
     }
+    if (known.length > 0) this.known(known, now);
     if (anomalies.size === 0) return;
     for (const a of anomalies.values()) remember(this.client, a, now);
     this.lists(anomalies, now);
@@ -305,6 +306,22 @@ class EventCache {
       const ids = new Set(changed.map((a) => a.id));
       const kept = replay.anomalies.filter((a) => !ids.has(a.id) || a.version >= anomalies.get(a.id)!.version);
       this.client.setQueryData(key, { ...replay, anomalies: [...kept, ...changed.filter((a) => !kept.some((k) => k.id === a.id))] });
+    }
+  }
+
+  /** Has the lists of known events asked for anew, and the charts that show them: what series an event is about it does not tell. */
+  private known(events: readonly LiveEvent[], now: number) {
+    // It may have counted for another detector before, which the event does not tell either.
+    this.ask(['known-events']);
+    const told = events.map((e) => (e.data ?? {}) as { id?: string; detector_id?: string; from?: string; deleted?: boolean });
+    const ids = new Set(told.map((d) => d.id));
+    for (const [key, replay] of this.client.getQueriesData<HeldReplay>({ queryKey: ['replay'] })) {
+      if (!replay) continue;
+      const shows = replay.known_events?.some((e) => ids.has(e.id));
+      const touched = () => told.some((d) => !d.deleted && (!d.detector_id || d.detector_id === key[2]) && !(Date.parse(d.from ?? '') > now));
+      if (!shows && !touched()) continue;
+      if (key[1] === 'live') this.client.setQueryData<HeldReplay>(key, { ...replay, outdated: now });
+      this.ask(key);
     }
   }
 
