@@ -22,9 +22,10 @@ type Options struct {
 	// Refuse answers a request that is not let in with the problem that err
 	// stands for: a model.Error.
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
-	// Answer appends to b the whole HTTP/1.1 answer with which a Listener's
-	// connection refuses a request. Nil: they refuse none.
-	Answer func(b []byte, h Head, err error) []byte
+	// Answer returns what appends to b the whole HTTP/1.1 answer with which a
+	// Listener's connection refuses a request: the problem that err stands for.
+	// New calls it a few times. Nil: connections refuse none.
+	Answer func(err error) func(b []byte, h Head) []byte
 	// Identity is who asks, "" for anybody; PerKey calls it. Nil: nobody is known.
 	Identity func(ctx context.Context) string
 	// OnChange is told of each change of the load state, one at a time; it
@@ -46,6 +47,7 @@ type Admission struct {
 	heavy   *heavy
 	ahead   *ahead
 	metrics *instruments
+	answers []func(b []byte, h Head) []byte // of connections, with waits spread over a second; none: they refuse none
 
 	load atomic.Pointer[Load]
 }
@@ -85,6 +87,11 @@ func New(config Config, opts Options) (*Admission, error) {
 		config: config, opts: opts, proxies: trusted, limiter: newLimiter(config.MaxConcurrency, config.TargetDelay.Std()), control: make(chan struct{}, maxControl),
 		clients: newRates[clientKey]("client", config.MaxClients),
 		keys:    newRates[string]("key", config.MaxClients), heavy: newHeavy(), ahead: newAhead(),
+	}
+	for i := range spread {
+		if opts.Answer != nil {
+			a.answers = append(a.answers, opts.Answer(busy(time.Second+time.Duration(i)*time.Second/spread)))
+		}
 	}
 	a.load.Store(&Load{State: Normal, Since: time.Now(), Reason: "the program has just started", Limit: a.limiter.state().limit})
 	if a.metrics, err = newInstruments(opts.Registerer, a); err != nil {
@@ -150,7 +157,7 @@ func (a *Admission) serve(w http.ResponseWriter, r *http.Request, class Class, n
 	}
 	place := a.limiter.acquire(r.Context(), class)
 	if place == nil {
-		a.refuse(w, r, class, "overloaded", busy())
+		a.refuse(w, r, class, "overloaded", busy(aWhile()))
 		return
 	}
 	var once sync.Once
@@ -178,7 +185,7 @@ func (a *Admission) serveControl(w http.ResponseWriter, r *http.Request, next ht
 		a.metrics.admitted[Control].Inc()
 		next.ServeHTTP(w, r)
 	default:
-		a.refuse(w, r, Control, "overloaded", busy())
+		a.refuse(w, r, Control, "overloaded", busy(aWhile()))
 	}
 }
 
@@ -210,7 +217,7 @@ func (a *Admission) PerKey(next http.Handler) http.Handler {
 			if done == nil {
 				e := model.Errorf(model.KindRateLimit, "", "At most %d heavy requests of one user are served at once. Wait until others are answered.", MaxHeavy)
 				e.Context = map[string]any{"limit": MaxHeavy}
-				e.RetryAfter = time.Second + rand.N(time.Second)
+				e.RetryAfter = aWhile()
 				a.refuse(w, r, class, "heavy", e)
 				return
 			}
@@ -226,12 +233,17 @@ func (a *Admission) tooMany(w http.ResponseWriter, r *http.Request, class Class,
 	a.refuse(w, r, class, reason, e)
 }
 
-// busy is a refusal for want of a place. Its wait is spread over a second, so
-// that those refused together do not come back together.
-func busy() error {
-	return &model.Error{Kind: model.KindOverloaded, Message: "The program is busy with other requests. Send it again shortly.",
-		RetryAfter: time.Second + rand.N(time.Second)}
+// spread is how many different waits connections refuse with.
+const spread = 64
+
+// busy is a refusal for want of a place, to be sent again after a wait.
+func busy(wait time.Duration) error {
+	return &model.Error{Kind: model.KindOverloaded, Message: "The program is busy with other requests. Send it again shortly.", RetryAfter: wait}
 }
+
+// aWhile is a wait that is spread over a second, so that those refused together
+// do not come back together.
+func aWhile() time.Duration { return time.Second + rand.N(time.Second) }
 
 func (a *Admission) refuse(w http.ResponseWriter, r *http.Request, class Class, reason string, err error) {
 	a.metrics.refused.WithLabelValues(class.String(), reason).Inc()

@@ -27,6 +27,11 @@ const (
 	firstInterval = 2 * time.Millisecond
 	// The limit goes back to where it rests when nobody has waited for this long.
 	restAfter = time.Second
+
+	// While this process uses that share of the CPUs, work may wait for one for
+	// that part of the target.
+	ownShare = 0.75
+	ownPart  = 10
 )
 
 // limiter bounds the requests in flight and those that wait for a place.
@@ -38,15 +43,22 @@ const (
 // them.
 //
 // The limit of those in flight follows how long work waits for a CPU: down in
-// proportion when that is longer than target, up by a quarter each pulse while
+// proportion when that is longer than it may, up by a quarter each pulse while
 // requests wait for a place although there is CPU left. So few requests run
 // together that only compute, and many that wait for a network.
+//
+// Work may wait for target, and for a tenth of it while this process itself keeps
+// the CPUs busy: then requests wait for each other, and as many are served,
+// sooner, when fewer run at a time. Where other processes take the CPUs a wait
+// says nothing of the requests.
 type limiter struct {
 	floor, rest, most int
 	target            time.Duration // how long work may wait for a CPU
-	yield             func()        // lets all others that can run go first
-	lookout           lookout       // wakes those that are let in
-	tickets           sync.Pool     // of *ticket, to be used again
+	cpus              int
+	used              func() time.Duration // CPU that this process has used; it does not grow: not known
+	yield             func()               // lets all others that can run go first
+	lookout           lookout              // wakes those that are let in
+	tickets           sync.Pool            // of *ticket, to be used again
 
 	mu       sync.Mutex
 	limit    float64
@@ -64,7 +76,9 @@ type limiter struct {
 	timer   *time.Timer
 	due     time.Time // of the next pulse
 	pulsing bool
-	stopped time.Time // when the last pulse found nobody waiting
+	last    time.Duration // used at the last pulse,
+	lastAt  time.Time     // when that was
+	stopped time.Time     // when the last pulse found nobody waiting
 }
 
 // ticket is one request on its way through the limiter.
@@ -106,7 +120,7 @@ func (l *list) remove(t *ticket) {
 }
 
 func newLimiter(most int, target time.Duration) *limiter {
-	l := &limiter{floor: floorOf(), most: most, target: target, yield: runtime.Gosched, interval: firstInterval}
+	l := &limiter{floor: floorOf(), most: most, target: target, cpus: runtime.GOMAXPROCS(0), used: cpuTime, yield: runtime.Gosched, interval: firstInterval}
 	l.rest = min(most, 2*l.floor)
 	l.limit = float64(l.rest)
 	l.tickets.New = func() any { return &ticket{ready: make(chan struct{}, 1)} }
@@ -142,7 +156,7 @@ func (l *limiter) turnAway(c Class, now time.Time) bool {
 	if l.fits(c, now) {
 		return false
 	}
-	l.queues[c].full(now)
+	l.queues[c].refused(now)
 	l.shed++
 	return true
 }
@@ -153,7 +167,7 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 	now := time.Now()
 	l.mu.Lock()
 	if !l.fits(c, now) {
-		l.queues[c].full(now)
+		l.queues[c].refused(now)
 		l.shed++
 		l.mu.Unlock()
 		return nil
@@ -176,15 +190,23 @@ func (l *limiter) acquire(ctx context.Context, c Class) *ticket {
 		l.mu.Unlock()
 		l.yield() // all that came with it get here before the first one runs
 		l.mu.Lock()
-		if !t.in && !t.out {
+		alone := !t.in && !t.out
+		if alone {
 			l.admit(time.Now())
 		}
-		if t.in || t.out {
+		switch {
+		case t.out, t.in && (alone || l.interval <= quick):
 			l.mu.Unlock()
 			return l.settle(t)
+		case t.in:
+			// It was let in by one that came with it: without this all of them
+			// would run to their ends before the network is looked at again.
+			t.watched = true
+			l.lookout.wake(t, l.interval)
+		default:
+			l.beat()
 		}
 		t.parked = true
-		l.beat()
 	}
 	l.mu.Unlock()
 	select {
@@ -254,7 +276,7 @@ func (l *limiter) admit(now time.Time) {
 				l.turnOut(q, q.pop(), now)
 				continue
 			}
-			t := q.next(now)
+			t := q.pop()
 			l.queued--
 			l.longest = max(l.longest, now.Sub(t.since))
 			t.in, t.since = true, now
@@ -281,6 +303,7 @@ func (l *limiter) beat() {
 		l.limit = float64(l.rest)
 	}
 	l.pulsing, l.due = true, now.Add(pulse)
+	l.last, l.lastAt = l.used(), now
 	if l.timer == nil {
 		l.timer = time.AfterFunc(pulse, l.pulse)
 		return
@@ -295,7 +318,7 @@ func (l *limiter) pulse() {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.adjust(max(now.Sub(l.due), l.lookout.behind(now)))
+	l.adjust(max(now.Sub(l.due), l.lookout.behind(now)), l.mayWait(now))
 	for t := l.running.first; t != nil && now.Sub(t.since) > longHeld; t = t.next {
 		if !t.longHeld {
 			t.longHeld = true
@@ -334,13 +357,25 @@ func (l *limiter) turnOut(q *queue, t *ticket, now time.Time) {
 	}
 }
 
+// mayWait is how long work may wait for a CPU, by what this process has used of
+// them since the last pulse; mu is held.
+func (l *limiter) mayWait(now time.Time) time.Duration {
+	used, since := l.used(), now.Sub(l.lastAt)
+	own := float64(used-l.last) > ownShare*float64(since)*float64(l.cpus)
+	l.last, l.lastAt = used, now
+	if own {
+		return l.target / ownPart
+	}
+	return l.target
+}
+
 // adjust moves the limit by how long work waited for a CPU while requests
 // waited for a place; mu is held.
-func (l *limiter) adjust(delay time.Duration) {
+func (l *limiter) adjust(delay, may time.Duration) {
 	switch {
-	case delay > l.target:
-		l.limit *= max(0.5, float64(l.target)/float64(delay))
-	case delay < l.target/2 && l.queued > 0:
+	case delay > may:
+		l.limit *= max(0.5, float64(may)/float64(delay))
+	case delay < may/2 && l.queued > 0:
 		l.limit = 1.25*l.limit + 0.5
 	}
 	l.limit = min(max(l.limit, float64(l.floor)), float64(l.most))

@@ -25,23 +25,18 @@ func (c Class) String() string {
 
 // How many requests of a class may wait. A queue is calm until one comes that
 // finds no room in it, one has waited for all its patience, or more come than
-// are let in for a while; from then on it is flooded, and so short, the newest
-// going first, that whoever is let in is served soon and all others are refused
-// at once or a moment later. It is calm again when it has refused nobody for a while.
+// are let in for a while; from then on it is flooded, and so short that whoever
+// is let in is served soon and all others are refused at once. It is calm again
+// when it has refused nobody for a while.
 const (
 	calmQueue  = 64                     // always
 	calmDrain  = 500 * time.Millisecond // or as many as are served in this time,
 	mostQueued = 2048                   // up to this many
-	floodQueue = 4                      // always
-	floodDrain = 10 * time.Millisecond  // or as many as are served in this time
+	floodQueue = 2                      // always
+	floodDrain = 3 * time.Millisecond   // or as many as are served in this time
 	calmAfter  = 500 * time.Millisecond
 
 	patience = 2 * time.Second // how long a request may wait for a place
-	// In a flood the newest is let in first, and whoever has waited for this long
-	// is refused, or they would wait while newer ones go before them. A flood goes on
-	// for as long after one found no room: what came at once and no longer
-	// does is served however late, whatever part of it was refused.
-	floodPatience = 10 * time.Millisecond
 
 	// What comes at once is a burst and is served, however late. When the queue
 	// grows for this long, in each pulse, and by more than calmQueue, those who
@@ -55,7 +50,6 @@ type queue struct {
 	head      int       // of items
 	flooded   bool      // since somebody was refused
 	refusedAt time.Time // when that was last
-	fullAt    time.Time // when one last found no room
 	turned    int       // refused since the last pulse
 	last      int       // that waited at the last pulse
 	grown     int       // by how many, and how many were refused, since growing
@@ -77,17 +71,6 @@ func (q *queue) pop() *ticket {
 		n := copy(q.items, q.items[q.head:])
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
-	}
-	return t
-}
-
-// popNewest takes out the one that came last.
-func (q *queue) popNewest() *ticket {
-	last := len(q.items) - 1
-	t := q.items[last]
-	q.items[last] = nil
-	if q.items = q.items[:last]; q.head == last {
-		q.items, q.head = q.items[:0], 0
 	}
 	return t
 }
@@ -118,31 +101,9 @@ func (q *queue) refused(now time.Time) {
 	q.turned++
 }
 
-// full notes that somebody found no room at now.
-func (q *queue) full(now time.Time) {
-	q.fullAt = now
-	q.refused(now)
-}
-
-// next takes out the one that is let in first: the oldest, in a flood the
-// newest, so that those that are served are served soon.
-func (q *queue) next(now time.Time) *ticket {
-	if q.calmed(now) {
-		return q.pop()
-	}
-	return q.popNewest()
-}
-
 // overdue reports whether the oldest has waited for too long.
 func (q *queue) overdue(now time.Time) bool {
-	if q.len() == 0 {
-		return false
-	}
-	longest := patience
-	if !q.calmed(now) && now.Sub(q.fullAt) < floodPatience {
-		longest = floodPatience
-	}
-	return now.Sub(q.oldest().since) >= longest
+	return q.len() > 0 && now.Sub(q.oldest().since) >= patience
 }
 
 // flood reports, once each pulse, whether more come than are let in, and not

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 // Head is what is known of a request from its bytes alone. Its slices are only
 // valid until the function that gets it returns.
 type Head struct {
+	Class       Class  // by its path; only in what Options.Answer returned
 	Path        []byte // without the query
 	RequestID   []byte // X-Request-Id, empty: none
 	Traceparent []byte
@@ -43,7 +45,7 @@ func NewListener(l net.Listener, fault func(b []byte, status int, text string) [
 
 // Use lets a decide from now on, unless it is disabled.
 func (l *Listener) Use(a *Admission) {
-	if !a.config.Disabled && a.opts.Answer != nil {
+	if !a.config.Disabled && len(a.answers) > 0 {
 		l.admission.Store(a)
 	}
 }
@@ -79,6 +81,8 @@ type conn struct {
 	raw      syscall.RawConn
 	moved    time.Time // when the deadlines were last moved on; zero: they are net/http's
 	answer   []byte
+	path     string // of the last request
+	class    Class  // of that path
 }
 
 // Unwrap returns the connection beneath, for whoever takes it over.
@@ -118,7 +122,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			_ = c.SetReadDeadline(now.Add(idleTime))
 			_ = c.SetWriteDeadline(now.Add(answerTime))
 		}
-		c.answer = a.opts.Answer(c.answer[:0], h, busy())
+		c.answer = a.answers[rand.IntN(len(a.answers))](c.answer[:0], h)
 		if _, err := c.TCPConn.Write(c.answer); err != nil {
 			return 0, err
 		}
@@ -190,15 +194,19 @@ func (c *conn) handBack(now time.Time) {
 // refuses reports whether what has just come is refused here. a may be nil.
 func (c *conn) refuses(a *Admission, p []byte, now time.Time) (Head, bool) {
 	h, ok := readHead(p)
-	if c.other = c.other || !ok; c.other {
+	if c.other = c.other || !ok; c.other || a == nil {
 		return h, false
 	}
-	return h, a != nil && a.sheds(h, now)
+	if string(h.Path) != c.path { // most ask for the same again
+		c.path = string(h.Path)
+		c.class = a.opts.Class("GET", c.path)
+	}
+	h.Class = c.class
+	return h, a.sheds(c.class, now)
 }
 
-// sheds reports whether there is no room for a request, and counts it then.
-func (a *Admission) sheds(h Head, now time.Time) bool {
-	class := a.opts.Class("GET", string(h.Path))
+// sheds reports whether there is no room for a GET of a class, and counts it then.
+func (a *Admission) sheds(class Class, now time.Time) bool {
 	if class < Ingest || !a.limiter.turnAway(class, now) {
 		return false
 	}

@@ -122,7 +122,9 @@ func TestHeadsThatAreNotPlain(t *testing.T) {
 func shedding(t *testing.T) *Admission {
 	t.Helper()
 	a := setup(t, Config{}, func(o *Options) {
-		o.Answer = func(b []byte, h Head, err error) []byte { return append(b, shedMark...) }
+		o.Answer = func(error) func([]byte, Head) []byte {
+			return func(b []byte, h Head) []byte { return append(b, shedMark...) }
+		}
 	})
 	full(t, a.limiter, Read)
 	a.limiter.mu.Lock()
@@ -208,6 +210,20 @@ func TestConnectionsRefuseByThemselves(t *testing.T) {
 	a.limiter.queued, a.limiter.inFlight = 0, 0
 	a.limiter.mu.Unlock()
 	ask(plainGet, 200, false)
+}
+
+// TestRefusalsReadWithoutAllocating: what a connection reads of a request that
+// it has seen before is nothing for the garbage collector.
+func TestRefusalsReadWithoutAllocating(t *testing.T) {
+	a, now := shedding(t), time.Now()
+	c, request := &conn{}, []byte(plainGet)
+	if n := testing.AllocsPerRun(100, func() {
+		if _, refused := c.refuses(a, request, now); !refused {
+			t.Fatal("let in")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 // TestRequestsThatComeEarlyAreWhole: what comes while a request is served is

@@ -20,6 +20,7 @@ const (
 	maxFieldErrors = 100
 	maxPointer     = 256
 	maxDetail      = 1024
+	maxInstance    = 512
 )
 
 // Problem is the body of every answer that is not 2xx or 3xx (RFC 9457).

@@ -34,7 +34,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // turnAway refuses a request that nothing was done for yet.
 func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
-	p.RequestID, p.Instance = requestID(r.Header.Get("X-Request-Id")), clip(r.URL.EscapedPath(), 512)
+	p.RequestID, p.Instance = requestID(r.Header.Get("X-Request-Id")), clip(r.URL.EscapedPath(), maxInstance)
 	sent := traceparent(r.Header.Get("Traceparent"))
 	h := rec.Header()
 	h["X-Request-Id"], h["Traceparent"] = []string{p.RequestID}, []string{sent}
@@ -44,13 +44,62 @@ func (s *server) turnAway(rec *recorder, r *http.Request, p *Problem) {
 		Request{Class: ClassOf(r.Method, r.URL.Path), Route: Refused, Status: rec.status, Duration: s.now().Sub(rec.began)})
 }
 
-// AppendRefusal appends to b the whole HTTP/1.1 answer to a GET that is refused
-// with err before it is read, on a connection that stays open. id and parent
-// are the request's X-Request-Id and Traceparent, path is its path, all as sent.
-func AppendRefusal(b []byte, id, parent, path string, err error) []byte {
-	p := problemOf(err)
-	p.RequestID, p.Instance = requestID(id), clip(path, 512)
-	return p.appendAnswer(b, parent, false)
+// Refusal is the answer with which connections refuse GETs by themselves:
+// everything but what belongs to the single request, made beforehand.
+type Refusal struct {
+	head          []byte // up to the value of Date
+	fields        []byte // behind Date, up to the value of Traceparent
+	start, middle []byte // of the body: up to its instance, and from there to its request_id
+}
+
+// NewRefusal returns the answer for the problem that err stands for, which has
+// neither a context nor faults of fields, on connections that stay open.
+func NewRefusal(err error) *Refusal { return newRefusal(problemOf(err), "") }
+
+// newRefusal takes further fields, each with the end of a line in front of it.
+func newRefusal(p *Problem, more string) *Refusal {
+	r := &Refusal{
+		head: []byte("HTTP/1.1 " + strconv.Itoa(p.Status) + " " + http.StatusText(p.Status) +
+			"\r\nCache-Control: no-store" +
+			"\r\nContent-Security-Policy: " + dataPolicy +
+			"\r\nContent-Type: " + problemType +
+			"\r\nCross-Origin-Opener-Policy: same-origin" +
+			"\r\nCross-Origin-Resource-Policy: same-origin" +
+			"\r\nReferrer-Policy: no-referrer" +
+			"\r\nX-Content-Type-Options: nosniff" +
+			"\r\nX-Frame-Options: DENY" +
+			"\r\nDate: "),
+		start: p.appendStart(nil), middle: p.appendMiddle(nil),
+	}
+	if v := p.retryAfter(); v != "" {
+		more = "\r\nRetry-After: " + v + more
+	}
+	r.fields = []byte(more + "\r\nTraceparent: ")
+	return r
+}
+
+// Append adds to b the whole HTTP/1.1 answer to one request. id and parent are
+// its X-Request-Id and Traceparent, path is its path, all as sent. It allocates
+// nothing when b is large enough, so that a flood leaves the garbage collector alone.
+func (r *Refusal) Append(b, id, parent, path []byte) []byte {
+	b = time.Now().UTC().AppendFormat(append(b, r.head...), http.TimeFormat)
+	b = appendTraceparent(append(b, r.fields...), parent)
+	b = append(b, "\r\nX-Request-Id: "...)
+	from := len(b)
+	b = appendRequestID(b, id)
+	to := len(b)
+	var place [maxInstance + 2]byte
+	instance := place[:0]
+	if len(path) <= maxInstance {
+		instance = appendText(instance, path)
+	} else {
+		instance = appendText(instance, clip(string(path), maxInstance))
+	}
+	length := len(r.start) + len(instance) + len(r.middle) + len(`""`) + to - from + len("}\n")
+	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(length), 10)
+	b = append(append(append(append(b, "\r\n\r\n"...), r.start...), instance...), r.middle...)
+	b = append(append(append(b, '"'), b[from:to]...), "\"}\n"...)
+	return b
 }
 
 // AppendFault appends to b the whole HTTP/1.1 answer to what could not be read
@@ -64,41 +113,7 @@ func AppendFault(b []byte, status int, text string) []byte {
 	if text == http.StatusText(status) {
 		text = "" // the table says more
 	}
-	p := newProblem(code, status, text)
-	p.RequestID = requestID("")
-	return p.appendAnswer(b, "", true)
-}
-
-// appendAnswer adds to b the whole answer that p is. parent is the request's
-// Traceparent.
-func (p *Problem) appendAnswer(b []byte, parent string, last bool) []byte {
-	buffer := bodies.Get().(*[]byte)
-	body := append(p.append((*buffer)[:0]), '\n')
-	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(p.Status), 10)
-	b = append(append(b, ' '), http.StatusText(p.Status)...)
-	b = append(b, "\r\nCache-Control: no-store"+
-		"\r\nContent-Security-Policy: "+dataPolicy+
-		"\r\nContent-Type: "+problemType+
-		"\r\nCross-Origin-Opener-Policy: same-origin"+
-		"\r\nCross-Origin-Resource-Policy: same-origin"+
-		"\r\nReferrer-Policy: no-referrer"+
-		"\r\nX-Content-Type-Options: nosniff"+
-		"\r\nX-Frame-Options: DENY"+
-		"\r\nDate: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	if v := p.retryAfter(); v != "" {
-		b = append(append(b, "\r\nRetry-After: "...), v...)
-	}
-	if last {
-		b = append(b, "\r\nConnection: close"...)
-	}
-	b = append(append(b, "\r\nTraceparent: "...), traceparent(parent)...)
-	b = append(append(b, "\r\nX-Request-Id: "...), p.RequestID...)
-	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(body)), 10)
-	b = append(append(b, "\r\n\r\n"...), body...)
-	*buffer = body
-	bodies.Put(buffer)
-	return b
+	return newRefusal(newProblem(code, status, text), "\r\nConnection: close").Append(b, nil, nil, nil)
 }
 
 // bodies are buffers of problem documents.
@@ -114,25 +129,35 @@ func (p *Problem) append(b []byte) []byte {
 		}
 		return append(b, body...)
 	}
+	b = appendText(p.appendStart(b), p.Instance)
+	b = appendText(p.appendMiddle(b), p.RequestID)
+	return append(b, '}')
+}
+
+// appendStart adds the document up to the value of instance.
+func (p *Problem) appendStart(b []byte) []byte {
 	b = appendText(append(b, `{"type":`...), p.Type)
 	b = appendText(append(b, `,"title":`...), p.Title)
 	b = strconv.AppendInt(append(b, `,"status":`...), int64(p.Status), 10)
 	b = appendText(append(b, `,"detail":`...), p.Detail)
-	b = appendText(append(b, `,"instance":`...), p.Instance)
+	return append(b, `,"instance":`...)
+}
+
+// appendMiddle adds what lies between the values of instance and of request_id.
+func (p *Problem) appendMiddle(b []byte) []byte {
 	b = appendText(append(b, `,"code":`...), string(p.Code))
 	b = strconv.AppendBool(append(b, `,"retryable":`...), p.Retryable)
 	if p.RetryAfterMS != 0 {
 		b = strconv.AppendInt(append(b, `,"retry_after_ms":`...), p.RetryAfterMS, 10)
 	}
-	b = appendText(append(b, `,"request_id":`...), p.RequestID)
-	return append(b, '}')
+	return append(b, `,"request_id":`...)
 }
 
 // appendText adds s as JSON.
-func appendText(b []byte, s string) []byte {
+func appendText[T string | []byte](b []byte, s T) []byte {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			text, _ := json.Marshal(s) // a string is always JSON
+			text, _ := json.Marshal(string(s)) // a string is always JSON
 			return append(b, text...)
 		}
 	}

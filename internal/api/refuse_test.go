@@ -81,7 +81,8 @@ func TestARefusalOfAConnection(t *testing.T) {
 	})
 	const id, parent = "my-request-1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	want := f.do("GET", "/api/v1/detectors", "", "X-Request-Id", id, "Traceparent", parent)
-	sent := AppendRefusal(nil, id, parent, "/api/v1/detectors", busy)
+	refusal := NewRefusal(busy)
+	sent := refusal.Append(nil, []byte(id), []byte(parent), []byte("/api/v1/detectors"))
 	got, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(sent)), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +102,7 @@ func TestARefusalOfAConnection(t *testing.T) {
 		t.Errorf("%v\nwant %v", got.Header, want.Header())
 	}
 	for _, id := range []string{"", "short", "a\r\nSet-Cookie: x=y", strings.Repeat("x", 500)} {
-		r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(AppendRefusal(nil, id, "\r\n\r\n", "/\"<&", busy))), nil)
+		r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(refusal.Append(nil, []byte(id), []byte("\r\n\r\n"), []byte("/\"<&")))), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,6 +110,27 @@ func TestARefusalOfAConnection(t *testing.T) {
 		if err := json.NewDecoder(r.Body).Decode(&p); err != nil || p.RequestID != r.Header.Get("X-Request-Id") || !strings.HasPrefix(p.RequestID, "req_") || p.Instance != "/\"<&" || len(r.Cookies()) > 0 {
 			t.Errorf("%q: %v %+v %v", id, err, p, r.Header)
 		}
+	}
+}
+
+// TestRefusalsAllocateNothing: in a flood each allocation of one has a part of
+// the garbage collector's work to pay, before the answer is sent.
+func TestRefusalsAllocateNothing(t *testing.T) {
+	refusal := NewRefusal(&model.Error{Kind: model.KindOverloaded, Message: "Busy.", RetryAfter: time.Second})
+	b, id, path := make([]byte, 0, 4096), []byte("my-request-1"), []byte("/api/v1/detectors")
+	if n := testing.AllocsPerRun(100, func() { b = refusal.Append(b[:0], nil, nil, path) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { b = refusal.Append(b[:0], id, nil, path) }); n > 0 {
+		t.Errorf("%v allocations with an id", n)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(refusal.Append(nil, id, nil, bytes.Repeat([]byte("/path"), 1000)))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p Problem
+	if err := json.NewDecoder(r.Body).Decode(&p); err != nil || len(p.Instance) > maxInstance || !strings.HasPrefix(p.Instance, "/path/path") {
+		t.Errorf("a long path: %v, %d bytes of it are told", err, len(p.Instance))
 	}
 }
 

@@ -287,36 +287,57 @@ func clientOf(r *http.Request) string {
 
 // requestID takes a client's id when it is short and harmless, else makes one.
 func requestID(given string) string {
-	if n := len(given); n >= 8 && n <= 128 {
-		ok := true
-		for i := 0; i < n && ok; i++ {
-			c := given[i]
-			ok = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_' || c == '.'
-		}
-		if ok {
-			return given
+	if harmless(given) {
+		return given
+	}
+	var b [28]byte
+	return string(appendRequestID(b[:0], nil))
+}
+
+// appendRequestID is requestID for what was read from a connection.
+func appendRequestID(b, given []byte) []byte {
+	if harmless(given) {
+		return append(b, given...)
+	}
+	return appendRandom(append(b, "req_"...), 12)
+}
+
+func harmless[T string | []byte](id T) bool {
+	for i := 0; i < len(id); i++ {
+		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' && c != '.' {
+			return false
 		}
 	}
-	return "req_" + randomHex(12)
+	return len(id) >= 8 && len(id) <= 128
 }
 
 // traceparent keeps the trace of a valid W3C header and gives it a span of
 // ours; without one it starts a trace that is not sampled.
 func traceparent(given string) string {
-	trace, flags := "", "00"
-	if len(given) >= 55 && (len(given) == 55 || given[55] == '-' && given[:2] != "00") && given[:2] != "ff" &&
-		given[2] == '-' && given[35] == '-' && given[52] == '-' &&
-		isHex(given[:2]) && isHex(given[3:35]) && isHex(given[36:52]) && isHex(given[53:55]) &&
-		strings.Trim(given[3:35], "0") != "" && strings.Trim(given[36:52], "0") != "" {
-		trace, flags = given[3:35], given[53:55]
-	}
-	if trace == "" {
-		trace = randomHex(16)
-	}
-	return "00-" + trace + "-" + randomHex(8) + "-" + flags
+	var b [55]byte
+	return string(appendTraceparent(b[:0], given))
 }
 
-func isHex(s string) bool {
+// appendTraceparent adds traceparent's answer to b.
+func appendTraceparent[T string | []byte](b []byte, given T) []byte {
+	b = append(b, "00-"...)
+	known := len(given) >= 55 && (len(given) == 55 || given[55] == '-' && !(given[0] == '0' && given[1] == '0')) && !(given[0] == 'f' && given[1] == 'f') &&
+		given[2] == '-' && given[35] == '-' && given[52] == '-' &&
+		isHex(given[:2]) && isHex(given[3:35]) && isHex(given[36:52]) && isHex(given[53:55]) &&
+		!zeros(given[3:35]) && !zeros(given[36:52])
+	if known {
+		b = append(b, given[3:35]...)
+	} else {
+		b = appendRandom(b, 16)
+	}
+	b = append(appendRandom(append(b, '-'), 8), '-')
+	if known {
+		return append(b, given[53:55]...)
+	}
+	return append(b, "00"...)
+}
+
+func isHex[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return false
@@ -325,11 +346,20 @@ func isHex(s string) bool {
 	return true
 }
 
-// randomHex returns n random bytes, at most 16, in hexadecimal. They name
+func zeros[T string | []byte](s T) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '0' {
+			return false
+		}
+	}
+	return true
+}
+
+// appendRandom adds n random bytes, at most 16, in hexadecimal. They name
 // requests and spans and guard nothing.
-func randomHex(n int) string {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
-	return hex.EncodeToString(b[:n])
+func appendRandom(b []byte, n int) []byte {
+	var random [16]byte
+	binary.LittleEndian.PutUint64(random[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(random[8:], rand.Uint64())
+	return hex.AppendEncode(b, random[:n])
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"time"
 
 	"aiops/internal/admission"
@@ -32,11 +31,13 @@ func (p *program) newAdmission(c config.Config) (*admission.Admission, error) {
 	})
 }
 
-// answer is how a connection refuses a GET by itself.
-func (p *program) answer(b []byte, h admission.Head, err error) []byte {
-	path := string(h.Path)
-	p.requests.refused(api.ClassOf(http.MethodGet, path))
-	return api.AppendRefusal(b, string(h.RequestID), string(h.Traceparent), path, err)
+// answer is how connections refuse GETs by themselves.
+func (p *program) answer(err error) func(b []byte, h admission.Head) []byte {
+	refusal := api.NewRefusal(err)
+	return func(b []byte, h admission.Head) []byte {
+		p.requests.refused(api.Class(h.Class.String()))
+		return refusal.Append(b, h.RequestID, h.Traceparent, h.Path)
+	}
 }
 
 // loadChanged logs a change of the load state and tells of it.

@@ -2,7 +2,11 @@
 
 package admission
 
-import "golang.org/x/sys/unix"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // gone reports whether the next read of a socket ends without a byte: the
 // client has closed it, or it failed. It reads nothing.
@@ -20,4 +24,13 @@ func gone(fd uintptr) bool {
 			return true
 		}
 	}
+}
+
+// cpuTime returns how much of the CPUs this process has used so far.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
