@@ -28,8 +28,8 @@ const (
 	// The limit goes back to where it rests when nobody has waited for this long.
 	restAfter = time.Second
 
-	// While this process uses that share of the CPUs, work may wait for one for
-	// that part of the target.
+	// While this process uses that share of the CPUs, work may wait for one of
+	// them for that part of the target.
 	ownShare = 0.75
 	ownPart  = 10
 )
@@ -49,8 +49,9 @@ const (
 //
 // Work may wait for target, and for a tenth of it while this process itself keeps
 // the CPUs busy: then requests wait for each other, and as many are served,
-// sooner, when fewer run at a time. Where other processes take the CPUs a wait
-// says nothing of the requests.
+// sooner, when fewer run at a time. Where other processes take the CPUs so short
+// a wait says nothing of the requests. It brings the limit back to where it
+// rests and not below, for those that wait for a network meanwhile.
 type limiter struct {
 	floor, rest, most int
 	target            time.Duration // how long work may wait for a CPU
@@ -373,8 +374,10 @@ func (l *limiter) mayWait(now time.Time) time.Duration {
 // waited for a place; mu is held.
 func (l *limiter) adjust(delay, may time.Duration) {
 	switch {
+	case delay > l.target:
+		l.limit *= max(0.5, float64(l.target)/float64(delay))
 	case delay > may:
-		l.limit *= max(0.5, float64(may)/float64(delay))
+		l.limit = max(l.limit*max(0.5, float64(may)/float64(delay)), min(l.limit, float64(l.rest)))
 	case delay < may/2 && l.queued > 0:
 		l.limit = 1.25*l.limit + 0.5
 	}
