@@ -1,5 +1,5 @@
 import { fireEvent, screen, waitFor, within } from '@testing-library/react';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { anomaly, detector, knownEvent, point, replay, series } from '../../testing/fixtures';
 import { Refused, cut } from '../../testing/fakeServer';
 import { list, renderPage } from '../../testing/renderPage';
@@ -71,6 +71,45 @@ describe('known events', () => {
     expect(names()).toEqual(['deploy 5', 'deploy 10', 'deploy 15']);
     await user.click(screen.getByRole('button', { name: 'Show 2 more known events' }));
     expect(names()).toHaveLength(5);
+  });
+
+  /** Notes, for each canvas, what is written on it and whether it has edges of known events. */
+  function canvases() {
+    const all: { texts: string[]; edges: number }[] = [];
+    vi.spyOn(HTMLCanvasElement.prototype, 'getContext').mockImplementation((() => {
+      const canvas = { texts: [] as string[], edges: 0 };
+      all.push(canvas);
+      const held: Record<PropertyKey, unknown> = {
+        measureText: () => ({ width: 10 }),
+        fillText: (text: string) => canvas.texts.push(text),
+        setLineDash: ([on, off]: number[]) => (canvas.edges += on === 2 && off === 3 ? 1 : 0),
+      };
+      return new Proxy(held, { get: (_, name) => (name in held ? held[name] : () => undefined), set: (_, name, value) => ((held[name] = value), true) });
+    }) as unknown as HTMLCanvasElement['getContext']);
+    return all;
+  }
+
+  test('are drawn on the large chart with their names, on the small ones without', async () => {
+    const drawn = canvases();
+    renderPage({ 'GET /api/v1/detectors/det_a/replay': () => ({ ...replay([point(now - 10, 0.1), point(now, 0.2)]), known_events: [from(20, { to: new Date(now * 1000).toISOString() })] }) });
+    await screen.findByRole('list', { name: 'All series of this detector' });
+    await waitFor(() => expect(drawn.filter((c) => c.edges > 0)).toHaveLength(3));
+    expect(drawn.filter((c) => c.texts.includes('deploy 20'))).toHaveLength(1);
+  });
+
+  test('are drawn and listed around an anomaly', async () => {
+    const started_at = new Date((now - 60) * 1000).toISOString();
+    const drawn = canvases();
+    renderPage(
+      {
+        'GET /api/v1/anomalies/an_a': () => anomaly({ started_at }),
+        'GET /api/v1/detectors/det_a/replay': ({ url }) => ({ ...replay([point(now - 10, 0.1), point(now, 0.2)]), known_events: Date.parse(url.searchParams.get('to')!) % 60_000 === 0 ? [from(2, { name: 'around' })] : [] }),
+      },
+      '/?detector=det_a&anomaly=an_a',
+    );
+    const drawer = within(await screen.findByRole('dialog', { name: /^Anomaly/ }));
+    expect(within(await drawer.findByRole('list', { name: 'Known events in this range' })).getByText('around')).toBeVisible();
+    await waitFor(() => expect(drawn.filter((c) => c.edges > 0 && c.texts.includes('around'))).toHaveLength(1));
   });
 
   test('without them nothing speaks of them', async () => {

@@ -60,12 +60,14 @@ describe('labels', () => {
   });
 });
 
+const styleOf: Record<PropertyKey, string> = { fill: 'fillStyle', stroke: 'strokeStyle' };
+
 /** A plot of 1,000 by 200 device pixels at (50, 8), a second each 1 px from 1,000 on, which notes what is drawn on it. */
 function plot() {
   const calls: [name: string, ...values: unknown[]][] = [];
   const held: Record<PropertyKey, unknown> = {};
   const ctx = new Proxy(held, {
-    get: (_, name) => (name in held ? held[name] : (...values: unknown[]) => (calls.push([String(name), ...values]), { width: String(values[0]).length * 6 })),
+    get: (_, name) => (name in held ? held[name] : (...values: unknown[]) => (calls.push([String(name), ...values, ...(styleOf[name] ? [held[styleOf[name]]] : [])]), { width: String(values[0]).length * 6 })),
     set: (_, name, value) => ((held[name] = value), true),
   });
   const u = { ctx, bbox: { left: 50, top: 8, width: 1000, height: 200 }, valToPos: (t: number) => t - 950 } as unknown as uPlot;
@@ -81,7 +83,9 @@ const drawing = (draw: typeof drawKnown, all: Span[]) => {
 
 describe('the drawing', () => {
   test('hatches a span over the whole height, with an edge where it begins or ends', () => {
-    const { of } = drawing(drawKnown, spans(event('a', 1100, 1300), event('cut', 1900, 2100)));
+    const { of, calls } = drawing(drawKnown, spans(event('a', 1100, 1300), event('cut', 1900, 2100)));
+    const painted = calls.filter(([name]) => ['fill', 'stroke', 'clip'].includes(name)).map((c) => c.join(' '));
+    expect(painted).toEqual(['clip', 'stroke teal', 'stroke teal', 'stroke teal', 'fill tint', 'clip', 'stroke hatch']);
     expect(of('rect').slice(1)).toEqual([
       [150, 8, 200, 200],
       [950, 8, 100, 200],

@@ -21,14 +21,17 @@ function keeping(events: KnownEvent[], changes: Record<string, Handler> = {}) {
 }
 
 test('those that run stand first, each with when, which series and what it does', async () => {
+  const running = ran({ mute: true, matchers: { job: 'shop', gone: '' }, detector_id: 'det_a', created_by: 'ada' });
   const { listed, user } = keeping([
     knownEvent({ id: 'evt_2', name: 'next week', from: hours(100), to: hours(101.5) }),
-    ran({ mute: true, matchers: { job: 'shop', gone: '' }, detector_id: 'det_a', created_by: 'ada' }),
+    running,
     ...['a', 'b', 'c', 'd'].map((name, i) => knownEvent({ id: name, name, from: hours(-50 - i), to: hours(-48.5 - i) })),
   ]);
   const known = await part();
   const items = (await known.findAllByRole('listitem')).map((li) => li.textContent);
   expect(items).toHaveLength(5);
+  const times = [...known.getAllByRole('listitem')[0]!.querySelectorAll('time')].map((time) => time.textContent!.slice(-5));
+  expect(times).toEqual([running.from, running.to].map((t) => new Date(t).toTimeString().slice(0, 5)));
   expect(items[0]).toMatch(/^nowdatabase upgrade.*ends in .*no alarms meanwhile.*gone="".*job=shop.*this detector only, entered by ada/);
   expect(items[1]).toMatch(/^upcomingnext week.*begins in 4\sd.*alarms go on.*all series.*every detector/);
   expect(items[2]).toMatch(/^pasta.*ended 2\sd.* ago/);
@@ -133,10 +136,12 @@ test('deleting asks first, and a refusal is shown', async () => {
   expect(await known.findByText(/There is none now/)).toBeVisible();
   expect(gone.seen[1]!.headers.get('If-Match')).toBe('"4"');
   expect(screen.getByText('The event was deleted.')).toHaveRole('status');
+  expect(known.getByText('Known events', { selector: 'h3' }).closest('[tabindex="-1"]'), 'the button that had the focus is gone').toHaveFocus();
 });
 
 test('one that someone else enters appears by its event, and a form that is open keeps what was typed', async () => {
-  const { state, stream, user } = keeping([ran()]);
+  const put = noting(() => new Refused(412, 'PRECONDITION_FAILED'));
+  const { state, stream, user } = keeping([ran()], { 'PUT /api/v1/known-events/evt_1': put.handler });
   const known = await part();
   await user.click(await known.findByRole('button', { name: 'Change database upgrade…' }));
   const name = within(known.getByRole('form')).getByRole('textbox', { name: 'Name' });
@@ -147,6 +152,24 @@ test('one that someone else enters appears by its event, and a form that is open
   await stream.clock.go(2_000);
   expect(await known.findByText('deploy by another')).toBeVisible();
   expect(name).toHaveValue('database upgrade 2');
+  await user.click(known.getByRole('button', { name: 'Save the event' }));
+  await waitFor(() => expect(put.seen).toHaveLength(1));
+  expect(put.seen[0]!.headers.get('If-Match'), 'a change that was not seen is not overwritten').toBe('"4"');
+});
+
+test('a form that is cancelled is gone, and so is what was typed', async () => {
+  const { user } = keeping([ran()]);
+  const known = await part();
+  for (const opener of ['Enter an event…', 'Change database upgrade…']) {
+    await user.click(await known.findByRole('button', { name: opener }));
+    await user.type(known.getByRole('textbox', { name: 'Name' }), 'typo');
+    await user.click(known.getByRole('button', { name: 'Cancel' }));
+    expect(known.queryByRole('form')).toBeNull();
+    await user.click(known.getByRole('button', { name: opener }));
+    expect(known.getByRole<HTMLInputElement>('textbox', { name: 'Name' }).value).not.toContain('typo');
+    await user.click(known.getByRole('button', { name: 'Cancel' }));
+  }
+  expect(known.getByText('Known events', { selector: 'h3' }).closest('[tabindex="-1"]')).toHaveFocus();
 });
 
 test('who may only look sees them without buttons', async () => {

@@ -26,14 +26,22 @@ test('labels are read as people write them', () => {
 
 test('what cannot be sent is said by field', () => {
   expect(knownFaultsOf(draft)).toEqual({});
+  const sixteen = Array.from({ length: 16 }, (_, i) => `l${i}=x`).join();
+  expect(knownFaultsOf({ ...draft, to: draft.from, labels: sixteen }), 'a moment, and as many labels as may be').toEqual({});
+  expect(knownFaultsOf({ ...draft, to: '2027-02-26T12:00' }), '90 days').toEqual({});
   expect(Object.keys(knownFaultsOf({ ...draft, name: ' ', from: '', to: '', labels: 'job' }))).toEqual(['name', 'from', 'to', 'labels']);
   expect(knownFaultsOf({ ...draft, to: '2026-11-28T11:59' }).to).toBe('It ends before it begins.');
   expect(knownFaultsOf({ ...draft, to: '2027-03-01T00:00' }).to).toMatch(/90 days/);
   expect(knownFaultsOf({ ...draft, labels: Array.from({ length: 17 }, (_, i) => `l${i}=x`).join() }).labels).toMatch(/16/);
   const problem = { title: 'Not valid', status: 422, code: 'VALIDATION_ERROR', detail: '', retryable: false };
-  const errors = [['/matchers/a', 'too long'], ['/detector_id', 'unknown'], ['/what', 'else']].map(([pointer, detail]) => ({ pointer: pointer!, code: 'invalid', detail: detail! }));
+  const errors = [['/matchers/a', 'too long'], ['/matchers/b', 'too short'], ['/detector_id', 'unknown'], ['/what', 'else']].map(([pointer, detail]) => ({ pointer: pointer!, code: 'invalid', detail: detail! }));
   expect(refusedOf(new ApiError({ ...problem, errors }))).toEqual({ labels: 'Too long.', scope: 'Unknown.' });
   expect(refusedOf(null)).toEqual({});
+});
+
+test('a stored event is read for whom it counts', () => {
+  expect(knownDraftOf(knownEvent({ detector_id: 'det_a' }), noon).scope).toBe('this');
+  expect(knownDraftOf(knownEvent(), noon).scope).toBe('all');
 });
 
 test('what was not touched of a stored event stays as exact as it was', () => {
@@ -43,9 +51,9 @@ test('what was not touched of a stored event stays as exact as it was', () => {
   expect(knownInputOf({ ...stored, from: '2026-11-28T12:00', scope: 'this' }, 'det_a', e)).toMatchObject({ from: iso(noon - 42_000), to: e.to, detector_id: 'det_a' });
 });
 
-test('the end counts as inside, and those that run come first', () => {
+test('begin and end count as inside, and those that run come first', () => {
   const at = (id: string, from: number, to: number) => knownEvent({ id, from: iso(noon + from), to: iso(noon + to) });
-  const all = [at('far', 9, 10), at('soon', 1, 2), at('ends', -5, 0), at('runs', -1, 1), at('over', -9, -1)];
-  expect(all.map((e) => whenOf(e, noon))).toEqual(['upcoming', 'upcoming', 'now', 'now', 'past']);
-  expect(byWhen(all, noon).map((e) => e.id)).toEqual(['runs', 'ends', 'far', 'soon', 'over']);
+  const all = [at('far', 9, 10), at('soon', 1, 2), at('ends', -5, 0), at('runs', -1, 1), at('over', -9, -1), at('begins', 0, 1)];
+  expect(all.map((e) => whenOf(e, noon))).toEqual(['upcoming', 'upcoming', 'now', 'now', 'past', 'now']);
+  expect(byWhen(all, noon).map((e) => e.id)).toEqual(['begins', 'runs', 'ends', 'far', 'soon', 'over']);
 });
