@@ -107,6 +107,7 @@ test('a change goes to the version that was seen, and what is refused stands at 
   await user.click(form.getByRole('button', { name: 'End it now' }));
   await user.click(form.getByRole('button', { name: 'Save the event' }));
   await waitFor(() => expect(known.queryByRole('form')).toBeNull());
+  expect(known.getByText('The event was changed.')).toHaveRole('status');
   expect(put.seen).toHaveLength(2);
   expect(put.seen[1]!.headers.get('If-Match')).toBe('"4"');
   expect(put.seen[1]!.headers.get('Idempotency-Key')).not.toBe(put.seen[0]!.headers.get('Idempotency-Key'));

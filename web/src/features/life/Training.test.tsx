@@ -26,6 +26,8 @@ test('the way back names the model that it leads to, and asks first', async () =
   expect(question.getByText(/Model 2 takes over with what it had learned.*Model 4 is kept/)).toBeVisible();
   await user.click(question.getByRole('button', { name: 'Not now' }));
   expect(back.seen).toHaveLength(0);
+  expect(drawer.queryByRole('group', { name: 'Go back to model 2' })).toBeNull();
+  expect(drawer.getByRole('list', { name: /^Model versions/ }).parentElement, 'the button that had the focus is gone').toHaveFocus();
   await user.click(drawer.getByRole('button', { name: 'Go back to the model before…' }));
   await user.click(drawer.getByRole('button', { name: 'Go back to model 2' }));
   await waitFor(() => expect(back.seen).toHaveLength(1));
@@ -45,6 +47,14 @@ test('each retired model can become the active one, and the list follows', async
   expect(await drawer.findByText('promoted')).toBeVisible();
   expect(drawer.getByRole('button', { name: 'Make it the active one: model 4' })).toBeVisible();
   expect(drawer.queryByRole('button', { name: /^Go back to the model/ }), 'there is none before').toBeNull();
+});
+
+test('the newest five are listed, with reasons that cannot reorder the text', async () => {
+  const many = Array.from({ length: 7 }, (_, i) => modelVersion({ version: 7 - i, state: i === 3 ? 'active' : 'retired', reason: '\u202edetsurt' }));
+  const { drawer } = await show({ 'GET /api/v1/detectors/det_a/models': () => list(many) });
+  const items = within(drawer.getByRole('list', { name: /^Model versions/ })).getAllByRole('listitem');
+  expect(items).toHaveLength(5);
+  expect(items[0]).toHaveTextContent(/^Model 7\\u202edetsurt/);
 });
 
 test('why it was refused is shown', async () => {
