@@ -356,3 +356,25 @@ func TestReplayBounds(t *testing.T) {
 		wantProblem(t, f.do("GET", "/api/v1/detectors/det_1/replay"+q, ""), 422, CodeValidation)
 	}
 }
+
+// manyEvents are known events of another series, and one of the replayed series
+// that began before them.
+type manyEvents struct{ KnownEventStore }
+
+func (manyEvents) KnownEvents(_ context.Context, f model.KnownEventFilter) ([]model.KnownEvent, string, error) {
+	out := make([]model.KnownEvent, 500)
+	for i := range out {
+		out[i] = model.KnownEvent{ID: fmt.Sprint("evt_", i), Matchers: map[string]string{"instance": "other"}, From: testTime, To: testTime}
+	}
+	out[len(out)-1].Matchers = nil
+	return out[:min(f.Limit, len(out))], "", nil
+}
+
+func TestReplayLooksThroughManyKnownEvents(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(o *Options) { o.KnownEvents = manyEvents{o.KnownEvents} })
+	r := decode[Replay](t, f.do("GET", "/api/v1/detectors/det_1/replay", ""))
+	if len(r.KnownEvents) != 1 || r.KnownEvents[0].ID != "evt_499" {
+		t.Errorf("%+v", r.KnownEvents)
+	}
+}

@@ -32,7 +32,7 @@ type Replay struct {
 	StepSeconds float64      `json:"step_seconds"`
 	Points      []Point      `json:"points"`
 	Anomalies   []Anomaly    `json:"anomalies" doc:"Episodes that touch the range"`
-	KnownEvents []KnownEvent `json:"known_events" required:"false" doc:"Those that touch the range and match the series"`
+	KnownEvents []KnownEvent `json:"known_events" required:"false" doc:"Those of the detector that touch the range and match the series; of more than 1,000 that touch it the latest are looked at"`
 	Learning    bool         `json:"learning" doc:"true when the range begins before there was enough history"`
 }
 
@@ -79,13 +79,14 @@ func (s *server) replay(ctx context.Context, in *replayInput) (*replayOutput, er
 		Points: pointsOf(r.Points), Anomalies: anomaliesOf(r.Anomalies), Learning: r.Learning}}, nil
 }
 
-// knownIn returns the known events that touch a range and match a series.
+// knownIn returns the known events that touch a range and match a series, those
+// that begin latest first.
 func (s *server) knownIn(ctx context.Context, d model.Detector, series model.Labels, from, to time.Time) ([]KnownEvent, error) {
 	out := []KnownEvent{}
 	if s.opts.KnownEvents == nil {
 		return out, nil
 	}
-	found, _, err := s.opts.KnownEvents.KnownEvents(ctx, model.KnownEventFilter{DetectorID: d.ID, From: from, To: to, Limit: 100})
+	found, _, err := s.opts.KnownEvents.KnownEvents(ctx, model.KnownEventFilter{DetectorID: d.ID, From: from, To: to, Limit: model.MaxKnownEvents})
 	if err != nil {
 		return nil, err
 	}

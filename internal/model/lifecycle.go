@@ -127,6 +127,10 @@ func (e KnownEvent) Matches(detectorID string, detector map[string]string, serie
 	return true
 }
 
+// MaxKnownEvents is how many events are looked at for a detector, those that
+// begin latest.
+const MaxKnownEvents = 1000
+
 // KnownEventFilter selects known events.
 type KnownEventFilter struct {
 	DetectorID string    // those of this detector and of every detector; "" is all

@@ -188,12 +188,9 @@ func (s *Store) KnownEvents(ctx context.Context, f model.KnownEventFilter) ([]mo
 	return out, next, nil
 }
 
-// maxKnownEvents is how many events a detector looks at.
-const maxKnownEvents = 1000
-
 // RecentKnownEvents returns the known events that end at since or later, those
-// that begin latest first, at most 1,000.
+// that begin latest first, at most model.MaxKnownEvents.
 func (s *Store) RecentKnownEvents(ctx context.Context, since time.Time) ([]model.KnownEvent, error) {
-	events, _, err := s.KnownEvents(ctx, model.KnownEventFilter{From: since, Limit: maxKnownEvents})
+	events, _, err := s.KnownEvents(ctx, model.KnownEventFilter{From: since, Limit: model.MaxKnownEvents})
 	return events, err
 }

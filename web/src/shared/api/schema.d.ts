@@ -2722,7 +2722,7 @@ export interface components {
             /** @description Episodes that touch the range */
             anomalies: components["schemas"]["Anomaly"][];
             detector_id: string;
-            /** @description Those that touch the range and match the series */
+            /** @description Those of the detector that touch the range and match the series; of more than 1,000 that touch it the latest are looked at */
             known_events?: components["schemas"]["KnownEvent"][];
             /** @description true when the range begins before there was enough history */
             learning: boolean;
