@@ -3035,7 +3035,7 @@ type Replay struct {
 	Anomalies  []Anomaly `json:"anomalies"`
 	DetectorId string    `json:"detector_id"`
 
-	// KnownEvents Those that touch the range and match the series
+	// KnownEvents Those of the detector that touch the range and match the series; of more than 1,000 that touch it the latest are looked at
 	KnownEvents *[]KnownEvent `json:"known_events,omitempty"`
 
 	// Learning true when the range begins before there was enough history
