@@ -20,7 +20,8 @@ type Config struct {
 	// something else than a CPU; 0 is 64 for each CPU.
 	MaxConcurrency int `yaml:"max_concurrency,omitempty"`
 	// TargetDelay is how long work may wait for a CPU before the limit is
-	// cut; 0 is 10 ms.
+	// cut; 0 is 10 ms. A tenth of it brings the limit back to where it rests
+	// while this process itself keeps the CPUs busy.
 	TargetDelay model.Duration `yaml:"target_delay,omitempty"`
 	// Client is the rate of one address (an IPv6 network of 64 bits counts as
 	// one); 0 is 200 requests a second with bursts of 1,000.
