@@ -93,7 +93,7 @@ func TestAFullQueueIsCut(t *testing.T) {
 		every time.Duration // one more comes
 		cut   bool
 	}{
-		"a flood": {every: 200 * time.Microsecond, cut: true}, "as many as are served": {every: time.Millisecond, cut: true},
+		"a flood": {every: 200 * time.Microsecond, cut: true}, "one each millisecond": {every: time.Millisecond, cut: true},
 		"a few": {every: 20 * time.Millisecond}, "a burst": {every: time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestAFullQueueIsCut(t *testing.T) {
 				synctest.Wait()
 			}
 			l.mu.Lock()
-			l.limit = 1
+			l.floor, l.limit = 1, 1 // one after the other, also when a pulse comes at this moment
 			l.mu.Unlock()
 			free()
 			waiting.Wait()

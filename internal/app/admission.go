@@ -13,7 +13,7 @@ import (
 )
 
 // classOf is the table from the API's classes of requests to those of
-// admission.
+// admission, which have the same names.
 var classOf = map[api.Class]admission.Class{
 	api.ClassProbe: admission.Probe, api.ClassControl: admission.Control, api.ClassStream: admission.Stream,
 	api.ClassIngest: admission.Ingest, api.ClassUI: admission.UI, api.ClassRead: admission.Read, api.ClassBatch: admission.Batch,
